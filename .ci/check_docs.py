@@ -1,0 +1,215 @@
+"""Do the notebooks make a sound site? python .ci/check_docs.py
+
+Reads every notebook for what would look wrong on a page, then processes each as `nbdev_docs` does, into a temporary
+folder and without Quarto. Problems fail the check; notes are printed and pass."""
+import base64, contextlib, glob, io, json, os, re, sys, tempfile, warnings
+from functools import lru_cache, partial
+from pathlib import Path
+import yaml
+from execnb.nbio import read_nb, write_nb
+from fastcore.parallel import parallel
+from nbdev.config import get_config
+from nbdev.doclinks import nbglob, _nbpath2html
+from nbdev.frontmatter import FrontmatterProc
+from nbdev.process import NBProcessor
+from nbdev.processors import FilterDefaults
+from nbdev.quarto import nbdev_sidebar
+
+ROOT = Path(__file__).resolve().parents[1]
+MAX_PICTURE = 200_000   # bytes
+PLACES = r'(?<![\w./~$:-])(?:/(?:root|home|Users|work|tmp|opt|usr|mnt|var|private|content|kaggle)/[\w.-]|[A-Z]:\\\\?Users\\)\S*'
+IN_OUTPUT = [('a traceback', re.compile(r'Traceback \(most recent call last\)'), 'error:'),
+             ('a warning', re.compile(r'\b\w*Warning\b.*'), 'warning:'),
+             ('a path of this machine', re.compile(PLACES + '|' + re.escape(str(ROOT))), None),
+             ('a carriage return (a progress bar?)', re.compile(r'[^\r\n]*\r(?!\n).*'), None),
+             ('colour codes of a terminal', re.compile(r'\x1b\[[\d;]*[A-Za-z]'), None)]
+IN_SOURCE = re.compile(r'(?<![\w./~$:-])/(?:root|home|Users|work)/[\w.-]\S*')
+MERMAID = re.compile(r'^\s*(?:```+|~~~+)\s*\{?mermaid|^\s*%%\s*mermaid', re.M)
+EMBEDDED = re.compile(r'base64,[A-Za-z0-9+/=\s]+')
+FENCE = re.compile(r'^ {0,3}(```+|~~~+).*?^ {0,3}\1\s*$', re.M | re.S)
+INLINE = re.compile(r'(`+)[^`].*?\1|\$\$.*?\$\$|\$[^$\n]+\$', re.S)
+LINK = re.compile(r'(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(<?([^()\s>]+(?:\([^()\s]*\)[^()\s]*)?)>?(?:\s+"[^"]*")?\)')
+HTML_LINK = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)\s*=\s*["\']([^"\']+)')
+REMOTE = re.compile(r'^(?:[a-z][a-z0-9+.-]*:|//)', re.I)
+HIDDEN = {'hide', 'default_exp'}
+
+def whole(text): return text if isinstance(text, str) else ''.join(text)
+def clip(text, n=90): return ' '.join(text.split())[:n]
+
+class Page:
+    "One notebook, its cells with their cell options, and what was found"
+    def __init__(self, path, nbs):
+        self.path, self.nbs, self.problems, self.notes = Path(path), Path(nbs), [], []
+        self.name = self.path.relative_to(self.nbs).as_posix()
+        self.cells = json.loads(self.path.read_text(encoding='utf-8'))['cells']
+        parsed = NBProcessor(self.path, rm_directives=False).nb.cells
+        for c, p in zip(self.cells, parsed): c['source'], c['options'] = whole(c['source']), p.directives_
+
+    def problem(self, what, cell=None): self.problems.append(self.where(cell) + what)
+    def note(self, what, cell=None): self.notes.append(self.where(cell) + what)
+    def where(self, cell): return f'{self.name}: ' if cell is None else f'{self.name}, cell {cell + 1}: '
+    def option(self, cell, name): return ' '.join(cell['options'].get(name, []))
+    def hidden(self, cell): return bool(HIDDEN & cell['options'].keys()) or self.option(cell, 'include:') == 'false'
+
+def check_title(page):
+    "nbdev takes title and description from the first heading and quote, and drops whatever else that cell holds"
+    front = getattr(NBProcessor(page.path, procs=FrontmatterProc, process=True).nb, 'frontmatter_', {})
+    for key, how in [('title', '`# Title`'), ('description', '`> one line`, directly below the title')]:
+        if not str(front.get(key) or '').strip(): page.problem(f'the page has no {key}: begin the first cell with {how}')
+    for i, c in enumerate(page.cells):
+        if c['cell_type'] != 'markdown' or not re.search(r'^#\s+\S', c['source'], re.M): continue
+        rest = re.sub(r'^#\s+\S.*$', '', c['source'], count=1, flags=re.M)
+        rest = re.sub(r'^>\s+\S.*$', '', rest, count=1, flags=re.M)
+        rest = re.sub(r'^-\s+\S.*:.*\S\s*$', '', rest, flags=re.M).strip()
+        if rest: page.problem(f'the title\'s cell holds more than title and one-line quote, and the site drops it: "{clip(rest)}"', i)
+        break
+
+def targets(source):
+    "(is picture, text, target) of each link in markdown, code left out"
+    prose = INLINE.sub('', FENCE.sub('', source))
+    yield from ((bool(m[1]), m[2], m[3]) for m in LINK.finditer(prose))
+    yield from ((m[0].startswith('<img'), 'html', m[1]) for m in HTML_LINK.finditer(prose))
+
+def page_names(nbs): return {_nbpath2html(Path(f).relative_to(nbs)).as_posix() for f in nbglob(nbs)}
+
+@lru_cache(None)
+def anchors(path):
+    "Ids that Quarto gives the headings of a notebook, and nbdev the names it documents"
+    cells = json.loads(Path(path).read_text(encoding='utf-8'))['cells']
+    text = FENCE.sub('', '\n\n'.join(whole(c['source']) for c in cells if c['cell_type'] == 'markdown'))
+    code = '\n'.join(whole(c['source']) for c in cells if c['cell_type'] == 'code')
+    heads = [re.sub(r'\s*\{[^}]*\}\s*$', '', h) for h in re.findall(r'^#+\s+(.+?)\s*$', text, re.M)]
+    slugs = [re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', h).strip()).lower() for h in heads]
+    return {re.sub(r'^[^a-z]+', '', s) for s in slugs} | set(re.findall(r'\{#([\w:.-]+)', text + code)) | {
+        n.lower() for n in re.findall(r'^(?:def|class)\s+(\w+)', code, re.M)}
+
+def check_link(page, i, picture, text, target):
+    path, _, anchor = target.partition('#')
+    if REMOTE.match(target): return
+    if path.startswith('/'): return page.problem(f'link to {target} starts at the root of the machine: make it relative', i)
+    file = (page.path.parent/path).resolve() if path else page.path
+    inside = os.path.relpath(file, page.nbs.resolve())
+    if inside.startswith('..'): return page.problem(f'link to {target} leaves nbs/, and the site has nothing there', i)
+    if inside in page_names(page.nbs): return page.problem(f'link to {target}: link the notebook, so that it works off the site too', i)
+    if not file.exists(): return page.problem(f'link to {target} leads nowhere: there is no nbs/{inside}', i)
+    if anchor and file.suffix == '.ipynb' and anchor.partition('.')[0] not in anchors(file) | {a.partition('.')[0] for a in anchors(file)}:
+        page.note(f'link to {target}: found no heading or name #{anchor} there', i)
+    if picture and file.is_file() and file.stat().st_size > MAX_PICTURE:
+        page.problem(f'{target} has {file.stat().st_size//1000} kB: keep pictures under {MAX_PICTURE//1000} kB', i)
+    if picture and not text.strip(): page.note(f'{target} has no alternative text: ![what it shows]({target})', i)
+
+def check_sources(page):
+    for i, c in enumerate(page.cells):
+        if MERMAID.search(c['source']): page.problem('mermaid needs a browser to draw: use matplotlib', i)
+        if found := IN_SOURCE.search(c['source']): page.problem(f'a path of one machine: {clip(found[0])}', i)
+        if c['cell_type'] != 'markdown': continue
+        for link in targets(c['source']): check_link(page, i, *link)
+
+def check_text(page, i, cell, text):
+    for what, pattern, allowed_by in IN_OUTPUT:
+        if allowed_by and page.option(cell, allowed_by) == 'true': continue
+        if found := pattern.search(EMBEDDED.sub('', text)): page.problem(f'the output holds {what}: {clip(found[0])!r}', i)
+
+def check_picture(page, i, cell, kind, data):
+    size = len(data) if kind.endswith('xml') else len(base64.b64decode(data))
+    if size > MAX_PICTURE: page.problem(f'the picture has {size//1000} kB: save it under {MAX_PICTURE//1000} kB (smaller figure or dpi)', i)
+    if not (page.option(cell, 'fig-alt:') or page.hidden(cell)): page.note('the picture has no alternative text: add `#| fig-alt: what it shows`', i)
+
+def check_outputs(page):
+    for i, c in enumerate(page.cells):
+        for out in c.get('outputs', []):
+            if out['output_type'] == 'error' and page.option(c, 'error:') != 'true':
+                page.problem(f"the output is an error, {out.get('ename')}: {clip(out.get('evalue', ''))}", i)
+            if out.get('name') == 'stderr' and page.option(c, 'warning:') != 'true':
+                page.problem(f"the output holds a message on stderr: {clip(whole(out['text']))!r}", i)
+            elif 'text' in out: check_text(page, i, c, whole(out['text']))
+            for kind, data in out.get('data', {}).items():
+                if kind.startswith('text/'): check_text(page, i, c, whole(data))
+                if kind.startswith('image/'): check_picture(page, i, c, kind, whole(data))
+
+def check_page(path, nbs):
+    "(problems, notes) of one notebook as it is saved"
+    page = Page(path, nbs)
+    for check in [check_title, check_sources, check_outputs]: check(page)
+    return page.problems, page.notes
+
+def process_page(path, nbs, folder):
+    "(problems, notes) of one notebook while nbdev makes a page of it: runs imports and exported cells, links `names`"
+    path = Path(path); name = path.relative_to(nbs).as_posix()
+    dest = Path(folder)/name; dest.parent.mkdir(parents=True, exist_ok=True)
+    os.environ['IN_TEST'] = '1'
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter('default', UserWarning)
+            nb = read_nb(path)
+            FilterDefaults()(nb)
+            write_nb(nb, dest)
+    except BaseException as e:
+        cause = f' ({type(e.__cause__).__name__}: {e.__cause__})' if e.__cause__ else ''
+        return [f'{name}: nbdev cannot make a page of it: {type(e).__name__}: {clip(str(e), 300)}{cause}'], []
+    finally: os.environ.pop('IN_TEST', None)
+    mixed = [str(w.message) for w in caught if 'imports and other code' in str(w.message)]
+    return own_links(nb, name, nbs), [f'{name}: this cell runs whenever the site is made; keep imports apart from other code, '
+                                      f'or mark it `#| eval: false`: {clip(m.partition("---")[2])}' for m in mixed]
+
+def own_links(nb, name, nbs):
+    "nbdev's links from `names` to pages of this site that do not exist"
+    cfg = get_config()
+    site = f'{cfg.doc_host}{cfg.doc_baseurl}'.rstrip('/') + '/'
+    prose = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
+    pages = {t[2][len(site):].partition('#')[0] for t in targets(prose) if t[2].startswith(site)}
+    return [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})]
+
+def check_site(root):
+    "(problems, notes) of the configuration: the link to it, what the navigation bar names, one page an address"
+    root, problems = Path(root), []
+    nbs = root/'nbs'; link, top = nbs/'_quarto.yml', root/'_quarto.yml'
+    if not top.is_file(): return ['_quarto.yml is missing'], []
+    if not link.is_symlink() or os.readlink(link) != '../_quarto.yml':
+        problems.append('nbs/_quarto.yml is no symbolic link to ../_quarto.yml: `ln -sf ../_quarto.yml nbs/_quarto.yml`')
+    conf = yaml.safe_load(top.read_text(encoding='utf-8'))
+    named = [v for k, v in walk(conf) if k in ('href', 'css', 'logo', 'favicon', 'image') and isinstance(v, str)]
+    for target in named:
+        path = target.partition('#')[0]
+        if not REMOTE.match(target) and not (nbs/path).is_file(): problems.append(f'_quarto.yml names {target}, and there is no nbs/{path}')
+    seen = {}
+    for f in sorted(nbglob(nbs)):
+        page = _nbpath2html(Path(f).relative_to(nbs)).as_posix()
+        if page in seen: problems.append(f'{f} and {seen[page]} both become {page}')
+        seen[page] = f
+    if not seen: problems.append('there is no notebook in nbs/')
+    empty = [r for r in conf.get('project', {}).get('resources', []) if not glob.glob(str(nbs/r))]
+    return problems, [f'_quarto.yml names {r}, and nothing in nbs/ matches yet' for r in empty]
+
+def walk(conf):
+    "All (key, value) pairs of nested YAML"
+    if isinstance(conf, dict):
+        for k, v in conf.items():
+            yield k, v
+            yield from walk(v)
+    elif isinstance(conf, list):
+        for v in conf: yield from walk(v)
+
+def check_sidebar(nbs):
+    "Does nbdev's side bar name every page?"
+    with contextlib.redirect_stdout(io.StringIO()) as text: nbdev_sidebar.__wrapped__(path=nbs, printit=True)
+    missing = [f for f in nbglob(nbs) if Path(f).relative_to(nbs).as_posix() not in text.getvalue()]
+    return [f'{f} is not in the side bar' for f in missing], []
+
+def check_all(root, n_workers=2):
+    "(problems, notes) of the whole site"
+    root = Path(root).resolve(); nbs = root/'nbs'
+    files = sorted(nbglob(nbs))
+    with tempfile.TemporaryDirectory() as tmp:
+        found = [check_site(root), check_sidebar(nbs), *(check_page(f, nbs) for f in files)]
+        kw = dict(method='spawn') if n_workers else {}
+        found += parallel(partial(process_page, nbs=nbs, folder=tmp), files, n_workers=n_workers, **kw)
+    return [p for ps, _ in found for p in ps], [n for _, ns in found for n in ns]
+
+if __name__ == '__main__':
+    os.chdir(ROOT)
+    problems, notes = check_all(ROOT)
+    for n in notes: print('note:', n)
+    for p in problems: print('PROBLEM:', p)
+    if problems: sys.exit(f'{len(problems)} to repair before the site can be published')
+    print(f'{len(list(nbglob(ROOT/"nbs")))} pages are sound')

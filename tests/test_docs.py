@@ -1,0 +1,193 @@
+"The checks of notebooks, pages and README.md can fail: each is shown a broken notebook"
+import base64, importlib.util, json, shutil
+from pathlib import Path
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+def script(name):
+    "One of the scripts in .ci/ as a module"
+    spec = importlib.util.spec_from_file_location(name, ROOT/'.ci'/f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+docs, readme, clean = script('check_docs'), script('readme'), script('check_clean')
+
+TITLE = ('markdown', '# A page\n> What it shows')
+PNG = base64.b64encode(b'\x89PNG' + bytes(100)).decode()
+
+def stream(text, name='stdout'): return dict(output_type='stream', name=name, text=[text])
+def shown(**data): return dict(output_type='display_data', metadata={}, data={k.replace('_', '/'): v for k, v in data.items()})
+
+def notebook(*cells):
+    "A notebook of (kind, source, *outputs)"
+    made = [dict(cell_type=kind, id=f'{i:03d}', metadata={}, source=source.splitlines(True)) for i, (kind, source, *_) in enumerate(cells)]
+    for cell, (_, _, *outs) in zip(made, cells):
+        if cell['cell_type'] == 'code': cell.update(execution_count=None, outputs=outs)
+    spec = dict(display_name='python3', language='python', name='python3')
+    return dict(cells=made, metadata=dict(kernelspec=spec), nbformat=4, nbformat_minor=5)
+
+def write(path, *cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(notebook(*cells), indent=1, ensure_ascii=False, sort_keys=True) + '\n', encoding='utf-8')
+    return path
+
+@pytest.fixture
+def nbs(tmp_path):
+    "A folder nbs/ with one sound notebook"
+    write(tmp_path/'nbs'/'00_data.ipynb', TITLE, ('code', '#| default_exp data'), ('markdown', '## Two words, here'),
+          ('code', '#| export\ndef load(path): return path'), ('markdown', 'See [above](#two-words-here), [it](00_data.ipynb#load)'))
+    return tmp_path/'nbs'
+
+def checked(nbs, *cells): return docs.check_page(write(nbs/'10_page.ipynb', *cells), nbs)
+
+def test_a_sound_page_passes(nbs):
+    assert docs.check_page(nbs/'00_data.ipynb', nbs) == ([], [])
+    fine = ('code', '#| fig-alt: three cells\nshow()', stream('loss 0.3, 2/3 of /images\n'), shown(image_png=PNG, text_plain='<Figure>'))
+    assert checked(nbs, TITLE, ('markdown', '[data](00_data.ipynb) `[no](link.md)` $[x](y)$ <https://a.b>'), fine) == ([], [])
+
+BROKEN = {
+    'no title': [('markdown', 'words alone')],
+    'no description': [('markdown', '# A page')],
+    'the site drops it': [('markdown', '# A page\n> What it shows\n\nand a paragraph')],
+    'leads nowhere: there is no nbs/gone.ipynb': [TITLE, ('markdown', 'see [this](gone.ipynb#x)')],
+    'there is no nbs/images/gone.png': [TITLE, ('markdown', '![a cell](images/gone.png)')],
+    'leaves nbs/': [TITLE, ('markdown', '[contract](../setup.py)')],
+    'starts at the root': [TITLE, ('markdown', '[data](/srv/data)')],
+    'link the notebook': [TITLE, ('markdown', '[data](data.html)')],
+    'mermaid': [TITLE, ('markdown', '```{mermaid}\ngraph\n```')],
+    'a path of one machine: /home/ann/data': [TITLE, ('code', "path = '/home/ann/data'")],
+    'holds a path of this machine': [TITLE, ('code', 'path', stream("/tmp/x1/model.pth\n"))],
+    'holds a traceback': [TITLE, ('code', 'f()', stream('Traceback (most recent call last):\n  File'))],
+    'holds a warning': [TITLE, ('code', 'f()', stream('x.py:3: FutureWarning: gone soon\n'))],
+    'message on stderr': [TITLE, ('code', 'f()', stream('no GPU\n', 'stderr'))],
+    'holds a carriage return': [TITLE, ('code', 'f()', stream('10%\r20%'))],
+    'colour codes': [TITLE, ('code', 'f()', stream('\x1b[31mred\x1b[0m'))],
+    'the output is an error, ValueError': [TITLE, ('code', 'f()', dict(output_type='error', ename='ValueError', evalue='no', traceback=[]))],
+    'has 300 kB': [TITLE, ('code', '#| fig-alt: x\nf()', shown(image_png=base64.b64encode(bytes(300_000)).decode()))],
+}
+
+@pytest.mark.parametrize('message', BROKEN)
+def test_a_broken_page_is_named(nbs, message):
+    problems, _ = checked(nbs, *BROKEN[message])
+    assert any(message in p for p in problems), problems
+    assert all(p.startswith('10_page.ipynb') for p in problems)
+
+def test_cell_options_allow_what_is_meant(nbs):
+    error = dict(output_type='error', ename='ValueError', evalue='no', traceback=[])
+    cells = [('code', '#| warning: true\nf()', stream('CollapseWarning: one live cluster\n', 'stderr')), ('code', '#| error: true\nf()', error)]
+    assert checked(nbs, TITLE, *cells) == ([], [])
+
+def test_missing_words_are_notes(nbs):
+    (nbs/'images').mkdir()
+    (nbs/'images'/'x.png').write_bytes(b'png')
+    problems, notes = checked(nbs, TITLE, ('markdown', '![](images/x.png) [none](00_data.ipynb#nothing)'), ('code', 'f()', shown(image_png=PNG)))
+    assert not problems
+    assert len(notes) == 3 and sum('no alternative text' in n for n in notes) == 2
+
+def test_a_page_that_nbdev_cannot_make_is_named(nbs, tmp_path):
+    assert docs.process_page(nbs/'00_data.ipynb', nbs, tmp_path/'out') == ([], [])
+    made = json.loads((tmp_path/'out'/'00_data.ipynb').read_text(encoding='utf-8'))
+    assert 'title: A page' in ''.join(made['cells'][0]['source'])
+    bad = write(nbs/'11_bad.ipynb', TITLE, ('code', '#| default_exp bad'), ('code', '#| export\nvalue = missing_name'))
+    problems, _ = docs.process_page(bad, nbs, tmp_path/'out')
+    assert len(problems) == 1 and '11_bad.ipynb' in problems[0] and 'missing_name' in problems[0]
+
+def test_code_that_runs_with_every_site_is_noted(nbs, tmp_path):
+    mixed = write(nbs/'11_mixed.ipynb', TITLE, ('code', '#| default_exp mixed'), ('code', '#| export\nx = 1'), ('code', 'import math\nmath.pi'))
+    problems, notes = docs.process_page(mixed, nbs, tmp_path/'out')
+    assert not problems and 'apart from other code' in notes[0]
+
+@pytest.fixture
+def site(nbs):
+    root = nbs.parent
+    root.joinpath('_quarto.yml').write_text('website:\n  navbar:\n    left: [{href: 00_data.ipynb}]\n')
+    (nbs/'_quarto.yml').symlink_to('../_quarto.yml')
+    return root
+
+def test_the_site_must_hang_together(site, nbs):
+    assert docs.check_site(site) == ([], [])
+    site.joinpath('_quarto.yml').write_text('website:\n  navbar:\n    left: [{href: gone.ipynb}]\n')
+    assert 'there is no nbs/gone.ipynb' in docs.check_site(site)[0][0]
+    write(nbs/'01_data.ipynb', TITLE)
+    assert any('both become data.html' in p for p in docs.check_site(site)[0])
+    (nbs/'_quarto.yml').unlink()
+    shutil.copy(site/'_quarto.yml', nbs/'_quarto.yml')
+    assert 'no symbolic link' in docs.check_site(site)[0][0]
+
+def test_the_side_bar_names_every_page(nbs): assert docs.check_sidebar(nbs) == ([], [])
+
+# README.md
+
+def test_readme_says_what_the_notebook_says():
+    nb = notebook(('raw', '---\ntitle: x\n---'), ('markdown', '# pathlearn\n> Learning'), ('code', '#| hide\nimport os'),
+        ('code', '#| fig-alt: a map\nfrom pathlearn.data import *\nprint(1)', stream('1\n'), shown(image_png=PNG)),
+        ('code', '#| echo: false\nprint(2)', stream('2\n')),
+        ('markdown', '::: {.callout-tip title="Short"}\nRead [it](12_clusiam.ipynb#x)\n:::\n\n![map](images/x.png){width=60%} [top](../LICENSE) [web](https://a.b)'),
+        ('markdown', '```bash\nmake demo # [no](link)\n```'))
+    text, pictures = readme.readme(nb)
+    assert text == '''# pathlearn
+> Learning
+
+```python
+from pathlearn.data import *
+print(1)
+```
+
+```
+1
+```
+
+![a map](nbs/images/index-4-2.png)
+
+```
+2
+```
+
+> **Short**
+>
+> Read [it](nbs/12_clusiam.ipynb#x)
+
+![map](nbs/images/x.png) [top](LICENSE) [web](https://a.b)
+
+```bash
+make demo # [no](link)
+```
+'''
+    assert list(pictures) == ['nbs/images/index-4-2.png'] and pictures['nbs/images/index-4-2.png'].startswith(b'\x89PNG')
+
+def test_readme_refuses_what_it_cannot_show():
+    with pytest.raises(ValueError, match='Quarto shortcode'): readme.readme(notebook(('markdown', '{{< video x.mp4 >}}')))
+
+def test_a_stale_readme_is_found(tmp_path):
+    write(tmp_path/'nbs'/'index.ipynb', TITLE)
+    assert readme.stale(tmp_path) == ['README.md']
+    readme.write(tmp_path)
+    assert readme.stale(tmp_path) == []
+
+@pytest.mark.skipif(not (ROOT/'nbs'/'index.ipynb').exists(), reason='no nbs/index.ipynb yet')
+def test_readme_is_that_of_the_notebook(): assert readme.stale(ROOT) == [], 'run `make readme`'
+
+# the tree after export and clean
+
+@pytest.fixture
+def tree(site):
+    for name in ['settings.ini', 'setup.py', 'pyproject.toml']: shutil.copy(ROOT/name, site/name)
+    (site/'pathlearn').mkdir()
+    from nbdev.config import get_config
+    (site/'pathlearn'/'__init__.py').write_text(f'__version__ = "{get_config(path=ROOT).version}"\n')
+    return site
+
+def test_the_tree_check_names_what_changes_and_changes_nothing(tree):
+    before = clean.hashes(tree)
+    assert sorted(clean.check(tree)) == ['nbdev_export changes pathlearn/_modidx.py', 'nbdev_export changes pathlearn/data.py']
+    assert clean.hashes(tree) == before
+    assert clean.nbdev('nbdev_export', tree) == [] and clean.check(tree) == []
+    nb = tree/'nbs'/'00_data.ipynb'
+    dirty = json.loads(nb.read_text(encoding='utf-8'))
+    dirty['cells'][1]['execution_count'] = 7
+    nb.write_text(json.dumps(dirty), encoding='utf-8')
+    assert clean.check(tree) == ['nbdev_clean changes nbs/00_data.ipynb']
+    nb.unlink()
+    assert any('../nbs/00_data.ipynb, which is not there' in p for p in clean.check(tree))
