@@ -29,12 +29,12 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.torch_core import no_random
 
-# %% ../nbs/05_evaluate.ipynb #cf110d51
+# %% ../nbs/05_evaluate.ipynb #7c900c2f
 @dataclass
 class Embeddings:
     "What an encoder makes of a set of patches: one row a patch"
     features: torch.Tensor                  # float32 [N,F]
-    labels: torch.Tensor | None = None      # int64 [N]
+    labels: torch.Tensor | None = None      # int64 [N], or [N,L] when a patch may show several findings
     assignments: torch.Tensor | None = None # int64 [N], the cluster of each patch
     classes: list | None = None             # names of the labels
     def __post_init__(self):
@@ -46,7 +46,8 @@ class Embeddings:
                              "load an earlier checkpoint or train with a smaller learning rate")
         for name in 'labels', 'assignments':
             if (value := getattr(self, name)) is None: continue
-            setattr(self, name, value := torch.as_tensor(value).long().flatten())
+            value = torch.as_tensor(value).long()
+            setattr(self, name, value := value.flatten() if value.ndim < 2 or value.shape[1] == 1 else value)
             if len(value) != len(self): raise ValueError(f"{len(self)} rows of features but {len(value)} {name}")
     def __len__(self): return len(self.features)
     def __getitem__(self, idx): # int, slice, list, mask or index tensor
@@ -79,7 +80,7 @@ def evaluating(model,       # any nn.Module
         for m, mode in modes: m.training = mode
         if place != home: model.to(home)
 
-# %% ../nbs/05_evaluate.ipynb #546222d3
+# %% ../nbs/05_evaluate.ipynb #2416d9bd
 def image_batches(data, bs=512):
     "Batches (images, labels or None) of a PatchData, or of a DataLoader as it comes"
     if isinstance(data, PatchData):
@@ -92,8 +93,9 @@ def image_batches(data, bs=512):
 
 def _clusters(model, xb, h):
     "Cluster [B] of each patch, from its features `h` if the model allows it; None if it does not cluster"
-    if isinstance(head := getattr(model, 'cluster_head', None), nn.Module): return head(h).argmax(1)
-    if hasattr(model, 'assign'): return model.assign(xb).argmax(1)
+    head, assign = getattr(model, 'cluster_head', None), getattr(model, 'assign', None)
+    if head is not None: return head(h).argmax(1)
+    return None if assign is None else assign(xb).argmax(1)
 
 # %% ../nbs/05_evaluate.ipynb #c9e1a08f
 def embed(model,       # Learner, model with `.encoder`, or encoder: images [B,C,H,W] -> features [B,F]
@@ -113,23 +115,27 @@ def embed(model,       # Learner, model with `.encoder`, or encoder: images [B,C
     columns = [None if c[0] is None else torch.cat(c) for c in zip(*rows)]
     return Embeddings(*columns, classes=getattr(data, 'classes', None))
 
-# %% ../nbs/05_evaluate.ipynb #5dd94c46
+# %% ../nbs/05_evaluate.ipynb #dbb31a7c
 def _need_labels(**sets):
-    "Raise if one of the named Embeddings has no labels"
+    "Raise if one of the named Embeddings lacks one class a patch"
     for name, emb in sets.items():
         if emb.labels is None:
             raise ValueError(f"`{name}` has no labels: this score compares with labels, give the data some")
+        if emb.labels.ndim > 1:
+            raise ValueError(f"`{name}` has {emb.labels.shape[1]} findings a patch, this score takes one class: "
+                             "choose a column of the labels")
 
 def neighbours(train,              # Embeddings to search
-               test,               # Embeddings to find neighbours for
+               test=None,          # Embeddings to find neighbours for; None: `train`, nobody being their own neighbour
                k=5,                # neighbours each
                distance='cosine',  # 'cosine', or 'euclidean' on features standardised by the statistics of `train`
 ):                                 # -> rows of train [M,k], nearest first; closeness [M,k]: cosine, or minus distance
     "The k nearest rows of `train` for each row of `test`, exact"
-    if k > (n := len(train)):
+    if k > (n := len(train) - (test is None)):
         raise ValueError(f"{k} neighbours asked for, but there are {n} training patches: use k <= {n}")
     if distance not in ('cosine', 'euclidean'):
         raise ValueError(f"distance is 'cosine' or 'euclidean', not {distance!r}")
+    if test is None: return _without_self(*neighbours(train, train, k+1, distance))
     a, b = (train.normed, test.normed) if distance == 'cosine' else standardise(train, test)
     # |a-b|^2 = |b|^2 - 2(a.b - |a|^2/2): the bracket ranks like the distance, and is the cosine when lengths are one
     offset = None if distance == 'cosine' else a.square().sum(1)/2
@@ -142,15 +148,21 @@ def neighbours(train,              # Embeddings to search
     if offset is not None: close = -(b.square().sum(1,keepdim=True) - 2*close).clamp(min=0).sqrt()
     return idx, close
 
+def _without_self(idx, close):
+    "Drop each row's own number; among copies of one patch it may be missing, then the last neighbour goes"
+    own = idx == torch.arange(len(idx))[:,None]
+    own[~own.any(1), -1] = True
+    return [t[~own].view(len(t), -1) for t in (idx, close)]
+
 def standardise(train, *others):
     "Features with mean 0 and deviation 1, both measured on `train`; constant columns become 0"
     mean, std = train.features.mean(0), train.features.std(0, correction=0)
     std[std < 1e-7] = 1.
     return [(e.features - mean)/std for e in (train, *others)]
 
-# %% ../nbs/05_evaluate.ipynb #dac4964b
+# %% ../nbs/05_evaluate.ipynb #13e03891
 def knn_predict(train,             # Embeddings with labels
-                test,              # Embeddings
+                test=None,         # Embeddings; None: `train`, each patch judged by the others
                 k=5,               # neighbours that vote
                 distance='cosine', # 'cosine' or 'euclidean', see `neighbours`
 ):                                 # -> predicted labels int64 [M]
@@ -158,8 +170,8 @@ def knn_predict(train,             # Embeddings with labels
     _need_labels(train=train)
     idx, _ = neighbours(train, test, k, distance)
     # a vote counts 1 and a little more the nearer it is: the extras add up to less than 1, so they only settle ties
-    weight = (1 + .5**torch.arange(1, k+1)).expand(len(test), k)
-    votes = torch.zeros(len(test), train.labels.max()+1).scatter_add_(1, train.labels[idx], weight)
+    weight = (1 + .5**torch.arange(1, k+1)).expand(len(idx), k)
+    votes = torch.zeros(len(idx), train.labels.max()+1).scatter_add_(1, train.labels[idx], weight)
     return votes.argmax(1)
 
 def _score(labels, preds, metric):
@@ -194,7 +206,7 @@ def label_subset(labels,  # int64 [N]
         rows.append((labels == c).nonzero().flatten()[torch.randperm(n, generator=rng)[:keep]])
     return torch.cat(rows).sort().values
 
-# %% ../nbs/05_evaluate.ipynb #e654fc7c
+# %% ../nbs/05_evaluate.ipynb #7100c297
 def _check_classes(labels):
     "Raise if there is nothing to tell apart"
     if len(found := labels.unique()) < 2:
@@ -213,7 +225,7 @@ def linear_score(train,    # Embeddings with labels
     _check_classes(train.labels)
     rows = label_subset(train.labels, frac, seed)
     x, *others = standardise(train, test, *([val] if val else []))
-    def fit(c): return LogisticRegression(C=c, max_iter=1000, tol=1e-3).fit(x[rows].numpy(), train.labels[rows].numpy())
+    def fit(c): return LogisticRegression(C=c, max_iter=1000).fit(x[rows].numpy(), train.labels[rows].numpy())
     fits = [fit(c) for c in (C if val else C[:1])]
     best = max(fits, key=lambda m: m.score(others[1], val.labels)) if val else fits[0]
     return _score(test.labels, torch.from_numpy(best.predict(others[0])), metric)
@@ -237,13 +249,13 @@ class KeepBest(Callback):
     def after_fit(self):
         if self.weights is not None: self.model.load_state_dict(self.weights)
 
-# %% ../nbs/05_evaluate.ipynb #fc4e84d4
+# %% ../nbs/05_evaluate.ipynb #06d87cab
 def _splits_with_labels(splits):
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
     for name, part in dict(train=train, test=test).items():
-        if part.labels is None:
-            raise ValueError(f"the {name} part has no labels: scores compare with labels, give the data some")
+        if part is None: raise ValueError(f"there is no {name} part: scores need one to learn from and one to test on")
+        _need_labels(**{name: part})
     _check_classes(train.labels)
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
@@ -416,7 +428,7 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
     return dict(dice=ratio(2*tp, 2*tp+fp+fn), jaccard=ratio(tp, tp+fp+fn), accuracy=ratio(tp+tn, tp+fp+fn+tn),
                 specificity=ratio(tn, tn+fp), sensitivity=ratio(tp, tp+fn))
 
-# %% ../nbs/05_evaluate.ipynb #50c5f478
+# %% ../nbs/05_evaluate.ipynb #cb063504
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
@@ -438,7 +450,7 @@ def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,
 ):                                   # -> dict(dice, jaccard, accuracy, specificity, sensitivity)
     "Scores of a global Otsu threshold per image: what a mask network has to pass"
     if isinstance(data, PatchData):
-        if data.masks is None: raise ValueError("the data have no masks: take them from nuclei_data or synthetic_nuclei")
+        if data.masks is None: raise ValueError("the data have no masks: load them with nuclei_data")
         data = zip(data.images, data.masks)
     pairs = [(otsu_mask(image).flatten(), mask.flatten() != 0) for image, mask in data]
     if not pairs: raise ValueError("there are no images to score: the data are empty")

@@ -82,12 +82,15 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
     if k and h_each > .98*np.log(k): return (f"near-uniform assigner: entropy {h_each:.2f} of at most {np.log(k):.2f}, "
                                             "assignments are noise. Raise alpha or train longer")
 
-# %% ../nbs/04_learning.ipynb #b92e290b
+# %% ../nbs/04_learning.ipynb #76ab9f35
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
-    names = ('spread','live','live_noise','h_mean','h_each')
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
-    def before_fit(self): super().before_fit(); self.warned = set()
+    def before_fit(self):
+        self.names = ('spread','live','live_noise','h_mean','h_each') if hasattr(self.learn.model, 'assign') else ('spread',)
+        super().before_fit()
+        self.warned = set()
+
     def before_train(self): self.n,self.sums = 0,{}
     def after_loss(self):
         if not self.training: return
@@ -188,7 +191,7 @@ def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loa
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/04_learning.ipynb #8dff6f1f
+# %% ../nbs/04_learning.ipynb #237eb368
 class Resume(Callback):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -216,12 +219,14 @@ class Resume(Callback):
     def after_epoch(self):
         if self.epoch < self.start:
             for n in self.logs: setattr(self.learn.recorder, n, list(self.state['log'][n]))
+            smooth = self.learn.recorder.smooth_loss
+            smooth.count,smooth.val = self.state['smooth']
         else: self.write()
 
     def after_fit(self): self.learn.logger = self.logger0
     def stateful(self): return [cb for cb in self.learn.cbs if hasattr(cb, 'load_state_dict')]
 
-# %% ../nbs/04_learning.ipynb #55ce2c5c
+# %% ../nbs/04_learning.ipynb #26bb4dac
 from fastcore.basics import patch
 
 @patch
@@ -244,14 +249,17 @@ def write(self:Resume):
     "Everything the next epoch depends on, in one file"
     state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, model=self.learn.model.state_dict(), opt=self.opt.state_dict(),
         rng=rng_state(self.dls.train), log={n:getattr(self.learn.recorder,n) for n in self.logs},
+        smooth=[self.learn.recorder.smooth_loss.count, self.learn.recorder.smooth_loss.val],
         cbs={cb.name:cb.state_dict() for cb in self.stateful()}, threads=torch.get_num_threads())
     with whole_file(self.path) as tmp: torch.save(_plain(state), tmp)
 
-# %% ../nbs/04_learning.ipynb #e5a3ec26
+# %% ../nbs/04_learning.ipynb #9fecbb13
 class EpochLines(Callback):
     "One line of text an epoch, for terminals and log files"
     order = 61
-    def before_fit(self): self.logger0,self.learn.logger = self.learn.logger,self.line
+    def before_fit(self):
+        self.logger0 = self.learn.logger
+        if self.logger0 is not noop: self.learn.logger = self.line # `no_logging` means what it says
     def line(self, log):
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in zip(self.recorder.metric_names[1:], log[1:]) if v is not None]
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
@@ -264,7 +272,7 @@ class LossPlot(Callback):
     def after_epoch(self):
         import matplotlib.pyplot as plt
         from IPython.display import display
-        if not self.recorder.losses: return
+        if self.learn.logger is noop or not self.recorder.losses: return
         fig,ax = plt.subplots(figsize=(5,2))
         self.recorder.plot_loss(skip_start=0, with_valid=False, ax=ax)
         ax.set_title(''); ax.spines[['top','right']].set_visible(False)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TISSUES', 'stain', 'random_stain', 'photograph', 'Canvas', 'step', 'adipose', 'background', 'debris', 'lymphocytes',
            'mucus', 'muscle', 'mucosa', 'stroma', 'tumour', 'amounts', 'tissue_patch', 'synthetic_tissue',
-           'synthetic_nuclei']
+           'synthetic_nuclei', 'synthetic_slide']
 
 # %% ../nbs/01_synthetic.ipynb #8100f27a
 import math
@@ -24,13 +24,13 @@ def stain(
     "Light that passes through two dyes, Beer-Lambert as in Ruifrok & Johnston (2001)"
     return white*np.exp(-np.einsum('dyx,dc->cyx', amounts, vectors))
 
-# %% ../nbs/01_synthetic.ipynb #73e39019
+# %% ../nbs/01_synthetic.ipynb #7e2f0baf
 _HEMATOXYLIN = np.array([[.65,.70,.29], [.56,.72,.41]]) # Ruifrok & Johnston (2001), Macenko et al. (2009)
 _EOSIN       = np.array([[.07,.99,.11], [.22,.80,.56]])
 
 def random_stain(
     rng,       # numpy random generator
-    spread=.06 # shift of each entry of a stain vector, standard deviation
+    spread=.07 # shift of each entry of a stain vector, standard deviation
 ):             # -> vectors [2,3], white [3,1,1]
     "Stain vectors and lamp of one laboratory"
     mix = rng.uniform(0, 1, (2,1))
@@ -220,7 +220,7 @@ def muscle(c):
     h,cover,_ = c.nuclei(p, c.rng.normal(2.6,.2,n), c.u(3,5.5,n), angle+c.rng.normal(0,.08,n), .7, .2, .25, .04)
     return h+.05, e*(1-.8*cleft)*(1-.4*cover)
 
-# %% ../nbs/01_synthetic.ipynb #09898566
+# %% ../nbs/01_synthetic.ipynb #a20fd5c4
 def mucosa(c):
     "Crypts: lumen, goblet cells, a ring of nuclei"
     gap = c.u(42,54)
@@ -238,8 +238,8 @@ def mucosa(c):
     p = c.scatter(9, .3, .65)
     p = p[cKDTree(mid).query(p)[0] > 1.15*R]; n = len(p)
     between,_,_ = c.nuclei(p, c.u(1.8,2.7,n), c.u(1,2.5,n), c.u(0,3,n), .85)
-    e = inside*(.45+.05*c.noise(4)) + (1-inside)*(.32+.12*c.noise(6))
-    return np.maximum(h,between)+.06*inside*(1-lumen), e*(1-.9*lumen)*(1-.75*cup)
+    e = inside*(.55+.05*c.noise(4)) + (1-inside)*(.32+.12*c.noise(6))
+    return np.maximum(h,between)+.06*inside*(1-lumen), e*(1-.9*lumen)*(1-.9*cup)
 
 # %% ../nbs/01_synthetic.ipynb #98665433
 def stroma(c):
@@ -276,7 +276,7 @@ def amounts(
     raw = np.stack(TISSUES[kind](c))*np.array([1.9,1.1])[:,None,None]
     return full*np.tanh(np.clip(raw, 0, None)/full)
 
-# %% ../nbs/01_synthetic.ipynb #b0ebd877
+# %% ../nbs/01_synthetic.ipynb #1c8b3b26
 def tissue_patch(
     kind,     # a name of `TISSUES`
     rng,      # numpy random generator
@@ -285,8 +285,8 @@ def tissue_patch(
     "One patch in a stain of its own"
     c = Canvas(rng, size)
     a = amounts(kind, c)*np.exp(.15*c.noise(40))
-    bath = np.exp(c.u(np.log(.5), np.log(1.7), 2))*np.sqrt([.66,.44]/(a.mean((1,2))+.03))
-    a = a*bath[:,None,None] + (c.u(0,1,2)*[.19,.22])[:,None,None]
+    bath = np.exp(c.u(np.log(.45), np.log(1.7), 2))*np.sqrt([.66,.44]/(a.mean((1,2))+.1))
+    a = a*bath[:,None,None] + (c.u(0,1,2)**2*[.25,.3])[:,None,None]
     return photograph(stain(a, *random_stain(rng)), rng, c.px)
 
 # %% ../nbs/01_synthetic.ipynb #8d68c315
@@ -310,7 +310,7 @@ def synthetic_tissue(
     _check(n, size, seed, least=2*len(TISSUES))
     return Splits(*[_draw(max(k, len(TISSUES)), size, seed, split) for split,k in enumerate((n, n//4, n//2))])
 
-# %% ../nbs/01_synthetic.ipynb #49b45b31
+# %% ../nbs/01_synthetic.ipynb #cab31d70
 def _nuclei(rng, size):
     c = Canvas(rng, size, side=size*.5)
     radius = c.u(2.4, 5.2)
@@ -335,3 +335,34 @@ def synthetic_nuclei(
     _check(n, size, seed)
     images,masks = zip(*[_nuclei(np.random.default_rng([seed,3,i]), size) for i in range(n)])
     return PatchData(np.stack(images), masks=np.stack(masks), name='synthetic nuclei')
+
+# %% ../nbs/01_synthetic.ipynb #37aba613
+def _regions(c, n=24): # -> [S,S] number of the region, n = outside
+    i,wave = np.arange(n), lambda: c.side/40*c.noise(c.side/12)
+    r,turn = .37*c.side*np.sqrt((i+.5)/n)*c.u(.92,1.08,n), 2.4*i + c.u(0,6)
+    points = c.side/2 + np.stack([r*np.sin(turn), r*np.cos(turn)], 1)
+    _,who = cKDTree(points).query(np.stack([c.y+wave(),c.x+wave()], -1))
+    far = np.hypot(c.y-c.side/2, c.x-c.side/2)
+    return np.where(far+c.side*.02*c.noise(c.side/6) < .43*c.side, who, n)
+
+def synthetic_slide(
+    size=2048, # pixels a side, 1.75 um each as in `synthetic_tissue` at 64 px
+    seed=0     # another seed draws another slide
+):             # -> image uint8 [3,size,size], regions int64 [size,size] numbers of the classes in `TISSUES`
+    "A drawn slide with regions of all nine kinds"
+    _check(1, size, seed)
+    rng,kinds,px = np.random.default_rng([seed,4]), list(TISSUES), 1.75
+    c = Canvas(rng, size, size*px)
+    region = _regions(c)
+    solid = [k for k in range(len(kinds)) if kinds[k] != 'background']
+    kind_of = np.append(rng.permutation(np.resize(solid, region.max())), kinds.index('background'))
+    total,pad = np.zeros((2,size,size), np.float32), 10
+    for i,box in enumerate(ndimage.find_objects(region+1)):
+        if box is None: continue
+        y,x = (slice(max(s.start-pad,0), min(s.stop+pad,size)) for s in box)
+        weight = ndimage.gaussian_filter((region[y,x]==i).astype(np.float32), 2.)
+        side = max(weight.shape)
+        drawn = amounts(kinds[kind_of[i]], Canvas(rng, side, side*px))[:,:weight.shape[0],:weight.shape[1]]
+        total[:,y,x] += weight*drawn
+    light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
+    return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(kind_of[region])
