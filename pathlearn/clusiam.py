@@ -106,7 +106,7 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True, d
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *cbs], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #f3908405
+# %% ../nbs/12_clusiam.ipynb #c422f767
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
            *evaluate.__all__, *explore.__all__, *siamese.__all__, *gumbel.__all__]

@@ -227,7 +227,7 @@ def _warn_of_leaks(splits, where):
             warnings.warn(f"{where}: {len(both)} groups stand in both {a} and {b}, e.g. {min(both)}: "
                           "scores will look better than on new patients", stacklevel=3)
 
-# %% ../nbs/00_data.ipynb #20148cd1
+# %% ../nbs/00_data.ipynb #c6a5030f
 @patch
 def split(self:PatchData,
     val=.15,  # share of the images, or of the groups where there are groups
@@ -238,10 +238,10 @@ def split(self:PatchData,
     units,first,unit = np.unique(np.arange(len(self)) if self.groups is None else self.groups, return_index=True, return_inverse=True)
     classes = self.labels[first].numpy() if self.labels is not None and self.labels.ndim == 1 else np.zeros(len(units))
     def draw(pool, share):
-        if not share: return pool,[]
-        return train_test_split(pool, test_size=share, stratify=classes[pool], random_state=seed)
+        n = round(share*len(units))
+        return train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed) if n else (pool,[])
     rest,test_units = draw(np.arange(len(units)), test)
-    train_units,val_units = draw(rest, val/(1-test))
+    train_units,val_units = draw(rest, val)
     return Splits(*(self[np.isin(unit, u)] if len(u) else None for u in (train_units, val_units, test_units)))
 
 # %% ../nbs/00_data.ipynb #dde2e4be

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['Embeddings', 'evaluating', 'image_batches', 'embed', 'neighbours', 'standardise', 'knn_predict', 'knn_score',
-           'label_subset', 'linear_score', 'FineTuned', 'KeepBest', 'fine_tune_score', 'cluster_scores',
+           'label_subset', 'linear_score', 'FineTuned', 'KeepBest', 'fine_tune', 'fine_tune_score', 'cluster_scores',
            'kmeans_clusters', 'map_clusters', 'mapped_score', 'mean_rgb', 'colour_histogram', 'untrained_encoder',
            'compare', 'floor_rows', 'segmentation_scores', 'otsu_threshold', 'otsu_mask', 'segmentation_floor']
 
-# %% ../nbs/05_evaluate.ipynb #76f72a29
+# %% ../nbs/05_evaluate.ipynb #1338fdc3
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +24,7 @@ from .data import PatchData, Splits
 from .networks import encoder
 import fastai.callback.progress, fastai.callback.schedule # they give a Learner no_bar and fit_one_cycle
 from fastai.callback.core import Callback
+from fastcore.meta import delegates
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
@@ -249,7 +250,7 @@ class KeepBest(Callback):
     def after_fit(self):
         if self.weights is not None: self.model.load_state_dict(self.weights)
 
-# %% ../nbs/05_evaluate.ipynb #06d87cab
+# %% ../nbs/05_evaluate.ipynb #1c79cb19
 def _splits_with_labels(splits):
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -259,26 +260,36 @@ def _splits_with_labels(splits):
     _check_classes(train.labels)
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
-def fine_tune_score(learner,     # Learner, model with `.encoder`, or encoder; left as it is
-                    splits,      # Splits with labels
-                    frac=1.,     # share of the training labels
-                    seed=0,      # which share, and the seed of the training
-                    epochs=20,
-                    lr=1e-3,     # peak of the one-cycle schedule
-                    bs=64,
-                    view=None,   # module that augments a training batch; None: no augmentation
-                    metric='accuracy', # or 'f1', see `knn_score`
-):                               # -> float in [0,1]
-    "Test score after training a copy of the encoder and a linear layer on a share of the labels"
-    train, val, test = _splits_with_labels(splits)
+def fine_tune(learner,     # Learner, model with `.encoder`, or encoder; left as it is
+              splits,      # Splits with labels
+              frac=1.,     # share of the training labels
+              seed=0,      # which share, and the seed of the training
+              epochs=20,
+              lr=1e-3,     # peak of the one-cycle schedule
+              bs=64,
+              view=None,   # module that augments a training batch; None: no augmentation
+):                         # -> FineTuned
+    "A copy of the encoder and a linear layer, trained on a share of the labels; the epoch is chosen on `splits.val`"
+    train, val, _ = _splits_with_labels(splits)
     model = learner.model if isinstance(learner, Learner) else learner
     part = train[label_subset(train.labels, frac, seed)]
     with no_random(seed):
         net = FineTuned(getattr(model, 'encoder', model), int(train.labels.max())+1, view)
-        dls = part.dls(valid=val, bs=min(bs, len(part)))
+        dls = part.dls(valid=val, bs=bs)
         learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy, cbs=KeepBest() if val else None)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
-    return _score(test.labels, embed(nn.Sequential(net.encoder, net.head), test).features.argmax(1), metric)
+    return net
+
+@delegates(fine_tune)
+def fine_tune_score(learner,           # as in `fine_tune`
+                    splits,            # Splits with labels
+                    metric='accuracy', # or 'f1', see `knn_score`
+                    **kwargs,
+):                                     # -> float in [0,1]
+    "Test score after `fine_tune`"
+    net = fine_tune(learner, splits, **kwargs)
+    logits = embed(nn.Sequential(net.encoder, net.head), splits.test).features
+    return _score(splits.test.labels, logits.argmax(1), metric)
 
 # %% ../nbs/05_evaluate.ipynb #e27b28e9
 def cluster_scores(labels,   # int64 [N]
