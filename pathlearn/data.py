@@ -30,7 +30,7 @@ from scipy.ndimage import label
 from sklearn.model_selection import train_test_split
 from torchvision.datasets.utils import check_integrity, download_url
 
-# %% ../nbs/00_data.ipynb #edcc2572
+# %% ../nbs/00_data.ipynb #2bfde4b1
 def _check_images(x):
     x = torch.as_tensor(x)
     if x.is_floating_point() and x.isnan().any():
@@ -43,7 +43,7 @@ def _check_images(x):
     if not len(x): raise ValueError("images hold no image: expected at least one")
     return x
 
-# %% ../nbs/00_data.ipynb #73f7b8a3
+# %% ../nbs/00_data.ipynb #a0b25e94
 def _check_labels(y, n, classes):
     y = torch.as_tensor(y)
     if len(y) != n: raise ValueError(f"labels number {len(y)}, images {n}: expected one label an image")
@@ -59,19 +59,20 @@ def _check_labels(y, n, classes):
         raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, expected 0 to {top}: one number a class")
     return y
 
-# %% ../nbs/00_data.ipynb #32b4f5a2
+# %% ../nbs/00_data.ipynb #b70a9c3d
 def _check_masks(m, images):
     m = torch.as_tensor(m)
     if m.ndim != 3 or m.is_floating_point():
-        raise ValueError(f"masks are {m.dtype} of shape {[*m.shape]}, expected whole numbers of shape [N,H,W], 0 = background")
-    if len(m) != len(images): raise ValueError(f"masks number {len(m)}, images {len(images)}: expected one mask an image")
-    if m.shape[1:] != images.shape[2:]:
-        raise ValueError(f"masks are {m.shape[1]}x{m.shape[2]}, images {images.shape[2]}x{images.shape[3]}: expected one size")
+        raise ValueError(f"masks are {m.dtype} of shape {[*m.shape]}, expected whole numbers of shape [N,H,W]")
+    if len(m) != len(images):
+        raise ValueError(f"masks number {len(m)}, images {len(images)}: expected one mask an image")
+    (h,w),(ih,iw) = m.shape[1:],images.shape[2:]
+    if (h,w) != (ih,iw): raise ValueError(f"masks are {h}x{w}, images {ih}x{iw}: expected one size")
     m = m.int()
-    if m.min() < 0: raise ValueError(f"masks hold {int(m.min())}, expected 0 for background and 1, 2, ... for instances")
+    if m.min() < 0: raise ValueError(f"masks hold {int(m.min())}, expected 0 = background and 1, 2, ... = instances")
     return m
 
-# %% ../nbs/00_data.ipynb #363718f2
+# %% ../nbs/00_data.ipynb #349edca8
 class PatchData:
     "Patches in memory: one uint8 tensor, with labels, instance masks and groups where they exist"
     def __init__(self,
@@ -112,7 +113,7 @@ class PatchData:
     @property
     def c(self):
         "Number of classes, or of findings"
-        if self.labels is None: raise AttributeError(f"{self.name or 'this data'} has no labels, hence no number of classes")
+        if self.labels is None: raise AttributeError(f"{self.name or 'this data'} has no labels, hence no classes")
         return len(self.classes)
 
     @property
@@ -121,7 +122,7 @@ class PatchData:
     def std(self): return self._moments[1]
     @cached_property
     def _moments(self):
-        "Mean and standard deviation of each channel in [0,1], from counts of the 256 values: no float copy of the images"
+        "Mean and standard deviation of each channel in [0,1], from counts of the 256 values"
         counts = torch.zeros(self.n_in, 256, dtype=torch.float64)
         for part in self.images.split(1024):
             for c in range(self.n_in): counts[c] += torch.bincount(part[:,c].flatten(), minlength=256).cpu()
@@ -136,13 +137,13 @@ class PatchData:
         if self.masks is not None: res += ", masks"
         return res if self.groups is None else res + f", {len(np.unique(self.groups))} groups"
 
-# %% ../nbs/00_data.ipynb #6abb96db
+# %% ../nbs/00_data.ipynb #6a766637
 def _caption(data, i):
     if data.labels is None: return ''
     if data.labels.ndim == 1: return data.classes[data.labels[i]]
     return ', '.join(c for c,on in zip(data.classes, data.labels[i]) if on) or 'no finding'
 
-# %% ../nbs/00_data.ipynb #41a4ec82
+# %% ../nbs/00_data.ipynb #3077d2e3
 @patch
 def show(self:PatchData,
     n=9,        # how many images, evenly spread over the data
@@ -153,17 +154,19 @@ def show(self:PatchData,
     n = min(n, len(self))
     ncols = ncols or math.ceil(math.sqrt(2*n))
     nrows = math.ceil(n/ncols)
-    _,axs = plt.subplots(nrows, ncols, figsize=(ncols*width, nrows*(width + .2*(self.labels is not None))), squeeze=False)
+    height = width + (.2 if self.labels is not None else 0) # with room for the names
+    _,axs = plt.subplots(nrows, ncols, figsize=(ncols*width, nrows*height), squeeze=False)
     for ax in axs.flat: ax.axis('off')
     for ax,i in zip(axs.flat, np.linspace(0, len(self)-1, n).round().astype(int)):
         ax.imshow(self.images[i].permute(1,2,0).cpu(), cmap='gray', vmin=0, vmax=255)
         if self.masks is not None:
             ids = self.masks[i].cpu().numpy()
-            ax.imshow(np.ma.masked_where(ids==0, ids%10), cmap='tab10', vmin=0, vmax=9, alpha=.5, interpolation='nearest')
+            tint = np.ma.masked_where(ids==0, ids%10)
+            ax.imshow(tint, cmap='tab10', vmin=0, vmax=9, alpha=.5, interpolation='nearest')
         ax.set_title(_caption(self, i), fontsize=8)
-    plt.tight_layout(pad=.3)
+    plt.tight_layout(pad=.3, h_pad=.6)
 
-# %% ../nbs/00_data.ipynb #10284d6a
+# %% ../nbs/00_data.ipynb #1e5b56ea
 class PatchLoader(DataLoader):
     "A fastai `DataLoader` that cuts each whole batch out of a `PatchData` with one tensor of indices"
     n_inp = 1 # an image is the input, a label the target
@@ -171,9 +174,10 @@ class PatchLoader(DataLoader):
         "Batches `(image,)` or `(image, label)` for the stream `samps` of indices"
         d = self.dataset
         for idx in map(torch.tensor, self.chunkify(samps)):
-            yield tuple(t[idx] for t in (d.images, d.labels) if t is not None)
+            # copies image by image; t[idx] would go byte by byte, some twenty times slower
+            yield tuple(t.index_select(0, idx.to(t.device)) for t in (d.images, d.labels) if t is not None)
 
-# %% ../nbs/00_data.ipynb #73500d1c
+# %% ../nbs/00_data.ipynb #a519b885
 def _batch_size(n, bs, shuffle, drop_last):
     "At most `n`, and never such that batch norm meets one image alone"
     bs = min(bs, n)
@@ -182,7 +186,7 @@ def _batch_size(n, bs, shuffle, drop_last):
                          "give more images, another bs, or drop_last=True")
     return bs
 
-# %% ../nbs/00_data.ipynb #cd63ffa2
+# %% ../nbs/00_data.ipynb #cead8e49
 def _data_loaders(train, valid, device):
     "Both loaders as fastai's `DataLoaders`, in an order that `torch.manual_seed` fixes"
     train.rng = random.Random(int(torch.randint(2**31, (1,))))
@@ -190,7 +194,7 @@ def _data_loaders(train, valid, device):
     if train.dataset.labels is not None: dls.c,dls.vocab = len(train.dataset.classes),train.dataset.classes
     return dls
 
-# %% ../nbs/00_data.ipynb #e3c87e83
+# %% ../nbs/00_data.ipynb #edca6c52
 @patch
 def dls(self:PatchData,
     valid=None,     # `PatchData` to validate on; without it the second loader is empty
@@ -204,11 +208,11 @@ def dls(self:PatchData,
     bs = _batch_size(len(self), bs, shuffle, drop_last)
     if valid is None: valid = self[:0]
     if valid.n_in != self.n_in:
-        raise ValueError(f"valid has {valid.n_in} channels, the training images have {self.n_in}: expected the same number")
+        raise ValueError(f"valid has {valid.n_in} channels, the training images have {self.n_in}: expected the same")
     train = PatchLoader(self, bs=bs, shuffle=shuffle, drop_last=drop_last, **kw)
     return _data_loaders(train, PatchLoader(valid, bs=bs, **kw), device)
 
-# %% ../nbs/00_data.ipynb #1a527415
+# %% ../nbs/00_data.ipynb #463009d2
 @dataclass
 class Splits:
     "Train, validation and test part of one data set; a part that does not exist is `None`"
@@ -217,7 +221,7 @@ class Splits:
     test: PatchData = None
     def __iter__(self): return iter((self.train, self.val, self.test))
 
-# %% ../nbs/00_data.ipynb #b141c122
+# %% ../nbs/00_data.ipynb #3fa524ae
 def _warn_of_leaks(splits, where):
     "Warn when one group, say a patient, stands in two parts"
     names = 'train','val','test'
@@ -227,7 +231,7 @@ def _warn_of_leaks(splits, where):
             warnings.warn(f"{where}: {len(both)} groups stand in both {a} and {b}, e.g. {min(both)}: "
                           "scores will look better than on new patients", stacklevel=3)
 
-# %% ../nbs/00_data.ipynb #c6a5030f
+# %% ../nbs/00_data.ipynb #12d2d25a
 @patch
 def split(self:PatchData,
     val=.15,  # share of the images, or of the groups where there are groups
@@ -235,8 +239,10 @@ def split(self:PatchData,
     seed=0,   # the same seed divides the same way
 ):            # -> `Splits`
     "Divide at random, keeping groups whole and classes in proportion"
-    units,first,unit = np.unique(np.arange(len(self)) if self.groups is None else self.groups, return_index=True, return_inverse=True)
-    classes = self.labels[first].numpy() if self.labels is not None and self.labels.ndim == 1 else np.zeros(len(units))
+    groups = np.arange(len(self)) if self.groups is None else self.groups
+    units,first,unit = np.unique(groups, return_index=True, return_inverse=True)
+    one_label = self.labels is not None and self.labels.ndim == 1
+    classes = self.labels[first].numpy() if one_label else np.zeros(len(units))
     def draw(pool, share):
         n = round(share*len(units))
         return train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed) if n else (pool,[])
@@ -244,14 +250,14 @@ def split(self:PatchData,
     train_units,val_units = draw(rest, val)
     return Splits(*(self[np.isin(unit, u)] if len(u) else None for u in (train_units, val_units, test_units)))
 
-# %% ../nbs/00_data.ipynb #dde2e4be
+# %% ../nbs/00_data.ipynb #143d59f2
 def _channels_first(x):
     "The npz layout [N,H,W] or [N,H,W,C] as a tensor [N,C,H,W]"
     if x.ndim not in (3,4) or (x.ndim == 4 and x.shape[-1] not in (1,3)):
         raise ValueError(f"images have shape {[*x.shape]}, expected [N,H,W] (grey) or [N,H,W,3] (colour) in a file")
     return torch.from_numpy(np.ascontiguousarray(x[:,None] if x.ndim == 3 else np.moveaxis(x, -1, 1)))
 
-# %% ../nbs/00_data.ipynb #e7c1b916
+# %% ../nbs/00_data.ipynb #79aa3ffa
 def _npz_part(arrays, split, path):
     images,labels,groups = (arrays.pop(f'{split}_{k}', None) for k in ('images','labels','groups'))
     if images is None: return None
@@ -260,7 +266,7 @@ def _npz_part(arrays, split, path):
     try: return PatchData(_channels_first(images), labels, None, arrays.get('classes'), Path(path).stem, groups)
     except (ValueError, TypeError) as e: raise ValueError(f"{path}, {split} part: {e}") from None
 
-# %% ../nbs/00_data.ipynb #b4e15876
+# %% ../nbs/00_data.ipynb #5423d445
 def _read_npz(path):
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -269,7 +275,7 @@ def _read_npz(path):
         raise ValueError(f"{path} cannot be read as an npz file: it is damaged, cut short, or holds Python objects, "
                          f"which are never loaded ({type(e).__name__}: {e})") from e
 
-# %% ../nbs/00_data.ipynb #db36d267
+# %% ../nbs/00_data.ipynb #7ecd7115
 def npz_data(path, # an npz file with `train_images`, `train_labels`, `val_images`, ... as in MedMNIST
 ):                 # -> `Splits`; a part whose images are not in the file is `None`
     "Read arrays in MedMNIST's format, with groups and class names where the file has them"
@@ -279,14 +285,15 @@ def npz_data(path, # an npz file with `train_images`, `train_labels`, `val_image
                          "val_images, val_labels, test_images, test_labels")
     splits = Splits(*(_npz_part(arrays, s, path) for s in ('train','val','test')))
     parts = [p for p in splits if p is not None]
-    if len({p.images.shape[1:] for p in parts}) > 1:
-        raise ValueError(f"{path} mixes images of " + ', '.join(str([*p.images.shape[1:]]) for p in parts) + ": expected one shape")
+    shapes = [[*p.images.shape[1:]] for p in parts]
+    if any(o != shapes[0] for o in shapes):
+        raise ValueError(f"{path} mixes images of {', '.join(map(str, shapes))}: expected one shape")
     classes = max((p.classes or [] for p in parts), key=len) or None # a part may lack the last class
     for p in parts: p.classes = classes
     _warn_of_leaks(splits, path)
     return splits
 
-# %% ../nbs/00_data.ipynb #b1bb56e4
+# %% ../nbs/00_data.ipynb #5db7fb03
 def _fetch(url, file, md5):
     "Download to a temporary folder beside `file`, check, then rename"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -294,7 +301,7 @@ def _fetch(url, file, md5):
         download_url(url, tmp, file.name, md5)
         os.replace(Path(tmp)/file.name, file)
 
-# %% ../nbs/00_data.ipynb #325f3703
+# %% ../nbs/00_data.ipynb #59fb7bf4
 def _medmnist_file(name, size):
     "File name, address, MD5 and class names of a 2D set of MedMNIST"
     from medmnist.info import INFO
@@ -304,7 +311,7 @@ def _medmnist_file(name, size):
     info,suffix = INFO[name], '' if size == 28 else f'_{size}'
     return f'{name}{suffix}.npz', info['url'+suffix], info['MD5'+suffix], list(info['label'].values())
 
-# %% ../nbs/00_data.ipynb #8b920395
+# %% ../nbs/00_data.ipynb #f6628cc1
 def medmnist_data(
     name,          # a 2D set, such as 'pathmnist'
     size=28,       # pixels a side: 28, 64, 128 or 224
@@ -318,14 +325,16 @@ def medmnist_data(
         if download and not file.exists(): _fetch(url, file, md5)
         why = 'download=False'
     except (OSError, RuntimeError, HTTPException) as e: why = f"the download failed: {e}"
-    if not file.exists(): raise FileNotFoundError(f"{filename} is not in {file.parent} ({why}): fetch it from {url} and put it there")
-    if not check_integrity(str(file), md5): raise ValueError(
-        f"{file} is not the published file (its MD5 is not {md5}): delete it to download it again, or read it as it is with npz_data")
+    if not file.exists():
+        raise FileNotFoundError(f"{filename} is not in {file.parent} ({why}): fetch it from {url} and put it there")
+    if not check_integrity(str(file), md5):
+        raise ValueError(f"{file} is not the published file (its MD5 is not {md5}): "
+                         "delete it to download it again, or read it as it is with npz_data")
     splits = npz_data(file)
     for p in splits: p.classes = classes
     return splits
 
-# %% ../nbs/00_data.ipynb #fabf41e7
+# %% ../nbs/00_data.ipynb #e6cf05ca
 class UnreadableImage(ValueError):
     "A file that should hold an image and does not"
 
@@ -336,7 +345,7 @@ def _channels(img):
     if img.mode.startswith(('I','F')): raise ValueError("it has more than 8 bits a channel: scale it to 0..255 first")
     return 1 if img.mode in ('1','L','LA') else 3
 
-# %% ../nbs/00_data.ipynb #5a0cd099
+# %% ../nbs/00_data.ipynb #be644285
 def _plain(img, n_in):
     "Grey or colour with 8 bits a channel, no palette, no transparency"
     found = _channels(img)
@@ -345,7 +354,7 @@ def _plain(img, n_in):
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
     return img.convert('L' if (n_in or found) == 1 else 'RGB')
 
-# %% ../nbs/00_data.ipynb #fa9ac0cf
+# %% ../nbs/00_data.ipynb #ac97089b
 def read_image(
     path,      # an image file
     size=None, # pixels a side; `None` keeps the image as it is
@@ -360,24 +369,24 @@ def read_image(
     x = np.asarray(img)
     return x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0)
 
-# %% ../nbs/00_data.ipynb #46f5a033
+# %% ../nbs/00_data.ipynb #ee5879fb
 def _list_folder(path, classes=None):
     "Image files below `path`, their class numbers and the class names; the latter two `None` for a flat folder"
     path = Path(path)
     if path.is_file(): raise ValueError(f"{path} is a file, expected a folder of images: unpack it if it is an archive")
     if not path.is_dir(): raise FileNotFoundError(f"there is no folder {path}")
     files = sorted(get_files(path, extensions=_SUFFIXES))
-    if not files: raise ValueError(f"{path} holds no image: expected {', '.join(sorted(_SUFFIXES))} files, in one folder a class")
+    if not files: raise ValueError(f"{path} holds no image: expected {', '.join(sorted(_SUFFIXES))} files")
     kinds = [f.relative_to(path).parts[0] for f in files if f.parent != path]
     if not kinds: return files, None, None
     _check_kinds(path, files, kinds, classes)
     classes = classes or sorted(set(kinds))
     return files, [classes.index(k) for k in kinds], classes
 
-# %% ../nbs/00_data.ipynb #31d66cfd
+# %% ../nbs/00_data.ipynb #e5658b51
 def _check_kinds(path, files, kinds, classes):
-    if len(kinds) < len(files): raise ValueError(f"{path} holds {len(files)-len(kinds)} images beside its class folders: "
-                                                 "move them into one, or elsewhere")
+    loose = len(files) - len(kinds)
+    if loose: raise ValueError(f"{path} holds {loose} images beside its class folders: move them elsewhere")
     if 'train' in kinds: raise ValueError(f"{path} is divided into train and other parts: read it with folder_splits, "
                                           f"or one part alone, {path/'train'}")
     empty = {d.name for d in path.iterdir() if d.is_dir() and d.name[0] != '.'} - set(kinds)
@@ -385,7 +394,7 @@ def _check_kinds(path, files, kinds, classes):
     if classes and (new := set(kinds) - set(classes)):
         raise ValueError(f"{path/min(new)} is a class that train does not have: expected {', '.join(classes)}")
 
-# %% ../nbs/00_data.ipynb #59c3ede1
+# %% ../nbs/00_data.ipynb #97d4f657
 def _in_threads(f, items):
     "`f` of every item, in order; decoding images leaves Python free, so threads suffice"
     with ThreadPoolExecutor() as pool: return list(pool.map(f, items))
@@ -396,13 +405,13 @@ def _header(file):
         with Image.open(file) as img: return (img.height, img.width), _channels(img)
     except Exception as e: return UnreadableImage(f"{file} cannot be read as an image: {e}")
 
-# %% ../nbs/00_data.ipynb #1c3dd3f5
+# %% ../nbs/00_data.ipynb #0c7a55e3
 def _one_size(sizes):
     "The one size (height, width) that all images have"
     counts = Counter(sizes).most_common()
-    if len(counts) > 1: raise ValueError(f"{len(sizes)} images have {len(counts)} sizes, " +
-        ', '.join(f'{h}x{w} ({n})' for (h,w),n in counts[:8]) + (', ...' if len(counts) > 8 else '') + ": give size= to bring them to one")
-    return counts[0][0]
+    if len(counts) == 1: return counts[0][0]
+    listed = ', '.join(f'{h}x{w} ({n})' for (h,w),n in counts[:12]) + (', ...' if len(counts) > 12 else '')
+    raise ValueError(f"{len(sizes)} images have {len(counts)} sizes, {listed}: give size= to bring them to one")
 
 def _one_kind(files, channels):
     "1 if all images are grey, 3 if all are colour"
@@ -412,9 +421,9 @@ def _one_kind(files, channels):
         "give n_in=3 to make all colour, n_in=1 to make all grey")
     return channels[0]
 
-# %% ../nbs/00_data.ipynb #e8b20f69
+# %% ../nbs/00_data.ipynb #de01df49
 def _sift(files, results, skip_bad):
-    "Indices of the files that gave no error; the first error is raised, or with `skip_bad` all are counted in a warning"
+    "Indices of the files that gave no error; the first is raised, or with `skip_bad` all are counted in a warning"
     bad = [i for i,r in enumerate(results) if isinstance(r, UnreadableImage)]
     if bad and (not skip_bad or len(bad) == len(files)):
         raise UnreadableImage(f"{results[bad[0]]} ({len(bad)} of {len(files)} images are bad: "
@@ -423,7 +432,7 @@ def _sift(files, results, skip_bad):
                           + ', '.join(str(files[i]) for i in bad[:5]) + (', ...' if len(bad) > 5 else ''), stacklevel=3)
     return [i for i in range(len(files)) if not isinstance(results[i], UnreadableImage)]
 
-# %% ../nbs/00_data.ipynb #6c4d78ee
+# %% ../nbs/00_data.ipynb #b2906cfc
 def folder_data(
     path,           # folder of images, or of one folder of images a class
     size=None,      # pixels a side; `None` takes images as they are, which must then be of one size
@@ -444,31 +453,33 @@ def folder_data(
         except UnreadableImage as e: return e
     whole = _sift(files, _in_threads(fill, range(len(files))), skip_bad)
     if labels is not None: labels = [labels[good[i]] for i in whole]
-    return PatchData(images if len(whole) == len(files) else images[whole], labels, classes=classes, name=Path(path).name)
+    if len(whole) < len(files): images = images[whole]
+    return PatchData(images, labels, classes=classes, name=Path(path).name)
 
-# %% ../nbs/00_data.ipynb #912a8dec
+# %% ../nbs/00_data.ipynb #96a649fb
 def _parts(path):
     "The folders of the three parts, `None` for those missing"
     names = ('train',), ('val','valid','validation'), ('test',)
     return [next((Path(path)/n for n in ns if (Path(path)/n).is_dir()), None) for ns in names]
 
-# %% ../nbs/00_data.ipynb #d160bef8
+# %% ../nbs/00_data.ipynb #f2de8983
 def folder_splits(
     path,    # folder with a folder `train`, and where they exist `val` (or `valid`) and `test`
     size=None, skip_bad=False, n_in=None, # as in `folder_data`
 ):           # -> `Splits`; a part without a folder is `None`
     "Read a folder that is already divided"
     found = _parts(path)
-    if found[0] is None: raise FileNotFoundError(f"there is no folder {Path(path)/'train'}: folder_data reads a folder without parts")
+    if found[0] is None:
+        raise FileNotFoundError(f"there is no folder {Path(path)/'train'}: folder_data reads a folder without parts")
     train = folder_data(found[0], size, skip_bad, n_in)
     rest = [f and folder_data(f, size, skip_bad, n_in, train.classes) for f in found[1:]]
     for p in rest:
         if p is not None and p.images.shape[1:] != train.images.shape[1:]:
-            raise ValueError(f"in {path} images of {p.name} are {[*p.images.shape[1:]]}, of train {[*train.images.shape[1:]]}: "
-                             "give size= or n_in= to bring them to one shape")
+            raise ValueError(f"in {path} images of {p.name} are {[*p.images.shape[1:]]}, "
+                             f"of train {[*train.images.shape[1:]]}: give size= or n_in= to bring them to one shape")
     return Splits(train, *rest)
 
-# %% ../nbs/00_data.ipynb #ece23cdc
+# %% ../nbs/00_data.ipynb #598f4e29
 class ImageFiles:
     "The images of a folder, each read when it is asked for"
     def __init__(self,
@@ -481,7 +492,7 @@ class ImageFiles:
         self.path,self.size,self.skip_bad,self.convert = Path(path),size,skip_bad,n_in
         self.names = np.array([os.fsencode(f.relative_to(path)) for f in files])
         self.labels = None if labels is None else torch.tensor(labels)
-        self.bad = torch.zeros(len(files), dtype=torch.bool).share_memory_() # workers are processes: this is how they tell
+        self.bad = torch.zeros(len(files), dtype=torch.bool).share_memory_() # how workers, being processes, tell
         first = next(filter(None, map(self.read, range(len(files)))), None)
         if first is None: raise UnreadableImage(f"none of the {len(files)} images in {path} can be read")
         self.n_in = len(first[0])
@@ -519,7 +530,7 @@ class ImageFiles:
     @property
     def std(self): return self._moments[1]
 
-# %% ../nbs/00_data.ipynb #68d50133
+# %% ../nbs/00_data.ipynb #d95914dc
 class FileLoader(DataLoader):
     "A fastai `DataLoader` over `ImageFiles` that counts what it skipped"
     n_inp = 1
@@ -528,7 +539,7 @@ class FileLoader(DataLoader):
         if bad: warnings.warn(f"skipped {len(bad)} of {len(self.dataset)} images that cannot be read: "
                               + ', '.join(bad[:5]) + (', ...' if len(bad) > 5 else ''))
 
-# %% ../nbs/00_data.ipynb #06950e8e
+# %% ../nbs/00_data.ipynb #b5c478cd
 def folder_dls(
     path,           # folder of images, or of one folder of images a class, or of `train` and `val` with those
     size,           # pixels a side
@@ -547,15 +558,16 @@ def folder_dls(
     return _data_loaders(FileLoader(train, bs=bs, num_workers=workers, shuffle=shuffle, drop_last=drop_last, **kw),
                          FileLoader(valid, bs=bs, num_workers=workers, **kw), device)
 
-# %% ../nbs/00_data.ipynb #3856cf53
+# %% ../nbs/00_data.ipynb #343c8d80
 def _nuclei_files(path):
-    "(id, image file, mask files) of each image in either layout"
+    "(id, image file, mask) of each image: a list of files in the first layout, one file in the second"
     path = Path(path)
     if path.is_file(): raise ValueError(f"{path} is a file, expected a folder of images and masks: unpack it first")
     if not path.is_dir(): raise FileNotFoundError(f"there is no folder {path}")
     if (path/'stage1_train').is_dir(): path = path/'stage1_train'
     if (path/'images').is_dir() and (path/'masks').is_dir(): return _side_by_side(path)
-    found = [(d.name, _images_in(d/'images'), _images_in(d/'masks')) for d in sorted(path.iterdir()) if (d/'images').is_dir()]
+    folders = [d for d in sorted(path.iterdir()) if (d/'images').is_dir()]
+    found = [(d.name, _images_in(d/'images'), _images_in(d/'masks')) for d in folders]
     if not found: raise ValueError(f"{path} holds no nuclei: expected <id>/images/<id>.png with <id>/masks/*.png, "
                                    "or images/ and masks/ with files of the same names")
     for name,images,masks in found:
@@ -565,54 +577,57 @@ def _nuclei_files(path):
 
 def _images_in(folder): return sorted(get_files(folder, extensions=_SUFFIXES, recurse=False)) if folder.is_dir() else []
 
-# %% ../nbs/00_data.ipynb #350480c5
+# %% ../nbs/00_data.ipynb #e9a5767e
 def _side_by_side(path):
     images,masks = _images_in(path/'images'), {f.stem: f for f in _images_in(path/'masks')}
     if not images: raise ValueError(f"{path/'images'} holds no image")
     lost = [f for f in images if f.stem not in masks]
-    if lost: raise ValueError(f"{len(lost)} of {len(images)} images have no mask: {lost[0]} expects {path/'masks'/lost[0].stem}.png")
-    return [(f.stem, f, [masks[f.stem]]) for f in images]
+    if lost: raise ValueError(f"{len(lost)} of {len(images)} images have no mask: "
+                              f"{lost[0]} expects {path/'masks'/lost[0].stem}.png")
+    return [(f.stem, f, masks[f.stem]) for f in images]
 
-# %% ../nbs/00_data.ipynb #c1d741ec
+# %% ../nbs/00_data.ipynb #b403dd65
 def _read_mask(path, image_path, shape):
     "Whole numbers [H,W] of a mask file that must be as large as its image"
     try:
         with Image.open(path) as img: m = np.asarray(img)
     except Exception as e: raise UnreadableImage(f"{path} cannot be read as a mask: {e}") from e
-    if m.shape[:2] != shape: raise ValueError(f"the mask {path} is {m.shape[0]}x{m.shape[1]}, its image {image_path} is "
-                                              f"{shape[0]}x{shape[1]} (height x width): expected one size")
+    (h,w),(ih,iw) = m.shape[:2],shape
+    if (h,w) != (ih,iw): raise ValueError(f"the mask {path} is {h}x{w}, its image {image_path} is {ih}x{iw} "
+                                          "(height x width): expected one size")
     if m.ndim == 3 and (m[...,:3] != m[...,:1]).any():
         raise ValueError(f"the mask {path} is coloured: expected grey values, 0 = background")
     return (m[...,0] if m.ndim == 3 else m).astype(np.int32)
 
-# %% ../nbs/00_data.ipynb #66b86452
-def _instances(masks, image_path, shape):
-    "One map [H,W] of instance ids from a file a nucleus, from a map of ids, or from a two-valued mask"
-    maps = [_read_mask(m, image_path, shape) for m in masks]
-    if len(maps) == 1: return maps[0] if len(np.unique(maps[0])) > 2 else label(maps[0], np.ones((3,3)))[0].astype(np.int32)
+# %% ../nbs/00_data.ipynb #939169ff
+def _instances(mask, image_path, shape):
+    "One map [H,W] of instance ids from a list of files, one a nucleus, or from one file of ids or of two values"
+    if not isinstance(mask, list):
+        ids = _read_mask(mask, image_path, shape)
+        return ids if len(np.unique(ids)) > 2 else label(ids, np.ones((3,3)))[0].astype(np.int32)
     ids = np.zeros(shape, np.int32)
-    for i,m in enumerate(maps, 1): ids[m>0] = i
+    for i,m in enumerate(mask, 1): ids[_read_mask(m, image_path, shape)>0] = i
     return ids
 
 def _read_nuclei(item):
-    name,file,masks = item
+    name,file,mask = item
     image = read_image(file, n_in=3)
-    return image, _instances(masks, file, image.shape[1:]), name
+    return image, _instances(mask, file, image.shape[1:]), name
 
-# %% ../nbs/00_data.ipynb #d7c00f9b
+# %% ../nbs/00_data.ipynb #29fb5976
 def nuclei_items(path, # folder in one of the two layouts
 ):                     # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], id)
     "Nuclei images with their masks, each at its own size, read one at a time"
     return map(_read_nuclei, _nuclei_files(path))
 
-# %% ../nbs/00_data.ipynb #2b7a02f3
+# %% ../nbs/00_data.ipynb #80b09093
 def _fit_nuclei(image, ids, size):
     "Both cut to a square in the middle and scaled"
     image = ImageOps.fit(Image.fromarray(np.moveaxis(image, 0, -1)), (size,size), Image.BILINEAR)
     ids = ImageOps.fit(Image.fromarray(ids), (size,size), Image.NEAREST)
     return np.moveaxis(np.asarray(image), -1, 0), np.asarray(ids)
 
-# %% ../nbs/00_data.ipynb #83cac002
+# %% ../nbs/00_data.ipynb #d1af91d8
 def nuclei_data(
     path,      # folder in one of the two layouts
     size=None, # pixels a side; `None` takes images as they are, which must then be of one size

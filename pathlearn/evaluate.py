@@ -335,7 +335,7 @@ def mapped_score(train, # Embeddings with labels and assignments: they name the 
     names = map_clusters(train.assignments, train.labels)
     return sum(names.get(c) == l for c,l in zip(test.assignments.tolist(), test.labels.tolist()))/len(test)
 
-# %% ../nbs/05_evaluate.ipynb #78daad0c
+# %% ../nbs/05_evaluate.ipynb #94e2c8bd
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
@@ -348,8 +348,8 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     x = getattr(data, 'images', data)
     n, c = x.shape[:2]
     bin_of = x.flatten(2).long()*bins//256
-    share = torch.full(bin_of.shape, 1/bin_of.shape[2], device=x.device)
-    return torch.zeros(n, c, bins, device=x.device).scatter_add_(2, bin_of, share).flatten(1)
+    one = torch.ones(bin_of.shape, device=x.device)
+    return torch.zeros(n, c, bins, device=x.device).scatter_add_(2, bin_of, one).flatten(1)/bin_of.shape[2]
 
 # %% ../nbs/05_evaluate.ipynb #bd2d1aea
 def _row(train, val, test, k, frac, seed, distance):

@@ -63,7 +63,7 @@ def grid_picks(xy, # positions [N,2]
     _, first = np.unique(cell[order], axis=0, return_index=True)        # ... and unique keeps the first
     return order[first], cell[order[first]]
 
-# %% ../nbs/06_explore.ipynb #6e1276d7
+# %% ../nbs/06_explore.ipynb #88c2af05
 def _groups(emb, color, train, k):
     "What the points are coloured by: (group of each point int [N], name of each group, heading)"
     if isinstance(color, str) and color == 'error':
@@ -91,8 +91,9 @@ def _legend(ax, handles, counts, most=30):
         keep = sorted(np.argsort(counts)[::-1][:most-1])
         left_out = len(handles) - len(keep)
         handles = [handles[i] for i in keep] + [plt.Line2D([], [], ls='', label=f'and {left_out} more')]
-    ax.legend(handles=handles, loc='center left', bbox_to_anchor=(1,.5), frameon=False, fontsize=8,
-              ncols=1 + (len(handles) > 15), handletextpad=.3, columnspacing=.8)
+    drawn = ax.legend(handles=handles, loc='center left', bbox_to_anchor=(1,.5), frameon=False, fontsize=8,
+                      ncols=1 + (len(handles) > 15), handletextpad=.3, columnspacing=.8).legend_handles
+    plt.setp([h for h in drawn if hasattr(h, 'set_sizes')], sizes=[30]) # the map's own points may be tiny
 
 # %% ../nbs/06_explore.ipynb #a8ef219a
 def _thumbnails(ax, xy, images, n, frames):
@@ -144,7 +145,7 @@ def plot_map(emb,            # Embeddings
     ax.set_box_aspect(1); ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/06_explore.ipynb #2541ca9d
+# %% ../nbs/06_explore.ipynb #e160bf1e
 def _sheet(data, rows, n, pad=3):
     "One RGBA picture uint8 of patches in a grid, a list of patch numbers a line; what is missing is transparent"
     s = data.size + pad
@@ -175,7 +176,7 @@ def cluster_montage(data,     # PatchData
         if data.labels is not None:
             share, common = (t.item() for t in (data.labels[members].bincount()/count).max(0))
             names[-1] += f'\n{share:.0%} {data.classes[common] if data.classes else common}'
-    fig, ax = plt.subplots(figsize=(.62*n+1.5, .62*len(picks)+.4), dpi=80, layout='constrained')
+    fig, ax = plt.subplots(figsize=(.52*n+1.5, .52*len(picks)+.4), dpi=80, layout='constrained')
     ax.imshow(_sheet(data, picks, n), interpolation='antialiased')
     ax.set(xticks=[], yticks=[data.size/2 + i*(data.size+3) for i in range(len(picks))],
            title=f'{len(live)} live clusters' + (f', the {rows} largest' if len(live) > rows else ''))

@@ -12,18 +12,22 @@ import math, torch, torch.nn as nn, torch.nn.functional as F
 from functools import lru_cache
 from fastcore.meta import delegates
 
-# %% ../nbs/02_views.ipynb #c9acda3c
+# %% ../nbs/02_views.ipynb #0ceacf42
 def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     least=8,   # smallest side in pixels
 ):             # -> [B,C,H,W] float32 in [0,1]
     "The images as floats in [0,1]; ValueError for any other shape, type or range"
     shape = tuple(x.shape)
-    if len(shape) != 4: raise ValueError(f"views take a batch [B,C,H,W], found the shape {shape}: a single image needs x[None]")
-    if shape[1] not in (1,3): raise ValueError(f"views take images [B,C,H,W] of 1 or 3 channels, found {shape[1]} in {shape}: "
-                                               "bring the channels forward with x.permute(0,3,1,2), or choose 3 of them")
-    if min(shape[2:]) < least: raise ValueError(f"views take images of {least} pixels a side or more, found {shape[2:]}")
+    if len(shape) != 4:
+        raise ValueError(f"views take a batch [B,C,H,W], found the shape {shape}: a single image needs x[None]")
+    if shape[1] not in (1,3):
+        raise ValueError(f"views take images [B,C,H,W] of 1 or 3 channels, found {shape[1]} in {shape}: "
+                         "bring the channels forward with x.permute(0,3,1,2), or choose 3 of them")
+    if min(shape[2:]) < least:
+        raise ValueError(f"views take images of {least} pixels a side or more, found {shape[2:]}")
     if x.dtype == torch.uint8: return x.to(torch.float32).div_(255)
-    if not x.is_floating_point(): raise ValueError(f"views take uint8 or float images, found {x.dtype}: use x.to(torch.uint8)")
+    if not x.is_floating_point():
+        raise ValueError(f"views take uint8 or float images, found {x.dtype}: convert 0-255 with x.to(torch.uint8)")
     lo,hi = torch.stack(x.float().aminmax()).tolist() if len(x) else (0,1)
     if math.isnan(lo): raise ValueError("views take numbers from 0 to 1, found NaN: was an image divided by zero?")
     if lo < -1e-3 or hi > 1.001: raise ValueError(f"views take float images in [0,1], found {lo:.3g} to {hi:.3g}: "
@@ -73,7 +77,7 @@ def rotation(t): # [B] angles in radians
     "Matrices [B,2,2] that turn the plane by `t`"
     return torch.stack([t.cos(), -t.sin(), t.sin(), t.cos()], 1).view(-1,2,2)
 
-# %% ../nbs/02_views.ipynb #b5dc847c
+# %% ../nbs/02_views.ipynb #84761c90
 class Geometry(nn.Module):
     "Crop, resize, flips, right-angle turns and a small rotation, drawn anew for each image and composed into one map"
     def __init__(self,
@@ -87,7 +91,8 @@ class Geometry(nn.Module):
     ):
         super().__init__()
         if size < 8: raise ValueError(f"a view has 8 pixels a side or more, found size={size}")
-        if not 0 < scale[0] <= scale[1] <= 1: raise ValueError(f"a crop keeps a share of the area, (least, most) up to 1, found scale={scale}")
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"a crop keeps a share of the area, (least, most) of at most 1, found scale={scale}")
         if scale[0] == 1: ratio = (1.,1.)
         self.size,self.scale,self.ratio,self.rotate = size,scale,ratio,rotate
         self.flip,self.vflip,self.turn = flip,vflip,turn
@@ -160,7 +165,7 @@ def colour_exact(x, # [B,C,H,W] images in [0,1]
         if x.shape[1]==3: x[turned] = hue_hsv(x[turned], h[turned])
     return x
 
-# %% ../nbs/02_views.ipynb #d57428c1
+# %% ../nbs/02_views.ipynb #db0cf282
 class Colour(nn.Module):
     "Colour jitter and grey conversion, drawn anew for each image"
     def __init__(self,
@@ -172,7 +177,8 @@ class Colour(nn.Module):
     ):
         super().__init__()
         if min(brightness,contrast,saturation,hue) < 0 or hue > .5:
-            raise ValueError(f"jitter strengths are 0 or more and the hue's at most .5, found {brightness,contrast,saturation,hue}")
+            raise ValueError("jitter strengths are 0 or more and the hue's at most .5, found "
+                             f"{brightness,contrast,saturation,hue}")
         self.strength,self.p,self.grey,self.exact = (brightness,contrast,saturation,hue),p,grey,exact
 
     def draw(self, x): # [B,C,H,W] images
@@ -218,7 +224,7 @@ class StainJitter(nn.Module):
         return stain_matrix(x, 1+draw(self.scale), draw(self.shift))
     def extra_repr(self): return f'scale={self.scale}, shift={self.shift}, p={self.p}'
 
-# %% ../nbs/02_views.ipynb #bccfdcdc
+# %% ../nbs/02_views.ipynb #a9a71b99
 def gaussian_blur(x, # [B,C,H,W]
     sigma,           # [B] widths in pixels, 0 = unchanged
     radius,          # reach of the weights in pixels, at least 3 x the largest sigma
@@ -227,13 +233,15 @@ def gaussian_blur(x, # [B,C,H,W]
     t = torch.arange(-radius, radius+1, device=x.device)
     w = (-(t/sigma[:,None].clamp(min=1e-3))**2/2).exp()
     w = (w/w.sum(1,keepdim=True))[...,None,None,None].unbind(1)
+    sides, x = x.shape, F.pad(x, (radius,)*4, mode='reflect')
     for dim in (2,3):
-        n, p = x.shape[dim], F.pad(x, (0,0,radius,radius) if dim==2 else (radius,radius,0,0), mode='reflect')
-        x = w[0]*p.narrow(dim,0,n)
-        for i in range(1, len(t)): x.addcmul_(w[i], p.narrow(dim,i,n))
+        part = lambda i: x.narrow(dim, i, sides[dim])
+        y = w[0]*part(0)
+        for i in range(1, len(t)): y.addcmul_(w[i], part(i))
+        x = y
     return x
 
-# %% ../nbs/02_views.ipynb #20822a1e
+# %% ../nbs/02_views.ipynb #b0fb0ed3
 class Blur(nn.Module):
     "Gaussian blur, its width drawn anew for each image"
     def __init__(self,
@@ -243,7 +251,9 @@ class Blur(nn.Module):
         super().__init__(); self.sigma,self.p = sigma,p
     def forward(self, x):
         radius = min(math.ceil(3*self.sigma[1]), min(x.shape[2:])-1)
-        return gaussian_blur(x, uniform(x, *self.sigma)*chance(x, self.p), radius)
+        on, sigma = chance(x, self.p), uniform(x, *self.sigma)
+        if x.is_cuda: return gaussian_blur(x, sigma*on, radius) # to pick images the CPU would wait for the GPU
+        return x.index_copy(0, on.nonzero()[:,0], gaussian_blur(x[on], sigma[on], radius))
     def extra_repr(self): return f'sigma=({self.sigma[0]:.3g}, {self.sigma[1]:.3g}), p={self.p}'
 
 # %% ../nbs/02_views.ipynb #bdc2c7d1
@@ -266,7 +276,7 @@ class Cutout(nn.Module):
     def forward(self, x): return torch.where(box_mask(x, self.side) & chance(x, self.p)[:,None,None,None], self.fill, x)
     def extra_repr(self): return f'side={self.side}, p={self.p}, fill={self.fill}'
 
-# %% ../nbs/02_views.ipynb #4a1b5bb7
+# %% ../nbs/02_views.ipynb #9f95beb5
 class View(nn.Module):
     "Random views of a batch: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self,
@@ -300,7 +310,7 @@ class View(nn.Module):
 
     @torch.no_grad()
     def forward(self, x): # [B,C,H,W] images
-        with torch.autocast(x.device.type, enabled=False): return self.steps(to_unit(x))
+        with torch.autocast(x.device.type, enabled=False): return self.steps(to_unit(x)).clamp_(0,1)
 
 # %% ../nbs/02_views.ipynb #25b8c055
 @delegates(View)
@@ -326,17 +336,17 @@ def strong_view(size, # side of the views in pixels
     return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, stain=stain,
                 jitter=jitter, grey=grey, p_blur=p_blur, p_cutout=p_cutout, **kwargs)
 
-# %% ../nbs/02_views.ipynb #5f0c7b6b
+# %% ../nbs/02_views.ipynb #ee233b63
 def show_views(data, # `PatchData`, or images [B,C,H,W]
     view,            # what makes the views: any callable of a batch
     n=6,             # images, one a column
-    k=3,             # views of each, one a row below the originals
+    k=2,             # views of each, one a row below the originals
 ):                   # -> matplotlib figure
     "The first `n` images and under each `k` of its views"
     import matplotlib.pyplot as plt
     x = getattr(data, 'images', data)[:n]
     rows = [to_unit(x), *[view(x) for _ in range(k)]]
-    fig,axs = plt.subplots(k+1, len(x), figsize=(1.3*len(x), 1.3*(k+1)), squeeze=False, layout='constrained')
+    fig,axs = plt.subplots(k+1, len(x), figsize=(1.1*len(x), 1.1*(k+1)), squeeze=False, layout='constrained')
     for row,ims,name in zip(axs, rows, ['image', *['view']*k]):
         row[0].set_ylabel(name)
         for ax,im in zip(row, ims.cpu()):
@@ -344,15 +354,15 @@ def show_views(data, # `PatchData`, or images [B,C,H,W]
             ax.set(xticks=[], yticks=[])
     return fig
 
-# %% ../nbs/02_views.ipynb #ed30bce8
+# %% ../nbs/02_views.ipynb #5f5f04b6
 def shares(x, alpha, lam): # -> [B]
     "`lam` for every image, or if it is None drawn from Beta(alpha, alpha)"
     if lam is not None: return torch.as_tensor(lam, dtype=torch.float32, device=x.device).expand(len(x))
-    if alpha <= 0: raise ValueError(f"shares are drawn from Beta(alpha, alpha) with alpha above 0, found {alpha}: to mix nothing give lam=1")
+    if alpha <= 0: raise ValueError(f"Beta(alpha, alpha) needs an alpha above 0, found {alpha}: to mix nothing, lam=1")
     a = torch.full((len(x),), float(alpha), device=x.device)
     return torch.distributions.Beta(a, a).sample()
 
-# %% ../nbs/02_views.ipynb #0c483ee5
+# %% ../nbs/02_views.ipynb #0edca791
 def mixup_views(x, # [B,C,H,W] images, uint8 or float in [0,1]
     alpha=1.,      # of the Beta distribution: small = one image nearly alone, 1 = any share
     lam=None,      # share of the own image, number or [B]; drawn if not given

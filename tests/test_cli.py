@@ -1,0 +1,177 @@
+"Commands: their help, their exit codes, their one-sentence errors, and what they leave in a folder"
+import json, os, re, subprocess, sys
+from pathlib import Path
+import numpy as np, pandas as pd, pytest
+from pathlearn import cli
+
+COMMANDS = 'demo', 'train', 'embed', 'reproduce'
+
+def call(command, *args, capsys=None):
+    "Run a command in this process; -> exit code, what it wrote to stderr"
+    try: code = getattr(cli, f'pathlearn_{command}')([str(a) for a in args])
+    except SystemExit as e: code = e.code
+    return code, capsys.readouterr().err if capsys else ''
+
+def sentence(err):
+    "The one line of an error, without a traceback"
+    assert 'Traceback' not in err and len(err.strip().splitlines()) == 1, err
+    return err
+
+def process(command, *args, **kw):
+    code = f'import sys; from pathlearn.cli import pathlearn_{command} as f; sys.exit(f())'
+    return subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True, **kw)
+
+@pytest.fixture(scope='module')
+def patches(tmp_path_factory):
+    "An array file of 90 labelled patches that colour tells apart, and one without labels"
+    folder, rng = tmp_path_factory.mktemp('patches'), np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    images = (rng.integers(0, 120, (90,16,16,3)) + 60*np.eye(3)[labels][:,None,None]).astype(np.uint8)
+    np.savez(folder/'labelled.npz', train_images=images, train_labels=labels[:,None], classes=np.array(['red','green','blue']))
+    np.savez(folder/'bare.npz', train_images=images)
+    (folder/'damaged.npz').write_bytes((folder/'bare.npz').read_bytes()[:2000])
+    (folder/'notes.txt').write_text('no patches')
+    (folder/'empty').mkdir()
+    return folder
+
+@pytest.mark.parametrize('command', COMMANDS)
+def test_help_is_complete(command, capsys):
+    assert call(command, '--help')[0] == 0
+    text = capsys.readouterr().out
+    assert f'pathlearn_{command} ' in text and 'examples:' in text
+    for option in re.findall(r'^  (--[\w-]+)', text, re.M): # every option has words beside or below it
+        assert re.search(rf'^  {option}(?: \S+| \{{.*?\}}| \S+ \[.*?\])?\s+\w', text, re.M), option
+
+def test_help_and_usage_errors_do_not_wait_for_fastai():
+    code = '''import sys
+from pathlearn import cli
+for args in (['--help'], ['clusiam', '--epochs', '0'], ['painting']):
+    try: cli.pathlearn_train(args)
+    except SystemExit as e: print(e.code, file=sys.stderr)
+sys.exit(bool({'torch', 'fastai', 'pandas'} & set(sys.modules)))'''
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0
+    assert [l for l in done.stderr.splitlines() if l.isdigit()] == ['0', '2', '2']
+
+@pytest.mark.parametrize('command, args, words', [
+    ('train', 'painting --data x', "invalid choice: 'painting'"), ('train', 'clusiam', 'required: --data'),
+    ('train', 'clusiam --data x --epochs 0', "--epochs: expected a whole number of at least 1, found '0'"),
+    ('train', 'clusiam --data x --epochs two', "found 'two'"), ('train', 'clusiam --data x --bs 1', "--bs: expected a whole number of at least 2"),
+    ('train', 'clusiam --data x --size 8', "--size: expected a whole number of at least 16"), ('train', 'clusiam --data x --k 1', '--k: expected'),
+    ('train', 'clusiam --data x --alpha 1.5', "--alpha: expected a number of at least 0 and at most 1, found '1.5'"),
+    ('train', 'clusiam --data x --lr nan', "--lr: expected a number"),
+    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: WEIGHTS'), ('reproduce', 'cdcl --data x', "invalid choice: 'cdcl'")])
+def test_wrong_usage_exits_with_2(command, args, words, capsys):
+    code, err = call(command, *args.split(), capsys=capsys)
+    assert code == 2 and words in err and 'usage:' in err and 'Traceback' not in err
+
+@pytest.mark.parametrize('command, args, words', [
+    ('train', 'cdcl --data {p}/labelled.npz', 'cdcl is not in this version of pathlearn: choose one of simclr, simsiam'),
+    ('train', 'clusiam --data {p}/nowhere.npz', 'there is no file or folder {p}/nowhere.npz'),
+    ('train', 'clusiam --data {p}/nowhere', 'there is no file or folder {p}/nowhere'),
+    ('train', 'clusiam --data catmnist', "MedMNIST has no 2D set 'catmnist'"),
+    ('train', 'clusiam --data {p}/damaged.npz', '{p}/damaged.npz cannot be read as an npz file'),
+    ('train', 'clusiam --data {p}/notes.txt', '{p}/notes.txt is neither a folder nor an .npz file'),
+    ('train', 'clusiam --data {p}/empty', '{p}/empty holds no image'),
+    ('train', 'clusiam --data {p}/bare.npz --k 91 --arch tiny --out {p}/o', '91 clusters asked for, but there are 90 training patches'),
+    ('train', 'clusiam --data {p}/bare.npz --arch resnet19 --k 4 --out {p}/o', "no network named 'resnet19'"),
+    ('train', 'clusiam --data {p}/bare.npz --arch tiny --k 4 --out {p}/notes.txt', 'cannot write into {p}/notes.txt'),
+    ('train', 'clusiam --data {p}/bare.npz --arch tiny --k 4 --out {p}/notes.txt/deep', 'choose another --out'),
+    ('demo', '--out {p}/notes.txt', 'cannot write into {p}/notes.txt'),
+    ('embed', '{p}/none.safetensors --data {p}/bare.npz', 'there are no weights at {p}/none.safetensors'),
+    ('embed', '{p}/damaged.npz --data {p}/bare.npz', 'is no safetensors file'),
+    ('reproduce', 'clusiam --data {p}/bare.npz --out {p}/o', 'no labels to score with')])
+def test_errors_are_one_sentence_and_exit_with_1(command, args, words, patches, capsys):
+    code, err = call(command, *args.format(p=patches).split(), capsys=capsys)
+    assert code == 1
+    assert words.format(p=patches) in sentence(err)
+    assert not (patches/'o'/'settings.json').exists()
+
+def test_a_folder_without_permission(tmp_path, patches, capsys):
+    if os.name == 'nt' or os.geteuid() == 0: pytest.skip('permissions do not bind this user')
+    tmp_path.chmod(0o500)
+    code, err = call('demo', '--fast', '--out', tmp_path/'demo', capsys=capsys)
+    assert code == 1 and 'cannot write into' in sentence(err)
+
+@pytest.fixture(scope='module')
+def trained(patches, tmp_path_factory):
+    "A finished run of the real command in a process of its own"
+    out = tmp_path_factory.mktemp('runs')/'small'
+    args = 'clusiam', '--data', patches/'labelled.npz', '--epochs', 2, '--arch', 'tiny', '--bs', 16, '--k', 4, '--device', 'cpu', '--out', out
+    done = process('train', *args, env=os.environ | dict(OMP_NUM_THREADS='1'))
+    assert done.returncode == 0, done.stderr
+    return args, out, done
+
+def test_training_leaves_a_folder(trained):
+    _, out, done = trained
+    assert {p.name for p in out.iterdir()} == {'clusiam.safetensors', 'curves.csv', 'curves.png', 'log.txt', 'map_cluster.png', 'map_label.png',
+                                              'montage.png', 'report.html', 'settings.json', 'table.csv', 'table.txt', 'training.pt'}
+    table = pd.read_csv(out/'table.csv', index_col=0)
+    assert list(table.index) == ['majority class', 'mean RGB', 'colour histogram', 'colour histogram, cosine', 'untrained encoder', 'CluSiam']
+    assert len(pd.read_csv(out/'curves.csv')) == 2
+
+def test_the_log_is_clean(trained):
+    _, out, done = trained
+    assert done.stdout == (out/'log.txt').read_text() and not done.stderr
+    assert not re.search('[\r\x1b]|Warning|\\.py', done.stdout)
+    assert [l.split()[1] for l in done.stdout.splitlines() if l.startswith('epoch')] == ['1/2', '2/2']
+
+def page(out):
+    "The report, after checking that it needs nothing from elsewhere"
+    text = (out/'report.html').read_text()
+    assert not re.search(r'(?:src|href)="(?!data:)|https?:|@import|<script', text)
+    return text
+
+def test_the_report_stands_alone(trained):
+    text = page(trained[1])
+    assert text.count('data:image/png;base64,') == 4 and 'prefers-color-scheme' in text and 'width=device-width' in text
+    for word in ('CluSiam', 'colour histogram', 'frozen encoder', 'seed 0', 'torch', 'minutes', 'pathlearn_embed'): assert word in text, word
+
+def test_a_finished_run_is_not_trained_again(trained, capsys):
+    args, out, _ = trained
+    before = (out/'clusiam.safetensors').read_bytes()
+    assert call('train', *args)[0] == 0
+    assert 'epoch' not in capsys.readouterr().out
+    assert (out/'clusiam.safetensors').read_bytes() == before
+
+def test_other_arguments_need_another_folder(trained, capsys):
+    args, out, _ = trained
+    code, err = call('train', *args, '--epochs', 3, '--seed', 7, capsys=capsys)
+    assert code == 1 and 'epochs was 2 and is now 3; seed was 0 and is now 7' in sentence(err)
+
+def test_embedding_with_the_weights(trained, patches, tmp_path):
+    _, out, _ = trained
+    assert call('embed', out/'clusiam.safetensors', '--data', patches/'labelled.npz', '--out', tmp_path/'e')[0] == 0
+    with np.load(tmp_path/'e'/'features.npz', allow_pickle=False) as f: shapes = {n: f[n].shape for n in f.files}
+    assert shapes == dict(features=(90,256), labels=(90,), assignments=(90,), part=(90,))
+    assert {'map_label.png', 'map_cluster.png', 'montage.png', 'table.csv'} <= {p.name for p in (tmp_path/'e').iterdir()}
+    page(tmp_path/'e')
+
+def test_without_labels_there_are_maps_and_no_table(patches, tmp_path):
+    args = '--epochs', 1, '--arch', 'tiny', '--bs', 16, '--device', 'cpu'
+    assert call('train', 'simsiam', '--data', patches/'bare.npz', *args, '--out', tmp_path)[0] == 0
+    assert (tmp_path/'map_cluster.png').exists() and not (tmp_path/'table.csv').exists()
+    assert 'There is no score' in page(tmp_path)
+
+def test_the_demo_in_small(tmp_path, capsys):
+    assert call('demo', '--fast', '--out', tmp_path/'demo')[0] == 0
+    out = capsys.readouterr().out
+    assert out.splitlines()[-1].endswith(f"The report is in {tmp_path/'demo'/'report.html'}")
+    for row in ('majority class', 'mean RGB', 'colour histogram', 'untrained encoder', 'SimSiam', 'CluSiam'): assert re.search(f'^{row} ', out, re.M)
+    assert {'simsiam.safetensors', 'clusiam.safetensors', 'table.csv', 'table.txt', 'report.html'} <= {p.name for p in (tmp_path/'demo').iterdir()}
+    page(tmp_path/'demo')
+
+def test_reproduce_skips_what_is_there(patches, tmp_path, capsys):
+    args = ('reproduce', 'clusiam', '--data', patches/'labelled.npz', '--epochs', 1, '--arch', 'tiny', '--bs', 16, '--k', 6, '--device', 'cpu',
+            '--out', tmp_path/'res', '--runs', tmp_path/'runs')
+    file = tmp_path/'res'/'clusiam_labelled.csv'
+    assert call(*args)[0] == 0
+    table = pd.read_csv(file)
+    assert list(table.method) == ['majority class', 'mean RGB', 'colour histogram', 'colour histogram, cosine', 'untrained encoder', 'SimSiam', 'CluSiam', 'CluBYOL']
+    assert {'5-NN', '1-NN F1', 'linear', 'Rand', 'adjusted Rand', 'live clusters', 'commit', 'hardware', 'minutes'} <= set(table.columns)
+    lines = file.read_text().splitlines(True)
+    file.write_text(''.join(lines[:-2])) # as if it had been stopped after SimSiam
+    capsys.readouterr()
+    assert call(*args)[0] == 0
+    assert 'SimSiam, 1' not in capsys.readouterr().out
+    assert list(pd.read_csv(file).method) == list(table.method)

@@ -1,0 +1,111 @@
+"Training that is killed or stopped ends, once continued, in the weights of training that nobody disturbed"
+import json, os, subprocess, sys
+import pytest
+
+# One process imports fastai, seconds long, and forks a child for each attempt: the child trains, the parent kills.
+RUNNER = '''
+import json, os, random, signal, sys, time, traceback
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from pathlearn.clusiam import *
+from pathlearn import cli
+
+def fork(work, *args):
+    pid = os.fork()
+    if pid: return pid
+    code = 1
+    try: code = work(*args) or 0
+    except BaseException: traceback.print_exc()
+    finally:
+        sys.stdout.flush(); sys.stderr.flush()
+        os._exit(code)
+
+def ended(pid, timeout=60): # -> exit code, or minus the signal
+    until = time.time() + timeout
+    while time.time() < until:
+        done,status = os.waitpid(pid, os.WNOHANG)
+        if done: return os.waitstatus_to_exitcode(status)
+        time.sleep(.002)
+    os.kill(pid, signal.SIGKILL)
+    raise TimeoutError(f'child {pid} did not end')
+'''
+
+KILLS = RUNNER + '''
+EPOCHS = 40
+
+def train(folder):
+    torch.manual_seed(0)
+    data = PatchData(torch.randint(256, (64,3,16,16), dtype=torch.uint8))
+    learn = clusiam_learner(data.dls(bs=16, device='cpu'), 'tiny', k=4, dim=32, hidden=16, cbs=[Resume(folder/'run.pt')])
+    with learn.no_logging(): learn.fit(EPOCHS)
+    torch.save({n:t.as_subclass(torch.Tensor) for n,t in learn.model.state_dict().items()}, folder/'done.pt')
+
+def epochs_done(folder):
+    file = folder/'run.pt'
+    return torch.load(file, weights_only=True)['epoch'] if file.exists() else 0
+
+def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
+
+root = Path(sys.argv[1])
+calm = root/'calm'; calm.mkdir()
+began = time.time()
+assert ended(fork(train, calm)) == 0
+length, want = time.time() - began, torch.load(calm/'done.pt', weights_only=True)
+
+rng, kills, runs, equal = random.Random(1), [], 0, []
+while len(kills) < 10:
+    folder = root/f'run{runs}'; folder.mkdir(); runs += 1
+    while not (folder/'done.pt').exists():
+        child = fork(train, folder)
+        if len(kills) < 10:
+            time.sleep(rng.uniform(0, length/5))
+            try: os.kill(child, signal.SIGKILL)
+            except ProcessLookupError: pass
+        if ended(child) == -signal.SIGKILL: kills.append(epochs_done(folder))
+    equal.append(same(torch.load(folder/'done.pt', weights_only=True), want))
+print(json.dumps(dict(kills=kills, equal=equal, epochs=EPOCHS, seconds=length)))
+'''
+
+STOP = RUNNER + '''
+import numpy as np
+root = Path(sys.argv[1])
+np.savez(root/'patches.npz', train_images=np.random.default_rng(0).integers(256, size=(64,16,16,3), dtype=np.uint8))
+def train(name): return cli.pathlearn_train(f'clusiam --data {root}/patches.npz --epochs 12 --arch tiny --bs 16 --k 4 --device cpu --out {root}/{name}'.split())
+
+codes = [ended(fork(train, 'calm'))]
+child, log = fork(train, 'stopped'), root/'stopped'/'log.txt'
+while not (log.exists() and '4/12' in log.read_text()): time.sleep(.005)
+os.kill(child, signal.SIGINT)
+codes.append(ended(child))
+between = sorted(p.name for p in (root/'stopped').iterdir())
+epochs = load_encoder(root/'stopped'/'clusiam.safetensors').meta['epochs']
+codes += [ended(fork(train, 'stopped')), ended(fork(train, 'stopped'))]
+calm,stopped = (load_encoder(root/n/'clusiam.safetensors').state_dict() for n in ('calm','stopped'))
+print(json.dumps(dict(codes=codes, between=between, epochs=epochs, equal=all(torch.equal(calm[n], stopped[n]) for n in calm),
+                      lines=[l.split()[1] for l in log.read_text().splitlines() if l.startswith('epoch')])))
+'''
+
+def result(script, folder):
+    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
+    done = subprocess.run([sys.executable, '-c', script, str(folder)], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.splitlines()[-1]), done
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_ten_kills_change_no_bit(tmp_path):
+    r,_ = result(KILLS, tmp_path)
+    assert len(r['kills']) == 10
+    assert len({e for e in r['kills'] if 0 < e < r['epochs']}) >= 4, f"the kills did not hit in the middle: {r['kills']}"
+    assert r['equal'] and all(r['equal'])
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_a_stopped_command_leaves_a_usable_folder_and_goes_on(tmp_path):
+    r,done = result(STOP, tmp_path)
+    assert r['codes'] == [0, 130, 0, 0]
+    assert {'clusiam.safetensors', 'log.txt', 'settings.json', 'training.pt'} <= set(r['between'])
+    assert 'report.html' not in r['between'] and not any(n.endswith('.tmp') for n in r['between'])
+    assert 3 <= r['epochs'] < 12 and f"{r['epochs']} of 12 epochs are safe" in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert r['equal']
+    assert sorted(set(r['lines']), key=lambda l: int(l.split('/')[0])) == [f'{i}/12' for i in range(1,13)]
