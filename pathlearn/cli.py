@@ -7,18 +7,18 @@ __all__ = ['pl', 'METHODS', 'LATER', 'PAGE', 'PROTOCOL', 'LEAD', 'NEXT', 'DEMO',
            'method_learner', 'hardware', 'code_version', 'stopwatch', 'trained', 'write_report', 'pathlearn_train',
            'pathlearn_embed', 'pathlearn_demo', 'pathlearn_reproduce']
 
-# %% ../nbs/60_cli.ipynb #62d6d16e
+# %% ../nbs/60_cli.ipynb #84e3403f
 import argparse, base64, contextlib, html, importlib, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 
-# %% ../nbs/60_cli.ipynb #5e0e3506
+# %% ../nbs/60_cli.ipynb #8911f7cc
 class _Later:
     "pathlearn's names, imported at the first use: fastai takes seconds, and `--help` should not"
     def __getattr__(self, name): return getattr(importlib.import_module('pathlearn.clusiam'), name)
 
 pl = _Later()
 
-# %% ../nbs/60_cli.ipynb #55b09082
+# %% ../nbs/60_cli.ipynb #656059ac
 def _number(kind, low, high=None):
     "An argparse type: a number within bounds"
     def check(text):
@@ -30,13 +30,13 @@ def _number(kind, low, high=None):
         return value
     return check
 
-def _parser(doc, example):
+def _parser(prog, doc, example):
     "A parser that shows defaults and ends its help with examples"
     class Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
         def _get_help_string(self, action): return action.help if action.default is None or isinstance(action.default, bool) else super()._get_help_string(action)
-    return argparse.ArgumentParser(description=doc, epilog='examples:\n' + '\n'.join(f'  {e}' for e in example), formatter_class=Help)
+    return argparse.ArgumentParser(prog, description=doc, epilog='examples:\n' + '\n'.join(f'  {e}' for e in example), formatter_class=Help)
 
-# %% ../nbs/60_cli.ipynb #245ba686
+# %% ../nbs/60_cli.ipynb #97b7cd92
 def _note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
 def _run(parser, # what reads the arguments
@@ -58,7 +58,7 @@ def _run(parser, # what reads the arguments
             return 1
     return 0
 
-# %% ../nbs/60_cli.ipynb #394ec74a
+# %% ../nbs/60_cli.ipynb #9813e070
 def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     from torchvision.transforms.functional import resize
@@ -82,7 +82,7 @@ def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic
     if path.suffix or len(path.parts) > 1: raise FileNotFoundError(f"there is no file or folder {path}")
     return pl.medmnist_data(name, size or 28)
 
-# %% ../nbs/60_cli.ipynb #24971523
+# %% ../nbs/60_cli.ipynb #ff159e41
 def complete(splits, # Splits, parts may be missing
              seed=0, # the same seed divides the same way
 ):                   # -> Splits
@@ -98,7 +98,7 @@ def labelled(data): # PatchData
 
 def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 
-# %% ../nbs/60_cli.ipynb #742cb2ac
+# %% ../nbs/60_cli.ipynb #1655f469
 METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL')
 LATER = 'ca2cl','autoencoder','cdcl'
 
@@ -114,7 +114,7 @@ def method_learner(method, data, # name, PatchData to train on
     dls = data.dls(bs=bs, device=device)
     return getattr(pl, f'{method}_learner')(dls, arch, view=getattr(pl, f'{view}_view')(view_size or data.size), lr=lr, cbs=list(cbs), **kw)
 
-# %% ../nbs/60_cli.ipynb #59d782af
+# %% ../nbs/60_cli.ipynb #3cc238ff
 def hardware(device=None): # name of the device -> text
     "What the numbers were computed on"
     import torch
@@ -123,11 +123,12 @@ def hardware(device=None): # name of the device -> text
 
 def code_version(): # -> short commit of the checkout, with + when files differ from it; without git the version
     "Which code the numbers were computed by"
-    from pathlearn import __version__
-    def git(*what): return subprocess.run(['git', *what], cwd=Path(__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
+    package = importlib.import_module('pathlearn')
+    def git(*what): return subprocess.run(['git', *what], cwd=Path(package.__file__).parent, capture_output=True, text=True, check=True).stdout.strip()
     try: return git('rev-parse', '--short', 'HEAD') + '+'*bool(git('status', '--porcelain', '-uno', '--', '.'))
-    except (OSError, subprocess.CalledProcessError): return __version__
+    except (OSError, subprocess.CalledProcessError): return package.__version__
 
+# %% ../nbs/60_cli.ipynb #2c8ede36
 def stopwatch():
     "A callback that counts seconds of training, across interruptions too"
     from fastai.callback.core import Callback
@@ -139,7 +140,7 @@ def stopwatch():
         def load_state_dict(self, state): self.seconds = state['seconds']
     return Stopwatch()
 
-# %% ../nbs/60_cli.ipynb #9426c5a5
+# %% ../nbs/60_cli.ipynb #d6c56ab8
 def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
             seed=0, cbs=(), weights=None, **kw, # weights: file for the last complete epoch if somebody stops us; kw: for `method_learner`
 ):                                      # -> Learner, minutes
@@ -161,7 +162,7 @@ def _rescue(learn, resume, weights):
     where = f", and their weights in {weights}" if weights else ''
     return f"{state['epoch']} of {state['n_epoch']} epochs are safe in {resume.path}{where}. The same command goes on from there"
 
-# %% ../nbs/60_cli.ipynb #d1526d1a
+# %% ../nbs/60_cli.ipynb #58e03db9
 def _curves(learn): # -> DataFrame, one row an epoch
     "What the watches of a Learner saw; scores are those of the validation part"
     import pandas as pd
@@ -171,7 +172,7 @@ def _curves(learn): # -> DataFrame, one row an epoch
     table.index += 1
     return table.reset_index()
 
-# %% ../nbs/60_cli.ipynb #926f97e2
+# %% ../nbs/60_cli.ipynb #9cb633e1
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title>
 <style>:root{{color-scheme:light dark;--ink:#1c2126;--soft:#5b6670;--line:#d9dee3;--mark:#e8f1fa;--paper:#fff}}
 @media(prefers-color-scheme:dark){{:root{{--ink:#e7eaed;--soft:#a3adb7;--line:#3a424a;--mark:#1f3347;--paper:#15191d}}}}
@@ -197,7 +198,7 @@ def _html_table(table, ours): # DataFrame, name of the row to mark
             for n,r in zip(table.index, table.astype(object).where(table.notna(), None).values))
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
-# %% ../nbs/60_cli.ipynb #cb53bdd0
+# %% ../nbs/60_cli.ipynb #d5f8a5ba
 def _save(fig, file):
     "A figure as a png file"
     import matplotlib.pyplot as plt
@@ -245,7 +246,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
         parts += ['<h2>How training went</h2>', _figure(out/'curves.png', 'A falling loss alone proves little: clusters should stay alive and neighbours agree more.')]
     return ''.join(parts)
 
-# %% ../nbs/60_cli.ipynb #760f2144
+# %% ../nbs/60_cli.ipynb #00f8f000
 PROTOCOL = """<p class="soft">Every row under one protocol: a frozen encoder in eval mode; <b>5-NN</b> and <b>1-NN F1</b> let the nearest training patches vote
 ({n_train} of them, features of length one, cosine; colours Euclidean or as named); <b>linear</b> is logistic regression on standardised features, its penalty chosen on validation.
 All scores are of {n_test} test patches, looked at once. <b>Rand</b> and <b>adjusted Rand</b> compare clusters with labels: the network's own, or k-means on the same features.
@@ -279,7 +280,7 @@ def write_report(out, title, lead, models, splits, # folder, texts, name -> Lear
         tmp.write_text(PAGE.format(title=title, body=f'{body}<h2>How it was made</h2><p class="soft">{about}</p>'), encoding='utf-8')
     return out/'report.html'
 
-# %% ../nbs/60_cli.ipynb #c5907209
+# %% ../nbs/60_cli.ipynb #9ce149ad
 class _Tee:
     "Text goes to the terminal and into a file"
     def __init__(self, *files): self.files = files
@@ -309,7 +310,7 @@ def _same_run(out, settings): # settings: dict
     changed = [f"{n} was {old.get(n)} and is now {v}" for n,v in settings.items() if old.get(n) != v]
     if changed: raise ValueError(f"{out} holds another run ({'; '.join(changed)}): take its arguments to go on with it, or another --out")
 
-# %% ../nbs/60_cli.ipynb #20c20edd
+# %% ../nbs/60_cli.ipynb #b0516629
 def _about(device, *facts):
     "Code, machine, date and what else made a report"
     version = importlib.import_module('pathlearn').__version__
@@ -341,7 +342,7 @@ def _train(args):
                             {name:_curves(learn)}, _about(args.device, *_run_facts(args, minutes, args.arch)), after)
         print(f"complete: weights in {weights}, report in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #074885dc
+# %% ../nbs/60_cli.ipynb #33ddb0ee
 def _embed(args):
     import numpy as np
     model = pl.load_encoder(args.weights)
@@ -357,7 +358,7 @@ def _embed(args):
                         {name:model}, complete(splits), arch=model.encoder.settings['arch'], about=_about(args.device, *(f'{n} {v}' for n,v in model.meta.items() if n != 'data')))
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
 
-# %% ../nbs/60_cli.ipynb #8a341dd1
+# %% ../nbs/60_cli.ipynb #128a15f3
 LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that there are nine. It was only asked
 to recognise a patch after its colours and its crop had changed, and to keep unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
 NEXT = """<h2>What next</h2><p>The tissue here is drawn, so that the demo needs no download. On patches of your own, a folder of images or an array file:</p>
@@ -383,7 +384,7 @@ def _demo(args):
         for file in (*files, out/'settings.json'): file.unlink() # the next demo begins anew
         print(f"{(time.time()-began)/60:.1f} minutes. The report is in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #b7d995f0
+# %% ../nbs/60_cli.ipynb #555222cf
 def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER', help="a MedMNIST name, an .npz file of arrays, a folder of images "
@@ -402,10 +403,10 @@ def _common(parser, epochs=100):
     add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256)")
     add('--view', choices=('standard','weak','strong'), default='standard', help="how far a patch is changed before it is compared with itself")
 
-# %% ../nbs/60_cli.ipynb #71456d40
+# %% ../nbs/60_cli.ipynb #8e8d0add
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
-    p = _parser("Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
+    p = _parser("pathlearn_train", "Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
                 "The same command on the same folder goes on where it stopped.",
                 ['pathlearn_train clusiam --data patches/ --epochs 100 --size 64', 'pathlearn_train simsiam --data pathmnist --epochs 20',
                  'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung'])
@@ -419,7 +420,7 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
 
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches by trained weights"
-    p = _parser("Write features, labels and clusters of patches into features.npz, with a map, a montage and,\nwhere there are labels, the table of scores.",
+    p = _parser("pathlearn_embed", "Write features, labels and clusters of patches into features.npz, with a map, a montage and,\nwhere there are labels, the table of scores.",
                 ['pathlearn_embed demo/clusiam.safetensors --data synthetic', 'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features'])
     p.add_argument('weights', metavar='WEIGHTS', help="a .safetensors file that pathlearn wrote")
     _data_arguments(p)
@@ -428,7 +429,7 @@ def pathlearn_embed(argv=None): # argv: list of str; None: the command line
 
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
-    p = _parser("Train SimSiam and CluSiam on drawn tissue without labels, compare them with what needs no training,\nand write a folder with tables, maps, weights and report.html.",
+    p = _parser("pathlearn_demo", "Train SimSiam and CluSiam on drawn tissue without labels, compare them with what needs no training,\nand write a folder with tables, maps, weights and report.html.",
                 ['pathlearn_demo', 'pathlearn_demo --out first --seed 1'])
     p.add_argument('--out', default='demo', metavar='FOLDER', help="where everything goes")
     p.add_argument('--epochs', type=_number(int, 1), default=60, help="rounds through the 900 training patches, for each method")
@@ -437,7 +438,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p.add_argument('--device', choices=('cpu','cuda'), help="where to train (default: a GPU if there is one)")
     return _run(p, _demo, argv)
 
-# %% ../nbs/60_cli.ipynb #2687ec46
+# %% ../nbs/60_cli.ipynb #968ca7ac
 def _rows(file):
     "The table in a CSV file as text, nothing in it rounded or guessed; empty if there is no file"
     import pandas as pd
@@ -461,7 +462,7 @@ def _has(file, **wanted): # wanted: column=value, compared as text
     table = _rows(file)
     return all(c in table for c in wanted) and bool((table[[*wanted]] == [str(v) for v in wanted.values()]).all(axis=1).any())
 
-# %% ../nbs/60_cli.ipynb #c8528cf1
+# %% ../nbs/60_cli.ipynb #880fb089
 def _jobs(args): # -> (method, K, with curves?) in the order in which they run
     "What `pathlearn_reproduce clusiam` trains for one seed"
     if args.curves: yield from (('clusiam', k, True) for k in sorted({10, 100}))
@@ -477,7 +478,7 @@ def _reproduce(args):
         for method,k,curves in _jobs(args): _reproduce_one(file, splits, about, seed, method, k, curves, args)
     print(f"{file} is complete for seeds {', '.join(map(str, args.seed))}")
 
-# %% ../nbs/60_cli.ipynb #24dca34e
+# %% ../nbs/60_cli.ipynb #f54e0bd5
 def _made(args): return {'commit': args.commit or code_version(), 'hardware': hardware(args.device)}
 
 def _floor(file, splits, about, seed, args):
@@ -509,10 +510,10 @@ def _reproduce_one(file, splits, about, seed, method, k, curves, args):
         print(row.to_string(index=False), flush=True)
     Path(f'{stem}.pt').unlink()
 
-# %% ../nbs/60_cli.ipynb #56a3d023
+# %% ../nbs/60_cli.ipynb #0b441ac8
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
-    p = _parser("Train the untrained encoder's rivals under one protocol and append a row each to OUT/clusiam_DATA.csv. Rows that are there already\n"
+    p = _parser("pathlearn_reproduce", "Train the untrained encoder's rivals under one protocol and append a row each to OUT/clusiam_DATA.csv. Rows that are there already\n"
                 "are left alone, so an interrupted run goes on when it is started again.",
                 ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
                  'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves'])

@@ -12,7 +12,7 @@ import math, torch, torch.nn as nn, torch.nn.functional as F
 from functools import lru_cache
 from fastcore.meta import delegates
 
-# %% ../nbs/02_views.ipynb #0ceacf42
+# %% ../nbs/02_views.ipynb #8cbabbff
 def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     least=8,   # smallest side in pixels
 ):             # -> [B,C,H,W] float32 in [0,1]
@@ -20,6 +20,7 @@ def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     shape = tuple(x.shape)
     if len(shape) != 4:
         raise ValueError(f"views take a batch [B,C,H,W], found the shape {shape}: a single image needs x[None]")
+    if not len(x): raise ValueError("views take one image or more, found an empty batch")
     if shape[1] not in (1,3):
         raise ValueError(f"views take images [B,C,H,W] of 1 or 3 channels, found {shape[1]} in {shape}: "
                          "bring the channels forward with x.permute(0,3,1,2), or choose 3 of them")
@@ -28,7 +29,7 @@ def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     if x.dtype == torch.uint8: return x.to(torch.float32).div_(255)
     if not x.is_floating_point():
         raise ValueError(f"views take uint8 or float images, found {x.dtype}: convert 0-255 with x.to(torch.uint8)")
-    lo,hi = torch.stack(x.float().aminmax()).tolist() if len(x) else (0,1)
+    lo,hi = torch.stack(x.float().aminmax()).tolist()
     if math.isnan(lo): raise ValueError("views take numbers from 0 to 1, found NaN: was an image divided by zero?")
     if lo < -1e-3 or hi > 1.001: raise ValueError(f"views take float images in [0,1], found {lo:.3g} to {hi:.3g}: "
                                                   "leave normalising to the encoder, and divide 0-255 by 255")
