@@ -246,7 +246,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
         parts += ['<h2>How training went</h2>', _figure(out/'curves.png', 'A falling loss alone proves little: clusters should stay alive and neighbours agree more.')]
     return ''.join(parts)
 
-# %% ../nbs/60_cli.ipynb #00f8f000
+# %% ../nbs/60_cli.ipynb #f9bb5d62
 PROTOCOL = """<p class="soft">Every row under one protocol: a frozen encoder in eval mode; <b>5-NN</b> and <b>1-NN F1</b> let the nearest training patches vote
 ({n_train} of them, features of length one, cosine; colours Euclidean or as named); <b>linear</b> is logistic regression on standardised features, its penalty chosen on validation.
 All scores are of {n_test} test patches, looked at once. <b>Rand</b> and <b>adjusted Rand</b> compare clusters with labels: the network's own, or k-means on the same features.
@@ -262,8 +262,8 @@ def _scores(out, models, splits, seed, arch):
     print('\n'+text+'\n', flush=True)
     rivals = [(n, table['5-NN'][n]) for n in ('untrained encoder','colour histogram') if n in table.index]
     ours = [*models][-1]
-    verdict = f"Its five nearest neighbours name the tissue of a test patch rightly in {table['5-NN'][ours]:.1%} of cases with {ours}" + ''.join(
-        f", {v:.1%} with {'an' if n[0]=='u' else 'a'} {n}" for n,v in rivals)
+    verdict = f"The five nearest training patches name a test patch rightly in {table['5-NN'][ours]:.1%} of cases when {ours} says which are near" + ''.join(
+        f", in {v:.1%} when {'an' if n[0]=='u' else 'a'} {n} does" for n,v in rivals)
     return f'<h2>The numbers</h2><p>{verdict}.</p>' + _html_table(short, ours) + PROTOCOL.format(n_train=len(splits.train), n_test=len(splits.test))
 
 def write_report(out, title, lead, models, splits, # folder, texts, name -> Learner or encoder (the last is the one shown)
@@ -310,7 +310,7 @@ def _same_run(out, settings): # settings: dict
     changed = [f"{n} was {old.get(n)} and is now {v}" for n,v in settings.items() if old.get(n) != v]
     if changed: raise ValueError(f"{out} holds another run ({'; '.join(changed)}): take its arguments to go on with it, or another --out")
 
-# %% ../nbs/60_cli.ipynb #b0516629
+# %% ../nbs/60_cli.ipynb #010bb3df
 def _about(device, *facts):
     "Code, machine, date and what else made a report"
     version = importlib.import_module('pathlearn').__version__
@@ -333,7 +333,8 @@ def _train(args):
     method_learner(args.method, splits.train, **kw) # whatever does not fit is told before the folder is claimed
     _same_run(out, settings)
     with _logged(out):
-        print(f"{name} on {splits.train}: {args.epochs} epochs, into {out}" + (', going on where it stopped' if checkpoint.exists() else ''), flush=True)
+        print(f"{name} on {splits.train}: {args.epochs} epochs, into {out}" + (
+            ', complete already: the report is written anew' if (out/'report.html').exists() else ', going on' if checkpoint.exists() else ''), flush=True)
         learn,minutes = trained(args.method, splits.train, checkpoint, args.epochs, args.seed, _watches(splits, args.epochs), weights, **kw)
         pl.save_encoder(learn, weights, data=settings['data'], size=splits.train.size, epochs=args.epochs, seed=args.seed)
         lead = f"{name} looked at {len(splits.train)} patches of {html.escape(data_name(args.data))}, and never at a label. Here is what it made of them."

@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['ViewPair', 'MomentumTarget', 'CosineLR', 'CollapseWarning', 'Watch', 'collapse_kind', 'CollapseWatch', 'LossParts',
-           'KNNWatch', 'whole_file', 'rng_state', 'set_rng_state', 'Resume', 'EpochLines', 'LossPlot', 'first_images',
+           'KNNWatch', 'whole_file', 'rng_state', 'set_rng_state', 'Resume', 'EpochLines', 'LiveLog', 'first_images',
            'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained', 'save_encoder',
            'load_encoder']
 
-# %% ../nbs/04_learning.ipynb #8bfb7503
+# %% ../nbs/04_learning.ipynb #0f69e995
 import importlib, json, os, random, sys, time, warnings
 from collections import namedtuple
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
+import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch, torch.nn as nn, torch.nn.functional as F
+from IPython.display import HTML, display
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .data import PatchData
@@ -46,14 +47,14 @@ class MomentumTarget(Callback):
     "After each optimiser step the model's momentum copies follow: calls `model.update_target()`"
     def after_step(self): self.learn.model.update_target()
 
-# %% ../nbs/04_learning.ipynb #aff181aa
+# %% ../nbs/04_learning.ipynb #c2f6df4c
 class CosineLR(Callback):
     "Half a cosine from the learning rate to zero, one step an epoch; parameter groups in `fixed` keep theirs"
     order = 20
     def __init__(self, fixed=()): self.fixed = fixed
     def before_fit(self): self.base = [h['lr'] for h in self.opt.hypers]
     def before_epoch(self):
-        decay = (1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
+        decay = float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
         groups = range(len(self.base))
         self.opt.set_hyper('lr', [b if i in self.fixed or i-len(self.base) in self.fixed else b*decay for i,b in zip(groups, self.base)])
     def after_fit(self): self.opt.set_hyper('lr', self.base)
@@ -253,7 +254,7 @@ def write(self:Resume):
         cbs={cb.name:cb.state_dict() for cb in self.stateful()}, threads=torch.get_num_threads())
     with whole_file(self.path) as tmp: torch.save(_plain(state), tmp)
 
-# %% ../nbs/04_learning.ipynb #b3d987a5
+# %% ../nbs/04_learning.ipynb #b2fdfa45
 class EpochLines(Callback):
     "One line of text an epoch, for terminals and log files"
     order = 61
@@ -265,22 +266,41 @@ class EpochLines(Callback):
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
     def after_fit(self): self.learn.logger = self.logger0
 
-class LossPlot(Callback):
-    "A loss curve that grows while the notebook trains"
-    order = 62
-    def before_fit(self): self.handle = None
-    def after_epoch(self):
-        import matplotlib.pyplot as plt
-        from IPython.display import display
-        if self.learn.logger is noop or not self.recorder.losses: return
-        fig,ax = plt.subplots(figsize=(5,2))
-        self.recorder.plot_loss(skip_start=0, with_valid=False, ax=ax)
-        ax.set_title(''); ax.spines[['top','right']].set_visible(False)
-        plt.close(fig)
-        if self.handle: self.handle.update(fig)
-        else: self.handle = display(fig, display_id=True)
+# %% ../nbs/04_learning.ipynb #1f78e7db
+class LiveLog(Callback):
+    "A bar, a table that fills and a loss curve that grows, for notebooks"
+    order = 61
+    def before_fit(self):
+        self.logger0,self.rows,self.last,self.plot = self.learn.logger,[],0.,None
+        self.quiet = self.logger0 is noop
+        if self.quiet: return
+        self.learn.logger = lambda log: self.rows.append(list(log))
+        self.table = display(HTML(''), display_id=True)
 
-# %% ../nbs/04_learning.ipynb #c543f695
+    def after_batch(self):
+        if self.quiet or not self.training or time.time() - self.last < .5: return
+        self.last = time.time()
+        self.table.update(HTML(f'epoch {self.epoch+1} of {self.n_epoch} <progress value="{self.iter+1}" max="{self.n_iter}"></progress>{self.html()}'))
+
+    def after_epoch(self):
+        if self.quiet or not self.rows: return
+        fig,ax = plt.subplots(figsize=(5,1.8))
+        ax.plot(self.recorder.losses, color='#0077bb'); ax.set(xlabel='step', ylabel='loss')
+        ax.spines[['top','right']].set_visible(False); plt.close(fig)
+        if self.plot: self.plot.update(fig)
+        else: self.plot = display(fig, display_id=True)
+
+    def after_fit(self):
+        if not self.quiet: self.table.update(HTML(self.html()))
+        self.learn.logger = self.logger0
+
+    def html(self): # every row of a short run, a dozen of a long one
+        names,n = self.recorder.metric_names, len(self.rows)
+        picks = sorted({round(i*(n-1)/11) for i in range(12)}) if n > 12 else range(n)
+        frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
+        return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
+
+# %% ../nbs/04_learning.ipynb #d9fe77e8
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch()
@@ -300,7 +320,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     data = data if isinstance(data, PatchData) else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
     return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=[max(s,.01) for s in data.std], **kwargs)
 
-# %% ../nbs/04_learning.ipynb #ea32209f
+# %% ../nbs/04_learning.ipynb #43564de3
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -317,11 +337,10 @@ def ssl_learner(dls,
     x = first_images(dls)
     cbs = [ViewPair(view or standard_view(x.shape[-1])), CollapseWatch(patience), CosineLR(fixed), *(cbs if isinstance(cbs,(list,tuple)) else [cbs])]
     learn = Learner(dls, model, loss_func=loss_func, lr=lr or .05*len(x)/256, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
-    if IN_NOTEBOOK: return learn.add_cb(LossPlot())
     learn.remove_cb(ProgressCallback)
-    return learn.add_cb(EpochLines())
+    return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #69136594
+# %% ../nbs/04_learning.ipynb #cc22fe86
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments"
     if isinstance(m, nn.Sequential): return [module_spec(o) for o in m]
@@ -335,7 +354,7 @@ def module_from_spec(spec): # what `module_spec` returned
     if mod.split('.')[0] != 'pathlearn': raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
     return getattr(importlib.import_module(mod), cls)(**kw)
 
-# %% ../nbs/04_learning.ipynb #e25460f8
+# %% ../nbs/04_learning.ipynb #f82130cd
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with its cluster head where it has one; `meta` says where it comes from"
     def __init__(self, encoder, cluster_head=None, meta=None):
@@ -345,7 +364,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #010b3970
+# %% ../nbs/04_learning.ipynb #9884b2fc
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, normalisation and cluster head of a Learner (or model) as one safetensors file with its settings"
     model = getattr(learn, 'model', learn)
