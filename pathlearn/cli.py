@@ -359,13 +359,13 @@ def _embed(args):
                         {name:model}, complete(splits), arch=model.encoder.settings['arch'], about=_about(args.device, *(f'{n} {v}' for n,v in model.meta.items() if n != 'data')))
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
 
-# %% ../nbs/60_cli.ipynb #128a15f3
+# %% ../nbs/60_cli.ipynb #4737fd30
 LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that there are nine. It was only asked
 to recognise a patch after its colours and its crop had changed, and to keep unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
 NEXT = """<h2>What next</h2><p>The tissue here is drawn, so that the demo needs no download. On patches of your own, a folder of images or an array file:</p>
 <p><code>pathlearn_train clusiam --data FOLDER --epochs 100</code></p><p>Every line of the method is explained in the notebook <code>12_clusiam</code>.
 The demo's epochs, batch size, learning rate and K were chosen on the validation part, for four minutes on two cores; nothing was chosen on the test part.</p>"""
-DEMO = dict(arch='tiny', bs=64, lr=.06, k=20, dim=512, hidden=256, view_size=32)
+DEMO = dict(arch='tiny', bs=64, lr=.12, k=20, dim=512, hidden=256, view_size=32)
 
 def _demo(args):
     began, out = time.time(), _folder(args.out)
@@ -439,7 +439,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p.add_argument('--device', choices=('cpu','cuda'), help="where to train (default: a GPU if there is one)")
     return _run(p, _demo, argv)
 
-# %% ../nbs/60_cli.ipynb #968ca7ac
+# %% ../nbs/60_cli.ipynb #e8f1c601
 def _rows(file):
     "The table in a CSV file as text, nothing in it rounded or guessed; empty if there is no file"
     import pandas as pd
@@ -448,14 +448,14 @@ def _rows(file):
 def _append(file, new): # new: DataFrame
     "Rows below those that the CSV file has already"
     import pandas as pd
-    old, new = _rows(file), new.round(5).astype(object).where(new.notna(), '').astype(str)
+    old, new = _rows(file), new.astype(object).where(new.notna(), '').astype(str)
     columns = dict.fromkeys([*max(old, new, key=lambda t: t.shape[1]), *old, *new])
     with pl.whole_file(file) as tmp: pd.concat([old, new])[[*columns]].to_csv(tmp, index=False)
 
 def _row(scores, key, made): # DataFrame, and what is the same in all its rows -> DataFrame
     "What was trained, how it scored, and where that was measured"
     first = ['method', *(c for c in key if c != 'method')]
-    table = scores.assign(**key, **made)
+    table = scores.round(5).assign(**key, **made)
     return table[[*first, *(c for c in table if c not in first)]]
 
 def _has(file, **wanted): # wanted: column=value, compared as text
