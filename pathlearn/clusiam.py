@@ -21,7 +21,7 @@ from .siamese import *
 from .gumbel import *
 from collections import namedtuple
 
-# %% ../nbs/12_clusiam.ipynb #babc9ddc
+# %% ../nbs/12_clusiam.ipynb #38a06530
 class ClusterLoss:
     "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; the last two parts are kept in `parts` for the log"
     def __init__(self,
@@ -43,7 +43,7 @@ def clusiam_inv(out): # out: anything with p1, p2, z1, z2
     "Sum of both directions, CluSiam eq. 1"
     return negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1)
 
-# %% ../nbs/12_clusiam.ipynb #3d19581c
+# %% ../nbs/12_clusiam.ipynb #53e4d9ed
 class ClusterOut(Outputs, namedtuple('ClusterOut', 'p1 p2 z1 z2 logits')): __slots__ = ()
 
 class CluSiam(Assigns, SimSiam):
@@ -64,7 +64,7 @@ class CluSiam(Assigns, SimSiam):
         out = super().forward(x1, x2)
         return ClusterOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
 
-# %% ../nbs/12_clusiam.ipynb #174fc35f
+# %% ../nbs/12_clusiam.ipynb #1d8e6cfb
 class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')): __slots__ = ()
 
 class CluBYOL(Assigns, BYOL):
@@ -86,7 +86,7 @@ class CluBYOL(Assigns, BYOL):
         out = super().forward(x1, x2)
         return ClusterTargetOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
 
-# %% ../nbs/12_clusiam.ipynb #eb591f1c
+# %% ../nbs/12_clusiam.ipynb #f6fd5187
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',      # a torchvision name or function, 'tiny', or an encoder
     k=100,                # K, largest number of clusters
@@ -106,7 +106,7 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True, d
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *cbs], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #f5a6e2f5
+# %% ../nbs/12_clusiam.ipynb #b5634e75
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
            *evaluate.__all__, *explore.__all__, *siamese.__all__, *gumbel.__all__]

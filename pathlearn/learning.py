@@ -6,9 +6,9 @@
 __all__ = ['ViewPair', 'MomentumTarget', 'CosineLR', 'CollapseWarning', 'Watch', 'collapse_kind', 'CollapseWatch', 'LossParts',
            'KNNWatch', 'whole_file', 'rng_state', 'set_rng_state', 'Resume', 'EpochLines', 'LiveLog', 'first_images',
            'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained', 'save_encoder',
-           'load_encoder']
+           'load_encoder', 'set_seed']
 
-# %% ../nbs/04_learning.ipynb #0f69e995
+# %% ../nbs/04_learning.ipynb #486c5382
 import importlib, json, os, random, sys, time, warnings
 from collections import namedtuple
 from contextlib import contextmanager
@@ -24,10 +24,14 @@ from .evaluate import cluster_scores, embed, knn_score
 from .views import standard_view
 from fastai.basics import Callback, CancelEpochException, Learner, SGD, ValueMetric, noop, params
 from fastai.callback.progress import ProgressCallback
+from fastai.torch_core import set_seed
 from fastcore.basics import patch
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/04_learning.ipynb #d8aa07c5
+# %% ../nbs/04_learning.ipynb #0339b072
+_all_ = ['set_seed'] # fastai's: torch, NumPy and Python at once
+
+# %% ../nbs/04_learning.ipynb #f9f86f46
 class ViewPair(Callback):
     "Replaces each batch `(image, ...)` by two views of its images and hides the labels"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -42,12 +46,12 @@ class ViewPair(Callback):
         if self.training and len(x) < 2: raise ValueError("a batch of one image cannot pass batch norm: use bs of at least 2 and drop_last")
         self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), (None,)
 
-# %% ../nbs/04_learning.ipynb #459ab6e3
+# %% ../nbs/04_learning.ipynb #e5089f14
 class MomentumTarget(Callback):
     "After each optimiser step the model's momentum copies follow: calls `model.update_target()`"
     def after_step(self): self.learn.model.update_target()
 
-# %% ../nbs/04_learning.ipynb #c2f6df4c
+# %% ../nbs/04_learning.ipynb #b096cf79
 class CosineLR(Callback):
     "Half a cosine from the learning rate to zero, one step an epoch; parameter groups in `fixed` keep theirs"
     order = 20
@@ -59,7 +63,7 @@ class CosineLR(Callback):
         self.opt.set_hyper('lr', [b if i in self.fixed or i-len(self.base) in self.fixed else b*decay for i,b in zip(groups, self.base)])
     def after_fit(self): self.opt.set_hyper('lr', self.base)
 
-# %% ../nbs/04_learning.ipynb #d1a72d53
+# %% ../nbs/04_learning.ipynb #87cdcca3
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
 class Watch(Callback):
@@ -76,7 +80,7 @@ class Watch(Callback):
     def state_dict(self): return dict(history=self.history)
     def load_state_dict(self, state): self.history = state['history']
 
-# %% ../nbs/04_learning.ipynb #a9d59ae5
+# %% ../nbs/04_learning.ipynb #5ba9f5f0
 def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, **_): # the five numbers -> a sentence, or None
     "Which collapse do these numbers show?"
     if spread is not None and spread < .1: return f"projections collapse to one point (spread {spread:.2f}, healthy is near 1)"
@@ -85,7 +89,7 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
     if k and h_each > .98*np.log(k): return (f"near-uniform assigner: entropy {h_each:.2f} of at most {np.log(k):.2f}, "
                                             "assignments are noise. Raise alpha or train longer")
 
-# %% ../nbs/04_learning.ipynb #74144a88
+# %% ../nbs/04_learning.ipynb #522e8b32
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -124,7 +128,7 @@ class CollapseWatch(Watch):
             self.warned |= kinds
             warnings.warn(f"epoch {self.epoch+1}: {collapse_kind(**now)}", CollapseWarning, stacklevel=2)
 
-# %% ../nbs/04_learning.ipynb #9e6c4963
+# %% ../nbs/04_learning.ipynb #71eee564
 class LossParts(Watch):
     "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log"
     order = 39
@@ -136,7 +140,7 @@ class LossParts(Watch):
         for name in self.names: self.sums[name] = self.sums[name] + self.learn.loss_func.parts[name]
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../nbs/04_learning.ipynb #ba62f1e9
+# %% ../nbs/04_learning.ipynb #faa016c1
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part, and the Rand index of the assigner where there is one, every few epochs"
     order = 41
@@ -162,7 +166,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../nbs/04_learning.ipynb #ec29ef48
+# %% ../nbs/04_learning.ipynb #a8b10ba2
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -173,7 +177,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/04_learning.ipynb #fc32ad4c
+# %% ../nbs/04_learning.ipynb #063532eb
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -187,14 +191,14 @@ def set_rng_state(state, dl=None):
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if dl: dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../nbs/04_learning.ipynb #19ca97f2
+# %% ../nbs/04_learning.ipynb #afa80a31
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/04_learning.ipynb #d52cab08
+# %% ../nbs/04_learning.ipynb #678ef10f
 class Resume(Callback):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -229,7 +233,7 @@ class Resume(Callback):
     def after_fit(self): self.learn.logger = self.logger0
     def stateful(self): return [cb for cb in self.learn.cbs if hasattr(cb, 'load_state_dict')]
 
-# %% ../nbs/04_learning.ipynb #116d4c86
+# %% ../nbs/04_learning.ipynb #d42ce21c
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
@@ -254,7 +258,7 @@ def write(self:Resume):
         cbs={cb.name:cb.state_dict() for cb in self.stateful()}, threads=torch.get_num_threads())
     with whole_file(self.path) as tmp: torch.save(_plain(state), tmp)
 
-# %% ../nbs/04_learning.ipynb #b2fdfa45
+# %% ../nbs/04_learning.ipynb #706944ad
 class EpochLines(Callback):
     "One line of text an epoch, for terminals and log files"
     order = 61
@@ -266,7 +270,7 @@ class EpochLines(Callback):
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
     def after_fit(self): self.learn.logger = self.logger0
 
-# %% ../nbs/04_learning.ipynb #1f78e7db
+# %% ../nbs/04_learning.ipynb #21ec812f
 class LiveLog(Callback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     order = 61
@@ -300,7 +304,7 @@ class LiveLog(Callback):
         frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
         return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../nbs/04_learning.ipynb #d9fe77e8
+# %% ../nbs/04_learning.ipynb #a72f1e96
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch()
@@ -320,7 +324,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     data = data if isinstance(data, PatchData) else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
     return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=[max(s,.01) for s in data.std], **kwargs)
 
-# %% ../nbs/04_learning.ipynb #43564de3
+# %% ../nbs/04_learning.ipynb #511215aa
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -340,7 +344,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #cc22fe86
+# %% ../nbs/04_learning.ipynb #85eeb7bc
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments"
     if isinstance(m, nn.Sequential): return [module_spec(o) for o in m]
@@ -354,7 +358,7 @@ def module_from_spec(spec): # what `module_spec` returned
     if mod.split('.')[0] != 'pathlearn': raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
     return getattr(importlib.import_module(mod), cls)(**kw)
 
-# %% ../nbs/04_learning.ipynb #f82130cd
+# %% ../nbs/04_learning.ipynb #bd61837c
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with its cluster head where it has one; `meta` says where it comes from"
     def __init__(self, encoder, cluster_head=None, meta=None):
@@ -364,7 +368,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #9884b2fc
+# %% ../nbs/04_learning.ipynb #b1172e2d
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, normalisation and cluster head of a Learner (or model) as one safetensors file with its settings"
     model = getattr(learn, 'model', learn)

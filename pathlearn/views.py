@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAINS', 'to_unit', 'warp', 'crop_windows', 'Geometry', 'colour_basis', 'colour_matrix', 'hue_hsv', 'colour_exact',
            'Colour', 'stain_matrix', 'StainJitter', 'gaussian_blur', 'Blur', 'box_mask', 'Cutout', 'View',
-           'standard_view', 'weak_view', 'strong_view', 'show_views', 'mixup_views', 'cutmix_views']
+           'standard_view', 'weak_view', 'gentle_view', 'strong_view', 'show_views', 'mixup_views', 'cutmix_views']
 
 # %% ../nbs/02_views.ipynb #1894eef2
 import math, torch, torch.nn as nn, torch.nn.functional as F
@@ -313,7 +313,7 @@ class View(nn.Module):
     def forward(self, x): # [B,C,H,W] images
         with torch.autocast(x.device.type, enabled=False): return self.steps(to_unit(x)).clamp_(0,1)
 
-# %% ../nbs/02_views.ipynb #25b8c055
+# %% ../nbs/02_views.ipynb #db7a50f3
 @delegates(View)
 def standard_view(size, # side of the views in pixels
     scale=(.2,1.), flip=.5, jitter=(.4,.4,.4,.1), grey=.2, p_blur=.5,
@@ -327,6 +327,13 @@ def weak_view(size, # side of the views in pixels
     **kwargs):      # -> View
     "A view that a pathologist would hardly notice: flips, right-angle turns, a mild crop, little colour"
     return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, jitter=jitter, **kwargs)
+
+@delegates(View)
+def gentle_view(size, # side of the views in pixels
+    scale=(.2,1.), flip=.5, vflip=.5, turn=True, rotate=15., jitter=(.1,.1,.1,.02), p_blur=.5,
+    **kwargs):        # -> View
+    "The geometry of the strong view with the colour left nearly as it is, for sets where the stain carries a signal"
+    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, jitter=jitter, p_blur=p_blur, **kwargs)
 
 @delegates(View)
 def strong_view(size, # side of the views in pixels
