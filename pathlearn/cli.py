@@ -40,7 +40,7 @@ def _parser(prog, doc, example):
     examples = '\n'.join(['examples:', *(f'  {e}' for e in example)])
     return argparse.ArgumentParser(prog, description=doc, epilog=examples, formatter_class=Help)
 
-# %% ../nbs/60_cli.ipynb #97b7cd92
+# %% ../nbs/60_cli.ipynb #0676d3c3
 def _note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
 def _run(parser, # what reads the arguments
@@ -49,7 +49,8 @@ def _run(parser, # what reads the arguments
 ):               # -> exit code
     "Exit codes: 0 fine, 1 an error in one sentence, 2 wrong usage, 130 interrupted"
     args = parser.parse_args(argv)
-    os.environ.setdefault('MPLBACKEND', 'Agg') # pictures go to files
+    os.environ.setdefault('MPLBACKEND', 'Agg')             # pictures go to files
+    os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')    # threads that spin while they wait starve a busy machine
     with warnings.catch_warnings():
         warnings.showwarning = _note
         for kind in (FutureWarning, DeprecationWarning, RuntimeWarning): warnings.simplefilter('ignore', kind)
@@ -277,7 +278,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
                   'clusters should stay alive, and neighbours should agree more.')]
     return ''.join(parts)
 
-# %% ../nbs/60_cli.ipynb #d923a86a
+# %% ../nbs/60_cli.ipynb #aa0928ad
 _PROTOCOL = """<p class="soft">Every row under one protocol: a frozen encoder in eval mode; <b>5-NN</b> and <b>1-NN
 F1</b> let the nearest of {n_train} training patches vote, by the distance named at the end of the row;
 <b>linear</b> is logistic regression on standardised features, its penalty chosen on validation. All scores are of
@@ -285,9 +286,14 @@ F1</b> let the nearest of {n_train} training patches vote, by the distance named
 network's own, or those of k-means on the same features. Chance has adjusted Rand 0; Rand alone flatters many small
 clusters.</p>"""
 
+def _compare(*args, **kw): # as `compare`
+    "`compare` in one thread: on problems this small, several wait for each other most of the time"
+    import threadpoolctl
+    with threadpoolctl.threadpool_limits(1): return pl.compare(*args, **kw)
+
 def _scores(out, models, splits, seed, arch):
     "Write table.csv and table.txt, print them; -> HTML"
-    table = pl.compare(models, splits, seed=seed, arch=arch)
+    table = _compare(models, splits, seed=seed, arch=arch)
     short = table[[c for c in table if c not in ('n train','frac','seed')]]
     text = short.to_string(float_format='{:.3f}'.format, na_rep='')
     with pl.whole_file(out/'table.csv') as tmp: table.to_csv(tmp)
@@ -312,9 +318,9 @@ def write_report(out, title, lead, # folder, texts
         with pl.whole_file(out/'curves.csv') as tmp: table.to_csv(tmp, float_format='%.5g')
     shown = splits.train if splits.test is None else splits.test
     whole = labelled(splits.train) and splits.test is not None and labelled(shown)
+    pictures = _pictures(out, [*models.values()][-1], shown, seed, curves)
     scores = (_scores(out, models, splits, seed, arch) if whole
               else '<p>There is no score: these patches have no labels of one class each.</p>')
-    pictures = _pictures(out, [*models.values()][-1], shown, seed, curves)
     body = ''.join([f'<p class="lead">{lead}</p>', pictures, scores, after,
                     f'<h2>How it was made</h2><p class="soft">{about}</p>'])
     with pl.whole_file(out/'report.html') as tmp: tmp.write_text(_PAGE.format(title=title, body=body), encoding='utf-8')
@@ -414,7 +420,7 @@ def _embed(args):
                         complete(splits), arch=model.encoder.settings['arch'], about=about)
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
 
-# %% ../nbs/60_cli.ipynb #d334e6a6
+# %% ../nbs/60_cli.ipynb #aef28d03
 _LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that
 there are nine. It was only asked to recognise a patch after its colours and its crop had changed, and to keep
 unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
@@ -442,7 +448,8 @@ def _demo(args):
         facts = _run_facts(args, (time.time()-began)/60, 'tiny')
         page = write_report(out, 'Tissue sorted by a network that never saw a label',
                             _LEAD.format(n=len(splits.train), n_test=len(splits.test)),
-                            models, splits, args.seed, 'tiny', {n:_curves(m) for n,m in models.items()}, _about(args.device, *facts), _NEXT)
+                            models, splits, args.seed, 'tiny', {n:_curves(m) for n,m in models.items()},
+                            _about(args.device, *facts), _NEXT)
         for file in (*files, out/'settings.json'): file.unlink() # the next demo begins anew
         print(f"{(time.time()-began)/60:.1f} minutes. The report is in {page}", flush=True)
 
@@ -559,13 +566,13 @@ def _reproduce(args):
         for method,k,curves in _jobs(args): _reproduce_one(file, splits, about, seed, method, k, curves, args)
     print(f"{file} is complete for seeds {', '.join(map(str, args.seed))}")
 
-# %% ../nbs/60_cli.ipynb #1dad9cea
+# %% ../nbs/60_cli.ipynb #15293c60
 def _made(args): return {'commit': args.commit or code_version(), 'hardware': hardware(args.device)}
 
 def _floor(file, splits, about, seed, args):
     "The rows that need no training: once the colours, for each seed the untrained encoder"
     if _has(file, method='untrained encoder', **about, seed=seed): return
-    rows = pl.compare({}, splits, seed=seed, arch=args.arch).reset_index(names='method')
+    rows = _compare({}, splits, seed=seed, arch=args.arch).reset_index(names='method')
     if _has(file, method='majority class'): rows = rows[rows.method == 'untrained encoder']
     _append(file, _row(rows, dict(**about, epochs=0, seed=seed), _made(args)))
     print(rows.to_string(index=False), flush=True)
@@ -585,7 +592,7 @@ def _reproduce_one(file, splits, about, seed, method, k, curves, args):
     made = dict(**_made(args), minutes=round(minutes, 2))
     if curves and not _has(curve_file, **key): _append(curve_file, _row(_curves(learn), key, made))
     if not _has(file, **key):
-        row = pl.compare({METHODS[method]: learn}, splits, seed=seed, arch=None).loc[[METHODS[method]]]
+        row = _compare({METHODS[method]: learn}, splits, seed=seed, arch=None).loc[[METHODS[method]]]
         row['val 5-NN'] = pl.knn_score(pl.embed(learn, splits.train), pl.embed(learn, splits.val))
         _append(file, _row(row.reset_index(names='method'), key, made))
         print(row.to_string(index=False), flush=True)
