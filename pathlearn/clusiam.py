@@ -6,7 +6,7 @@
 __all__ = ['ClusterLoss', 'clusiam_inv', 'ClusterOut', 'CluSiam', 'ClusterTargetOut', 'CluBYOL', 'clusiam_learner',
            'clubyol_learner']
 
-# %% ../nbs/12_clusiam.ipynb #a3e6e230
+# %% ../nbs/12_clusiam.ipynb #4571fedd
 from functools import partial
 import torch, torch.nn as nn
 from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, gumbel
@@ -20,6 +20,7 @@ from .explore import *
 from .siamese import *
 from .gumbel import *
 from collections import namedtuple
+from fastcore.foundation import L
 
 # %% ../nbs/12_clusiam.ipynb #38a06530
 class ClusterLoss:
@@ -86,7 +87,7 @@ class CluBYOL(Assigns, BYOL):
         out = super().forward(x1, x2)
         return ClusterTargetOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
 
-# %% ../nbs/12_clusiam.ipynb #f6fd5187
+# %% ../nbs/12_clusiam.ipynb #99eb1588
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',      # a torchvision name or function, 'tiny', or an encoder
     k=100,                # K, largest number of clusters
@@ -99,12 +100,12 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     "CluSiam on any DataLoaders of images"
     model = CluSiam(dls_encoder(dls, arch), k, dim, hidden, last_bn)
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise), splitter=encoder_and_rest, fixed=(-1,),
-                       cbs=[LossParts('inv','cluster'), *cbs], **kwargs)
+                       cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
 def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True, dim=256, hidden=512, last_bn=True, m=.99, cbs=(), **kwargs):
     "CluBYOL on any DataLoaders of images; arguments as in `clusiam_learner`, m: share of the target kept at each step"
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
-    return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *cbs], **kwargs)
+    return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
 # %% ../nbs/12_clusiam.ipynb #b5634e75
 # what a reader of this method's notebook needs in one import, see the five lines at its top

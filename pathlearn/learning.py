@@ -8,7 +8,7 @@ __all__ = ['ViewPair', 'MomentumTarget', 'CosineLR', 'CollapseWarning', 'Watch',
            'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained', 'save_encoder',
            'load_encoder', 'set_seed']
 
-# %% ../nbs/04_learning.ipynb #486c5382
+# %% ../nbs/04_learning.ipynb #c0ba7ba0
 import importlib, json, os, random, sys, time, warnings
 from collections import namedtuple
 from contextlib import contextmanager
@@ -26,6 +26,7 @@ from fastai.basics import Callback, CancelEpochException, Learner, SGD, ValueMet
 from fastai.callback.progress import ProgressCallback
 from fastai.torch_core import set_seed
 from fastcore.basics import patch
+from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
 # %% ../nbs/04_learning.ipynb #0339b072
@@ -166,7 +167,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../nbs/04_learning.ipynb #a8b10ba2
+# %% ../nbs/04_learning.ipynb #da2a9fbe
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -174,6 +175,8 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield tmp
+        umask = os.umask(0); os.umask(umask)
+        tmp.chmod(0o666 & ~umask) # some writers keep new files to themselves
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
@@ -324,7 +327,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     data = data if isinstance(data, PatchData) else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
     return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=[max(s,.01) for s in data.std], **kwargs)
 
-# %% ../nbs/04_learning.ipynb #511215aa
+# %% ../nbs/04_learning.ipynb #67996231
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -339,7 +342,7 @@ def ssl_learner(dls,
 ):                  # -> Learner
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
-    cbs = [ViewPair(view or standard_view(x.shape[-1])), CollapseWatch(patience), CosineLR(fixed), *(cbs if isinstance(cbs,(list,tuple)) else [cbs])]
+    cbs = [ViewPair(view or standard_view(x.shape[-1])), CollapseWatch(patience), CosineLR(fixed), *L(cbs)]
     learn = Learner(dls, model, loss_func=loss_func, lr=lr or .05*len(x)/256, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())

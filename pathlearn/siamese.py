@@ -6,11 +6,12 @@
 __all__ = ['nt_xent', 'negative_cosine', 'PairOut', 'SiamOut', 'TargetOut', 'SimCLR', 'SimSiam', 'simsiam_loss', 'BYOL',
            'byol_loss', 'encoder_and_rest', 'simclr_learner', 'simsiam_learner', 'byol_learner']
 
-# %% ../nbs/10_siamese.ipynb #b50e79f1
+# %% ../nbs/10_siamese.ipynb #531ca2bd
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import MomentumCopy, Outputs, Predictor, Projector
 from .learning import MomentumTarget, dls_encoder, ssl_learner
+from fastcore.foundation import L
 
 # %% ../nbs/10_siamese.ipynb #df0f290a
 def nt_xent(z1, z2,  # [N,D] projections of the two views, any length
@@ -83,7 +84,7 @@ def byol_loss(out, *_): # out: TargetOut
     "Sum of (1 - cosine) over both directions, in [0,4]"
     return 2 + negative_cosine(out.p1, out.t2) + negative_cosine(out.p2, out.t1)
 
-# %% ../nbs/10_siamese.ipynb #1efa81f1
+# %% ../nbs/10_siamese.ipynb #86b8efeb
 def encoder_and_rest(model): # -> two parameter groups: all but the predictor, the predictor
     "Splits off the predictor, whose learning rate stays constant"
     last = list(model.predictor.parameters())
@@ -101,4 +102,4 @@ def simsiam_learner(dls, arch='resnet18', dim=2048, hidden=512, last_bn=True, **
 
 def byol_learner(dls, arch='resnet18', dim=256, m=.99, cbs=(), last_bn=False, **kwargs):
     "BYOL on any DataLoaders of images"
-    return ssl_learner(dls, BYOL(dls_encoder(dls, arch), dim, m=m, last_bn=last_bn), byol_loss, cbs=[MomentumTarget(), *cbs], **kwargs)
+    return ssl_learner(dls, BYOL(dls_encoder(dls, arch), dim, m=m, last_bn=last_bn), byol_loss, cbs=[MomentumTarget(), *L(cbs)], **kwargs)
