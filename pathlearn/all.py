@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/90_all.ipynb #287627d9
+# %% ../nbs/90_all.ipynb #003
 from . import clusiam
 from .clusiam import *
 
-# %% ../nbs/90_all.ipynb #0064f7cf
+# %% ../nbs/90_all.ipynb #007
 __all__ = [*globals().get('__all__', []), *clusiam.__all__]

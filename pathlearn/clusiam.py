@@ -6,7 +6,7 @@
 __all__ = ['ClusterLoss', 'clusiam_inv', 'ClusterOut', 'CluSiam', 'ClusterTargetOut', 'CluBYOL', 'clusiam_learner',
            'clubyol_learner']
 
-# %% ../nbs/12_clusiam.ipynb #4571fedd
+# %% ../nbs/12_clusiam.ipynb #002
 from functools import partial
 import torch, torch.nn as nn
 from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, gumbel
@@ -22,7 +22,7 @@ from .gumbel import *
 from collections import namedtuple
 from fastcore.foundation import L
 
-# %% ../nbs/12_clusiam.ipynb #38a06530
+# %% ../nbs/12_clusiam.ipynb #011
 class ClusterLoss:
     "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; the last two parts are kept in `parts` for the log"
     def __init__(self,
@@ -44,7 +44,7 @@ def clusiam_inv(out): # out: anything with p1, p2, z1, z2
     "Sum of both directions, CluSiam eq. 1"
     return negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1)
 
-# %% ../nbs/12_clusiam.ipynb #53e4d9ed
+# %% ../nbs/12_clusiam.ipynb #013
 class ClusterOut(Outputs, namedtuple('ClusterOut', 'p1 p2 z1 z2 logits')): __slots__ = ()
 
 class CluSiam(Assigns, SimSiam):
@@ -65,7 +65,7 @@ class CluSiam(Assigns, SimSiam):
         out = super().forward(x1, x2)
         return ClusterOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
 
-# %% ../nbs/12_clusiam.ipynb #1d8e6cfb
+# %% ../nbs/12_clusiam.ipynb #015
 class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')): __slots__ = ()
 
 class CluBYOL(Assigns, BYOL):
@@ -87,7 +87,7 @@ class CluBYOL(Assigns, BYOL):
         out = super().forward(x1, x2)
         return ClusterTargetOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
 
-# %% ../nbs/12_clusiam.ipynb #99eb1588
+# %% ../nbs/12_clusiam.ipynb #018
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',      # a torchvision name or function, 'tiny', or an encoder
     k=100,                # K, largest number of clusters
@@ -107,7 +107,7 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True, d
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #b5634e75
+# %% ../nbs/12_clusiam.ipynb #035
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
            *evaluate.__all__, *explore.__all__, *siamese.__all__, *gumbel.__all__]

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PALETTE', 'MARKERS', 'reduce', 'group_style', 'grid_picks', 'plot_map', 'cluster_montage']
 
-# %% ../nbs/06_explore.ipynb #97ed2f82
+# %% ../nbs/06_explore.ipynb #003
 import warnings
 import numpy as np, torch, matplotlib.pyplot as plt
 from .data import PatchData
 from .evaluate import Embeddings, knn_predict
 
-# %% ../nbs/06_explore.ipynb #168e471a
+# %% ../nbs/06_explore.ipynb #009
 def _check_points(n, need, what, name):
     "Raise when a map would look for more neighbours than there are points"
     if n <= need: raise ValueError(f"{n} points are too few for {what} = {need}: give more, or a smaller `{name}`")
@@ -43,7 +43,7 @@ def reduce(emb,        # Embeddings, or features [N,F]
         warnings.simplefilter('ignore')
         return np.asarray(method.fit_transform(x), dtype=np.float32)
 
-# %% ../nbs/06_explore.ipynb #c54d0f41
+# %% ../nbs/06_explore.ipynb #014
 PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#7F5FC9', '#8C6D31', '#7F7F7F', '#C2334D']
 MARKERS = ['o', '^', 's', 'D', 'v', 'P']
 
@@ -51,7 +51,7 @@ def group_style(i): # number of the group
     "Colour and marker of group `i`"
     return dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i//len(PALETTE) % len(MARKERS)])
 
-# %% ../nbs/06_explore.ipynb #c48d8c27
+# %% ../nbs/06_explore.ipynb #019
 def grid_picks(xy, # positions [N,2]
                n,  # cells a side
 ):                 # -> rows [P] and their cells [P,2] (column, row from below)
@@ -63,7 +63,7 @@ def grid_picks(xy, # positions [N,2]
     _, first = np.unique(cell[order], axis=0, return_index=True)        # ... and unique keeps the first
     return order[first], cell[order[first]]
 
-# %% ../nbs/06_explore.ipynb #71fc1e6b
+# %% ../nbs/06_explore.ipynb #022
 def _groups(emb, color, train, k):
     "What the points are coloured by: (group of each point int [N], name of each group, heading)"
     if isinstance(color, str) and color == 'error':
@@ -95,7 +95,7 @@ def _legend(ax, handles, counts, most=30):
                       ncols=1 + (len(handles) > 15), handletextpad=.3, columnspacing=.8).legend_handles
     plt.setp([h for h in drawn if hasattr(h, 'set_sizes')], sizes=[30]) # the map's own points may be tiny
 
-# %% ../nbs/06_explore.ipynb #dc0add8e
+# %% ../nbs/06_explore.ipynb #023
 def _thumbnails(ax, xy, images, n, frames):
     "Draw one patch a grid cell, framed in the colour of its point"
     if images.shape[1] == 1: images = images.expand(-1, 3, -1, -1)
@@ -145,7 +145,7 @@ def plot_map(emb,            # Embeddings
     ax.set_box_aspect(1); ax.spines[:].set_visible(False)
     return ax
 
-# %% ../nbs/06_explore.ipynb #2afcd374
+# %% ../nbs/06_explore.ipynb #030
 def _sheet(data, rows, n, pad=3):
     "One RGBA picture uint8 of patches in a grid, a list of patch numbers a line; what is missing is transparent"
     s = data.size + pad

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['GumbelAssigner', 'draw_assignment', 'centroid_similarity', 'cluster_loss']
 
-# %% ../nbs/11_gumbel.ipynb #376b09e0
+# %% ../nbs/11_gumbel.ipynb #002
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import Configured
 
-# %% ../nbs/11_gumbel.ipynb #1afe19f6
+# %% ../nbs/11_gumbel.ipynb #009
 class GumbelAssigner(Configured):
     "Projections to cluster logits: Linear, batch norm, ReLU, Linear"
     def __init__(self,
@@ -24,7 +24,7 @@ class GumbelAssigner(Configured):
 
     def forward(self, z): return self.layers(z) # [B,D] -> [B,K] logits
 
-# %% ../nbs/11_gumbel.ipynb #d4a20407
+# %% ../nbs/11_gumbel.ipynb #014
 def draw_assignment(logits,     # [B,K]
                     tau=1.,     # temperature of the soft gradient
                     noise=True, # Gumbel noise (eq. 6) or none (eq. 3)
@@ -35,7 +35,7 @@ def draw_assignment(logits,     # [B,K]
     soft = (logits/tau).softmax(-1)
     return F.one_hot(soft.argmax(-1), logits.shape[-1]) - soft.detach() + soft
 
-# %% ../nbs/11_gumbel.ipynb #de555358
+# %% ../nbs/11_gumbel.ipynb #021
 def centroid_similarity(z, # [B,D] projections; no gradient flows into them
                         a, # [B,K] one-hot assignments
 ):                         # -> scalar in [-1/(k-1), 1] for k live clusters; 0 for one

@@ -8,7 +8,7 @@ __all__ = ['ViewPair', 'MomentumTarget', 'CosineLR', 'CollapseWarning', 'Watch',
            'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained', 'save_encoder',
            'load_encoder', 'set_seed']
 
-# %% ../nbs/04_learning.ipynb #c0ba7ba0
+# %% ../nbs/04_learning.ipynb #002
 import importlib, json, os, random, sys, time, warnings
 from collections import namedtuple
 from contextlib import contextmanager
@@ -29,10 +29,10 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/04_learning.ipynb #0339b072
+# %% ../nbs/04_learning.ipynb #003
 _all_ = ['set_seed'] # fastai's: torch, NumPy and Python at once
 
-# %% ../nbs/04_learning.ipynb #f9f86f46
+# %% ../nbs/04_learning.ipynb #009
 class ViewPair(Callback):
     "Replaces each batch `(image, ...)` by two views of its images and hides the labels"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -47,12 +47,12 @@ class ViewPair(Callback):
         if self.training and len(x) < 2: raise ValueError("a batch of one image cannot pass batch norm: use bs of at least 2 and drop_last")
         self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), (None,)
 
-# %% ../nbs/04_learning.ipynb #e5089f14
+# %% ../nbs/04_learning.ipynb #012
 class MomentumTarget(Callback):
     "After each optimiser step the model's momentum copies follow: calls `model.update_target()`"
     def after_step(self): self.learn.model.update_target()
 
-# %% ../nbs/04_learning.ipynb #b096cf79
+# %% ../nbs/04_learning.ipynb #015
 class CosineLR(Callback):
     "Half a cosine from the learning rate to zero, one step an epoch; parameter groups in `fixed` keep theirs"
     order = 20
@@ -64,7 +64,7 @@ class CosineLR(Callback):
         self.opt.set_hyper('lr', [b if i in self.fixed or i-len(self.base) in self.fixed else b*decay for i,b in zip(groups, self.base)])
     def after_fit(self): self.opt.set_hyper('lr', self.base)
 
-# %% ../nbs/04_learning.ipynb #87cdcca3
+# %% ../nbs/04_learning.ipynb #018
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
 class Watch(Callback):
@@ -81,7 +81,7 @@ class Watch(Callback):
     def state_dict(self): return dict(history=self.history)
     def load_state_dict(self, state): self.history = state['history']
 
-# %% ../nbs/04_learning.ipynb #5ba9f5f0
+# %% ../nbs/04_learning.ipynb #019
 def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, **_): # the five numbers -> a sentence, or None
     "Which collapse do these numbers show?"
     if spread is not None and spread < .1: return f"projections collapse to one point (spread {spread:.2f}, healthy is near 1)"
@@ -90,7 +90,7 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
     if k and h_each > .98*np.log(k): return (f"near-uniform assigner: entropy {h_each:.2f} of at most {np.log(k):.2f}, "
                                             "assignments are noise. Raise alpha or train longer")
 
-# %% ../nbs/04_learning.ipynb #522e8b32
+# %% ../nbs/04_learning.ipynb #020
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -129,7 +129,7 @@ class CollapseWatch(Watch):
             self.warned |= kinds
             warnings.warn(f"epoch {self.epoch+1}: {collapse_kind(**now)}", CollapseWarning, stacklevel=2)
 
-# %% ../nbs/04_learning.ipynb #71eee564
+# %% ../nbs/04_learning.ipynb #026
 class LossParts(Watch):
     "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log"
     order = 39
@@ -141,7 +141,7 @@ class LossParts(Watch):
         for name in self.names: self.sums[name] = self.sums[name] + self.learn.loss_func.parts[name]
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../nbs/04_learning.ipynb #faa016c1
+# %% ../nbs/04_learning.ipynb #028
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part, and the Rand index of the assigner where there is one, every few epochs"
     order = 41
@@ -167,7 +167,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../nbs/04_learning.ipynb #da2a9fbe
+# %% ../nbs/04_learning.ipynb #031
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -180,7 +180,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/04_learning.ipynb #063532eb
+# %% ../nbs/04_learning.ipynb #032
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -194,14 +194,14 @@ def set_rng_state(state, dl=None):
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if dl: dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../nbs/04_learning.ipynb #afa80a31
+# %% ../nbs/04_learning.ipynb #034
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/04_learning.ipynb #678ef10f
+# %% ../nbs/04_learning.ipynb #035
 class Resume(Callback):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -236,7 +236,7 @@ class Resume(Callback):
     def after_fit(self): self.learn.logger = self.logger0
     def stateful(self): return [cb for cb in self.learn.cbs if hasattr(cb, 'load_state_dict')]
 
-# %% ../nbs/04_learning.ipynb #d42ce21c
+# %% ../nbs/04_learning.ipynb #036
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
@@ -261,7 +261,7 @@ def write(self:Resume):
         cbs={cb.name:cb.state_dict() for cb in self.stateful()}, threads=torch.get_num_threads())
     with whole_file(self.path) as tmp: torch.save(_plain(state), tmp)
 
-# %% ../nbs/04_learning.ipynb #706944ad
+# %% ../nbs/04_learning.ipynb #040
 class EpochLines(Callback):
     "One line of text an epoch, for terminals and log files"
     order = 61
@@ -273,7 +273,7 @@ class EpochLines(Callback):
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
     def after_fit(self): self.learn.logger = self.logger0
 
-# %% ../nbs/04_learning.ipynb #21ec812f
+# %% ../nbs/04_learning.ipynb #042
 class LiveLog(Callback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     order = 61
@@ -307,7 +307,7 @@ class LiveLog(Callback):
         frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
         return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../nbs/04_learning.ipynb #a72f1e96
+# %% ../nbs/04_learning.ipynb #044
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch()
@@ -327,7 +327,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     data = data if isinstance(data, PatchData) else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
     return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=[max(s,.01) for s in data.std], **kwargs)
 
-# %% ../nbs/04_learning.ipynb #67996231
+# %% ../nbs/04_learning.ipynb #045
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -347,7 +347,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #85eeb7bc
+# %% ../nbs/04_learning.ipynb #050
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments"
     if isinstance(m, nn.Sequential): return [module_spec(o) for o in m]
@@ -361,7 +361,7 @@ def module_from_spec(spec): # what `module_spec` returned
     if mod.split('.')[0] != 'pathlearn': raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
     return getattr(importlib.import_module(mod), cls)(**kw)
 
-# %% ../nbs/04_learning.ipynb #bd61837c
+# %% ../nbs/04_learning.ipynb #051
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with its cluster head where it has one; `meta` says where it comes from"
     def __init__(self, encoder, cluster_head=None, meta=None):
@@ -371,7 +371,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #b1172e2d
+# %% ../nbs/04_learning.ipynb #052
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, normalisation and cluster head of a Learner (or model) as one safetensors file with its settings"
     model = getattr(learn, 'model', learn)

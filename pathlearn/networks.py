@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['Configured', 'InputNorm', 'Encoder', 'encoder', 'Projector', 'Predictor', 'MomentumCopy', 'Outputs', 'Assigns']
 
-# %% ../nbs/03_networks.ipynb #8f8cc344
+# %% ../nbs/03_networks.ipynb #002
 import inspect
 from collections import namedtuple
 from copy import deepcopy
 import torch, torch.nn as nn, torch.nn.functional as F, torchvision
 
-# %% ../nbs/03_networks.ipynb #cfbff2c7
+# %% ../nbs/03_networks.ipynb #008
 class Configured(nn.Module):
     "A module that keeps the arguments it was built with in `settings`"
     def __new__(cls, *args, **kwargs):
@@ -21,7 +21,7 @@ class Configured(nn.Module):
         self.__dict__['settings'] = dict(list(bound.arguments.items())[1:])
         return self
 
-# %% ../nbs/03_networks.ipynb #b32516e2
+# %% ../nbs/03_networks.ipynb #011
 class InputNorm(nn.Module):
     "uint8 or [0,1] images to zero mean and unit spread, with `mean` and `std` (one number a channel, in [0,1]) as buffers"
     def __init__(self, mean, std):
@@ -34,14 +34,14 @@ class InputNorm(nn.Module):
         if x.dtype == torch.uint8: x = x.float()/255
         return (x - self.mean)/self.std
 
-# %% ../nbs/03_networks.ipynb #2bf50860
+# %% ../nbs/03_networks.ipynb #014
 def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channels
     chans = [n_in, *(width*2**i for i in range(4))]
     conv = lambda ni,no: [nn.Conv2d(ni, no, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(no), nn.ReLU(inplace=True)]
     layers = [l for ni,no in zip(chans, chans[1:]) for l in conv(ni,no)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), chans[-1]
 
-# %% ../nbs/03_networks.ipynb #c704d34d
+# %% ../nbs/03_networks.ipynb #015
 def _drop_classifier(net): # -> number of features that went into the last linear layer
     name = 'fc' if hasattr(net, 'fc') else 'classifier' if hasattr(net, 'classifier') else 'heads'
     head = getattr(net, name)
@@ -52,7 +52,7 @@ def _drop_classifier(net): # -> number of features that went into the last linea
 def _first_conv(net): # -> (name, module) of the first convolution
     return next((n,m) for n,m in net.named_modules() if isinstance(m, nn.Conv2d))
 
-# %% ../nbs/03_networks.ipynb #0ad54cfb
+# %% ../nbs/03_networks.ipynb #016
 def _torchvision(arch, n_in, small_stem, weights):
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no network named '{arch}': take 'tiny' or a torchvision name such as 'resnet18'")
@@ -70,7 +70,7 @@ def _torchvision(arch, n_in, small_stem, weights):
     net.set_submodule(name, new)
     return net, _drop_classifier(net)
 
-# %% ../nbs/03_networks.ipynb #24498cf3
+# %% ../nbs/03_networks.ipynb #017
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
@@ -94,7 +94,7 @@ def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, or 'tiny'"
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)
 
-# %% ../nbs/03_networks.ipynb #a5e22390
+# %% ../nbs/03_networks.ipynb #022
 def _block(n_in, n_out, bias=False): return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
 
 class Projector(Configured):
@@ -111,7 +111,7 @@ class Projector(Configured):
 
     def forward(self, h): return self.layers(h) # [B,n_in] -> [B,n_out]
 
-# %% ../nbs/03_networks.ipynb #35e23ccb
+# %% ../nbs/03_networks.ipynb #023
 class Predictor(Configured):
     "A bottleneck MLP from one view's projection to the other's"
     def __init__(self,
@@ -124,7 +124,7 @@ class Predictor(Configured):
 
     def forward(self, z): return self.layers(z) # [B,n] -> [B,n]
 
-# %% ../nbs/03_networks.ipynb #035c846e
+# %% ../nbs/03_networks.ipynb #028
 class MomentumCopy(nn.Module):
     "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source, parameters only"
     def __init__(self, source:nn.Module, m=0.99): # m in [0,1): the share kept at each update
@@ -139,7 +139,7 @@ class MomentumCopy(nn.Module):
         "One step towards `source`"
         torch._foreach_lerp_(list(self.module.parameters()), list(source.parameters()), 1-self.m)
 
-# %% ../nbs/03_networks.ipynb #0cc1f997
+# %% ../nbs/03_networks.ipynb #032
 class Outputs:
     "Base of the models' named outputs: can also be built from one list, as fastai does"
     __slots__ = ()
@@ -147,7 +147,7 @@ class Outputs:
         if len(args)==1 and not kwargs and len(cls._fields)>1: args = tuple(args[0])
         return super().__new__(cls, *args, **kwargs)
 
-# %% ../nbs/03_networks.ipynb #1069176a
+# %% ../nbs/03_networks.ipynb #035
 class Assigns:
     "Gives a module with `encoder` and `cluster_head` the method `assign`"
     def assign(self, x): # [B,C,H,W] images -> [B,K] cluster probabilities

@@ -6,14 +6,14 @@
 __all__ = ['nt_xent', 'negative_cosine', 'PairOut', 'SiamOut', 'TargetOut', 'SimCLR', 'SimSiam', 'simsiam_loss', 'BYOL',
            'byol_loss', 'encoder_and_rest', 'simclr_learner', 'simsiam_learner', 'byol_learner']
 
-# %% ../nbs/10_siamese.ipynb #531ca2bd
+# %% ../nbs/10_siamese.ipynb #002
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import MomentumCopy, Outputs, Predictor, Projector
 from .learning import MomentumTarget, dls_encoder, ssl_learner
 from fastcore.foundation import L
 
-# %% ../nbs/10_siamese.ipynb #df0f290a
+# %% ../nbs/10_siamese.ipynb #010
 def nt_xent(z1, z2,  # [N,D] projections of the two views, any length
             temp=.2, # temperature of the softmax
 ):                   # -> scalar
@@ -23,19 +23,19 @@ def nt_xent(z1, z2,  # [N,D] projections of the two views, any length
     s = (z @ z.T/temp).fill_diagonal_(-torch.inf)
     return F.cross_entropy(s, torch.arange(2*n, device=z.device).roll(n))
 
-# %% ../nbs/10_siamese.ipynb #8812fff5
+# %% ../nbs/10_siamese.ipynb #016
 def negative_cosine(p, # [N,D] predictions
                     z, # [N,D] targets; no gradient flows into them
 ):                     # -> scalar in [-1,1]
     "Mean negative cosine similarity to a target without gradient, CluSiam eq. 2"
     return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
 
-# %% ../nbs/10_siamese.ipynb #c2f6a041
+# %% ../nbs/10_siamese.ipynb #019
 class PairOut(Outputs, namedtuple('PairOut', 'z1 z2')): __slots__ = ()
 class SiamOut(Outputs, namedtuple('SiamOut', 'p1 p2 z1 z2')): __slots__ = ()
 class TargetOut(Outputs, namedtuple('TargetOut', 'p1 p2 z1 z2 t1 t2')): __slots__ = ()
 
-# %% ../nbs/10_siamese.ipynb #7440987c
+# %% ../nbs/10_siamese.ipynb #020
 class SimCLR(nn.Module):
     "Encoder and projector; the loss is `nt_xent` (Chen et al. 2020)"
     def __init__(self, encoder, dim=128): # dim: D, width of the projections
@@ -46,7 +46,7 @@ class SimCLR(nn.Module):
     def forward(self, x1, x2): # [N,C,H,W] two views
         return PairOut(*(self.projector(self.encoder(x)) for x in (x1,x2)))
 
-# %% ../nbs/10_siamese.ipynb #c2082d59
+# %% ../nbs/10_siamese.ipynb #021
 class SimSiam(nn.Module):
     "Encoder f, projector h, predictor g: p = g(h(f(x))) against the other view's z = h(f(x)) (Chen & He 2021)"
     def __init__(self, encoder, dim=2048, hidden=512, last_bn=True): # widths of projections, of hidden layers; projector's last norm
@@ -63,7 +63,7 @@ def simsiam_loss(out, *_): # out: SiamOut
     "Mean of both directions"
     return (negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1))/2
 
-# %% ../nbs/10_siamese.ipynb #23ff06a5
+# %% ../nbs/10_siamese.ipynb #022
 class BYOL(nn.Module):
     "SimSiam's parts with a momentum copy of encoder and projector as the target (Grill et al. 2020)"
     def __init__(self, encoder, dim=256, hidden=512, pred_hidden=4096, last_bn=False, m=.99): # m: share of the target kept each step
@@ -84,7 +84,7 @@ def byol_loss(out, *_): # out: TargetOut
     "Sum of (1 - cosine) over both directions, in [0,4]"
     return 2 + negative_cosine(out.p1, out.t2) + negative_cosine(out.p2, out.t1)
 
-# %% ../nbs/10_siamese.ipynb #86b8efeb
+# %% ../nbs/10_siamese.ipynb #027
 def encoder_and_rest(model): # -> two parameter groups: all but the predictor, the predictor
     "Splits off the predictor, whose learning rate stays constant"
     last = list(model.predictor.parameters())

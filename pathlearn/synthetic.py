@@ -6,7 +6,7 @@
 __all__ = ['TISSUES', 'stain', 'random_stain', 'photograph', 'Canvas', 'tissue_patch', 'synthetic_tissue', 'synthetic_nuclei',
            'synthetic_slide']
 
-# %% ../nbs/01_synthetic.ipynb #d946d4cb
+# %% ../nbs/01_synthetic.ipynb #004
 import math
 import numpy as np, torch
 from fastcore.basics import patch
@@ -14,7 +14,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 from .data import PatchData, Splits
 
-# %% ../nbs/01_synthetic.ipynb #1a195d8a
+# %% ../nbs/01_synthetic.ipynb #012
 def stain(
     amounts,  # [2,H,W] amounts of hematoxylin and eosin
     vectors,  # [2,3] unit optical density of each dye in red, green, blue
@@ -23,7 +23,7 @@ def stain(
     "Light that passes through two dyes, Beer-Lambert as in Ruifrok & Johnston (2001)"
     return white*np.exp(-np.einsum('dyx,dc->cyx', amounts, vectors))
 
-# %% ../nbs/01_synthetic.ipynb #783fad1f
+# %% ../nbs/01_synthetic.ipynb #015
 _HEMATOXYLIN = np.array([[.65,.70,.29], [.56,.72,.41]]) # Ruifrok & Johnston (2001), Macenko et al. (2009)
 _EOSIN       = np.array([[.07,.99,.11], [.22,.80,.56]])
 
@@ -37,7 +37,7 @@ def random_stain(
     v = np.clip(v+rng.normal(0, spread, v.shape), .03, None)
     return v/np.linalg.norm(v, axis=1, keepdims=True), rng.uniform(.82, 1)*rng.uniform(.96, 1, (3,1,1))
 
-# %% ../nbs/01_synthetic.ipynb #c7dd805b
+# %% ../nbs/01_synthetic.ipynb #017
 def photograph(
     light, # [3,H,W] light, 1 = white
     rng,   # numpy random generator
@@ -48,7 +48,7 @@ def photograph(
     image = image + rng.normal(0, rng.uniform(.003, .015), image.shape)
     return (np.clip(image, 0, 1)*255 + .5).astype(np.uint8)
 
-# %% ../nbs/01_synthetic.ipynb #338ca1f4
+# %% ../nbs/01_synthetic.ipynb #020
 class Canvas:
     "A square of tissue, the pixels it is seen through, and the random stream that draws on it"
     def __init__(self,
@@ -66,7 +66,7 @@ class Canvas:
         y,x = np.clip((points/self.px).astype(int), 0, self.size-1).T
         return field[y,x]
 
-# %% ../nbs/01_synthetic.ipynb #1a393eb4
+# %% ../nbs/01_synthetic.ipynb #022
 @patch
 def noise(self:Canvas,
     scale # size of the lumps in um
@@ -76,12 +76,12 @@ def noise(self:Canvas,
     bumps = np.exp(-(self.mid[:,None]/scale - np.arange(-2, n-2))**2/.72).astype(np.float32)
     return bumps @ self.rng.standard_normal((n,n), dtype=np.float32) @ bumps.T/1.06
 
-# %% ../nbs/01_synthetic.ipynb #422c53f9
+# %% ../nbs/01_synthetic.ipynb #023
 def step(field, width=1.):
     "0 below zero, 1 above, with a ramp of `width` between"
     return np.clip(field/width+.5, 0, 1)
 
-# %% ../nbs/01_synthetic.ipynb #53631f36
+# %% ../nbs/01_synthetic.ipynb #025
 @patch
 def fibres(self:Canvas,
     angle,  # direction in radians
@@ -95,7 +95,7 @@ def fibres(self:Canvas,
     grid = self.rng.standard_normal([math.ceil(1.5*self.side/s)+4 for s in (wave,length)], dtype=np.float32)
     return ndimage.map_coordinates(grid, [across/wave,along/length], order=1, mode='grid-wrap', output=np.float32)
 
-# %% ../nbs/01_synthetic.ipynb #5f76bada
+# %% ../nbs/01_synthetic.ipynb #027
 @patch
 def scatter(self:Canvas,
     spacing,   # um between neighbours
@@ -108,7 +108,7 @@ def scatter(self:Canvas,
     points += self.rng.normal(0, shake*spacing, points.shape) + self.u(-spacing, 0, 2)
     return points[self.rng.random(len(points)) < share]
 
-# %% ../nbs/01_synthetic.ipynb #b22088d9
+# %% ../nbs/01_synthetic.ipynb #029
 @patch
 def blobs(self:Canvas,
     points,   # [N,2] centres in um
@@ -135,7 +135,7 @@ def blobs(self:Canvas,
     owner[where[top]] = who[top]
     return depth.reshape(self.y.shape), owner.reshape(self.y.shape)
 
-# %% ../nbs/01_synthetic.ipynb #d7ef9f8d
+# %% ../nbs/01_synthetic.ipynb #031
 @patch
 def nuclei(self:Canvas,
     points,      # [N,2] centres in um
@@ -153,14 +153,14 @@ def nuclei(self:Canvas,
     chromatin = np.clip(1+.2*self.noise(2.2) - pale*np.clip(depth/2, 0, 1), .3, 1.8)
     return cover*each[owner]*chromatin, cover, owner
 
-# %% ../nbs/01_synthetic.ipynb #be3c163d
+# %% ../nbs/01_synthetic.ipynb #033
 @patch
 def near(self:Canvas, points, k=2): # [N,2] um -> [k,H,W] um
     "Distance to the nearest, second nearest ... point"
     d,_ = cKDTree(points).query(np.stack([self.y,self.x], -1), k=list(range(1,k+1)))
     return np.moveaxis(d, -1, 0).astype(np.float32)
 
-# %% ../nbs/01_synthetic.ipynb #0c9c3cec
+# %% ../nbs/01_synthetic.ipynb #040
 def adipose(c):
     "Empty cells with thin walls"
     first,second = c.near(c.scatter(c.u(26,44), .2))
@@ -172,7 +172,7 @@ def adipose(c):
     h,_,_ = c.nuclei(p, c.u(1.5,2.2,n), c.u(1.5,3,n), c.u(0,3,n), dark=.7)
     return h+.05*wall, np.maximum(.55*wall, strand*(.5+.12*c.noise(4)))+.015
 
-# %% ../nbs/01_synthetic.ipynb #875fd401
+# %% ../nbs/01_synthetic.ipynb #043
 def background(c):
     "Glass with dust and haze"
     n = c.rng.poisson(4*(c.side/112)**2)
@@ -183,7 +183,7 @@ def background(c):
     soft = lambda amount: ndimage.gaussian_filter(amount, c.u(.6,3)/c.px)
     return soft(.02 + dirt*c.u(0,1) + smear*c.u(0,1)), soft(.02 + .5*dirt + smear)
 
-# %% ../nbs/01_synthetic.ipynb #1df34997
+# %% ../nbs/01_synthetic.ipynb #046
 def debris(c):
     "Crumbs of nuclei in granular eosin"
     clump,hole = c.noise(18), step(c.noise(14)-c.u(.7,1.4), .5)
@@ -194,14 +194,14 @@ def debris(c):
     e = np.clip(.48+.12*clump+.18*c.noise(3.5)+.12*c.noise(7), .05, None)
     return (np.maximum(crumbs,ghosts)+.1*step(clump,2))*(1-.8*hole), e*(1-.85*hole)
 
-# %% ../nbs/01_synthetic.ipynb #d3da649c
+# %% ../nbs/01_synthetic.ipynb #049
 def lymphocytes(c):
     "Dense small round nuclei"
     p = c.scatter(c.u(7.4,9.2), .16, c.u(.82,.97)); n = len(p)
     h,cover,_ = c.nuclei(p, c.rng.normal(3.1,.25,n), c.u(1,1.25,n), c.u(0,3,n), 1., .15, .12, .04)
     return h+.04, np.clip(.2+.08*c.noise(7), 0, None)*(1-.5*cover)
 
-# %% ../nbs/01_synthetic.ipynb #a8a4155f
+# %% ../nbs/01_synthetic.ipynb #052
 def mucus(c):
     "Pale swirls"
     angle,bend = c.u(0,3), 20*c.noise(45)
@@ -211,7 +211,7 @@ def mucus(c):
     halo = np.clip(1.5*ndimage.gaussian_filter(cover, 2/c.px), 0, 1)
     return h+.2*np.clip(swirl,0,None)*c.u(.5,1.2), .14*np.clip(swirl,0,None)+.2*halo
 
-# %% ../nbs/01_synthetic.ipynb #dab9a736
+# %% ../nbs/01_synthetic.ipynb #055
 def muscle(c):
     "Straight dense fibres, nuclei along them"
     angle,bend = c.u(0,np.pi), 3*c.noise(60)
@@ -221,7 +221,7 @@ def muscle(c):
     h,cover,_ = c.nuclei(p, c.rng.normal(2.6,.2,n), c.u(3,5.5,n), angle+c.rng.normal(0,.08,n), .7, .2, .25, .04)
     return h+.05, e*(1-.8*cleft)*(1-.4*cover)
 
-# %% ../nbs/01_synthetic.ipynb #9e73f144
+# %% ../nbs/01_synthetic.ipynb #058
 def mucosa(c):
     "Crypts: lumen, goblet cells, a ring of nuclei"
     gap = c.u(42,54)
@@ -242,7 +242,7 @@ def mucosa(c):
     e = inside*(.55+.05*c.noise(4)) + (1-inside)*(.32+.12*c.noise(6))
     return np.maximum(h,between)+.06*inside*(1-lumen), e*(1-.9*lumen)*(1-.9*cup)
 
-# %% ../nbs/01_synthetic.ipynb #35b8cb21
+# %% ../nbs/01_synthetic.ipynb #061
 def stroma(c):
     "Wavy loose fibres"
     angle,bend = c.u(0,np.pi), 7*c.noise(24)
@@ -252,7 +252,7 @@ def stroma(c):
     h,cover,_ = c.nuclei(p, c.rng.normal(2.2,.3,n), c.u(1.8,4.5,n), angle+c.rng.normal(0,.5,n), .75, .3, .15, .1)
     return h+.03, e*(1-.85*gap)*(1-.3*cover)
 
-# %% ../nbs/01_synthetic.ipynb #f0d1405f
+# %% ../nbs/01_synthetic.ipynb #064
 def tumour(c):
     "Crowded large uneven nuclei with nucleoli"
     lumen = step(c.noise(28)-c.u(1,1.9), .25)
@@ -264,11 +264,11 @@ def tumour(c):
     e = (.38+.1*c.noise(6)+.05*c.noise(2.5))*(1-.35*cover)*(1-.9*lumen)
     return h+.5*cover*step(nucleoli)+.1*(1-lumen), e
 
-# %% ../nbs/01_synthetic.ipynb #ba3cba51
+# %% ../nbs/01_synthetic.ipynb #067
 TISSUES = {'adipose':adipose, 'background':background, 'debris':debris, 'lymphocytes':lymphocytes, 'mucus':mucus,
            'smooth muscle':muscle, 'normal mucosa':mucosa, 'stroma':stroma, 'tumour':tumour}
 
-# %% ../nbs/01_synthetic.ipynb #82db4db6
+# %% ../nbs/01_synthetic.ipynb #068
 def amounts(
     kind, # a name of `TISSUES`
     c     # Canvas to draw on
@@ -279,7 +279,7 @@ def amounts(
     raw = np.stack(TISSUES[kind](c))*np.array([1.9,1.1])[:,None,None]
     return full*np.tanh(np.clip(raw, 0, None)/full)
 
-# %% ../nbs/01_synthetic.ipynb #d565a614
+# %% ../nbs/01_synthetic.ipynb #070
 def tissue_patch(
     kind,     # a name of `TISSUES`
     rng,      # numpy random generator
@@ -292,7 +292,7 @@ def tissue_patch(
     a = a*bath[:,None,None] + (c.u(0,1,2)**2*[.25,.3])[:,None,None]
     return photograph(stain(a, *random_stain(rng)), rng, c.px)
 
-# %% ../nbs/01_synthetic.ipynb #3f3a335d
+# %% ../nbs/01_synthetic.ipynb #073
 def _check(n, size, seed, least=1):
     if n < least: raise ValueError(f"n is {n}, expected at least {least}")
     if size < 16: raise ValueError(f"size is {size} px, expected at least 16: fewer show no structure")
@@ -313,7 +313,7 @@ def synthetic_tissue(
     _check(n, size, seed, least=2*len(TISSUES)) # half of n must still hold every kind
     return Splits(*[_draw(max(k, len(TISSUES)), size, seed, split) for split,k in enumerate((n, n//4, n//2))])
 
-# %% ../nbs/01_synthetic.ipynb #10b80f08
+# %% ../nbs/01_synthetic.ipynb #083
 def _nuclei(rng, size):
     c = Canvas(rng, size, side=size*.5)
     radius = c.u(2.4, 5.2)
@@ -339,7 +339,7 @@ def synthetic_nuclei(
     images,masks = zip(*[_nuclei(np.random.default_rng([seed,3,i]), size) for i in range(n)])
     return PatchData(np.stack(images), masks=np.stack(masks), name='synthetic nuclei')
 
-# %% ../nbs/01_synthetic.ipynb #9d43c3d3
+# %% ../nbs/01_synthetic.ipynb #089
 def _regions(c, n=24): # -> [S,S] number of the region, n = outside
     i,wave = np.arange(n), lambda: c.side/40*c.noise(c.side/12)
     r,turn = .37*c.side*np.sqrt((i+.5)/n)*c.u(.92,1.08,n), 2.4*i + c.u(0,6)
