@@ -7,18 +7,18 @@ __all__ = ['pl', 'METHODS', 'read_data', 'complete', 'labelled', 'data_name', 'm
            'stopwatch', 'trained', 'write_report', 'pathlearn_train', 'pathlearn_embed', 'pathlearn_demo',
            'pathlearn_reproduce']
 
-# %% ../nbs/60_cli.ipynb #84e3403f
+# %% ../nbs/60_cli.ipynb #003
 import argparse, base64, contextlib, html, importlib, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 
-# %% ../nbs/60_cli.ipynb #8911f7cc
+# %% ../nbs/60_cli.ipynb #012
 class _Later:
     "pathlearn's names, imported at the first use: fastai takes seconds, and `--help` should not"
     def __getattr__(self, name): return getattr(importlib.import_module('pathlearn.clusiam'), name)
 
 pl = _Later()
 
-# %% ../nbs/60_cli.ipynb #abcac379
+# %% ../nbs/60_cli.ipynb #015
 def _number(kind, low, high=None):
     "An argparse type: a number within bounds"
     def check(text):
@@ -40,8 +40,12 @@ def _parser(prog, doc, example):
     examples = '\n'.join(['examples:', *(f'  {e}' for e in example)])
     return argparse.ArgumentParser(prog, description=doc, epilog=examples, formatter_class=Help)
 
-# %% ../nbs/60_cli.ipynb #0676d3c3
+# %% ../nbs/60_cli.ipynb #018
 def _note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
+
+def _need_gpu():
+    import torch
+    if not torch.cuda.is_available(): raise ValueError("--device cuda: torch finds no GPU here, leave the option out to use the CPU")
 
 def _run(parser, # what reads the arguments
          work,   # function of the parsed arguments
@@ -54,7 +58,9 @@ def _run(parser, # what reads the arguments
     with warnings.catch_warnings():
         warnings.showwarning = _note
         for kind in (FutureWarning, DeprecationWarning, RuntimeWarning): warnings.simplefilter('ignore', kind)
-        try: work(args)
+        try:
+            if getattr(args, 'device', None) == 'cuda': _need_gpu()
+            work(args)
         except KeyboardInterrupt as e:
             print(f"\n{parser.prog} was stopped: {str(e) or 'the same command goes on'}", file=sys.stderr)
             return 130
@@ -63,7 +69,7 @@ def _run(parser, # what reads the arguments
             return 1
     return 0
 
-# %% ../nbs/60_cli.ipynb #1f2539f7
+# %% ../nbs/60_cli.ipynb #021
 def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     from torchvision.transforms.functional import resize
@@ -74,12 +80,19 @@ def _resized(data, size): # PatchData or None -> PatchData or None
 
 def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic'
               size=None, # pixels a side; None: as they are
-):                       # -> Splits; a part that does not exist is None
+              skip_bad=False, # leave out the unreadable images of a folder
+):                       # -> Splits of square patches; a part that does not exist is None
     "Patches from whatever `--data` names"
+    splits = _read_data(name, size, skip_bad)
+    h,w = splits.train.images.shape[2:]
+    if h != w: raise ValueError(f"{name} holds patches of {h}x{w} pixels, square ones are needed: --size {min(h,w)} cuts and scales them")
+    return splits
+
+def _read_data(name, size, skip_bad):
     path = Path(name).expanduser()
     if path.is_dir():
         divided = (path/'train').is_dir()
-        return pl.folder_splits(path, size) if divided else pl.Splits(pl.folder_data(path, size))
+        return pl.folder_splits(path, size, skip_bad) if divided else pl.Splits(pl.folder_data(path, size, skip_bad))
     if name == 'synthetic': return pl.synthetic_tissue(size=size or 64)
     if path.exists():
         if path.suffix != '.npz':
@@ -88,7 +101,7 @@ def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic
     if path.suffix or len(path.parts) > 1: raise FileNotFoundError(f"there is no file or folder {path}")
     return pl.medmnist_data(name, size or 28)
 
-# %% ../nbs/60_cli.ipynb #ff159e41
+# %% ../nbs/60_cli.ipynb #024
 def complete(splits, # Splits, parts may be missing
              seed=0, # the same seed divides the same way
 ):                   # -> Splits
@@ -104,7 +117,7 @@ def labelled(data): # PatchData
 
 def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 
-# %% ../nbs/60_cli.ipynb #478506b7
+# %% ../nbs/60_cli.ipynb #027
 METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL')
 _LATER = 'ca2cl','autoencoder','cdcl'
 
@@ -124,7 +137,7 @@ def method_learner(method, data, # name, PatchData to train on
     draw = getattr(pl, f'{view}_view')(view_size or data.size)
     return getattr(pl, f'{method}_learner')(dls, arch, view=draw, lr=lr, cbs=list(cbs), **kw)
 
-# %% ../nbs/60_cli.ipynb #3e2534aa
+# %% ../nbs/60_cli.ipynb #030
 def hardware(device=None): # name of the device -> text
     "What the numbers were computed on"
     import torch
@@ -140,7 +153,7 @@ def code_version(): # -> short commit of the checkout, with + when files differ 
     try: return git('rev-parse', '--short', 'HEAD') + '+'*bool(git('status', '--porcelain', '-uno', '--', '.'))
     except (OSError, subprocess.CalledProcessError): return package.__version__
 
-# %% ../nbs/60_cli.ipynb #2c8ede36
+# %% ../nbs/60_cli.ipynb #033
 def stopwatch():
     "A callback that counts seconds of training, across interruptions too"
     from fastai.callback.core import Callback
@@ -152,7 +165,7 @@ def stopwatch():
         def load_state_dict(self, state): self.seconds = state['seconds']
     return Stopwatch()
 
-# %% ../nbs/60_cli.ipynb #b75f7e85
+# %% ../nbs/60_cli.ipynb #034
 def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
             seed=0, cbs=(),
             weights=None, # file for the last complete epoch, if somebody stops us
@@ -163,23 +176,23 @@ def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
     torch.manual_seed(seed)
     watch,resume = stopwatch(), pl.Resume(file)
     learn = method_learner(method, data, cbs=[*cbs, watch, resume], **kw)
-    learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','loss_plot')]) # lines, in notebooks too
+    learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')]) # lines, in notebooks too
     if not hasattr(learn, 'epoch_lines'): learn.add_cb(pl.EpochLines())
     try: learn.fit(epochs)
-    except KeyboardInterrupt: raise KeyboardInterrupt(_rescue(learn, resume, weights)) from None
+    except KeyboardInterrupt: raise KeyboardInterrupt(_rescue(learn, resume, weights, size=data.size, seed=seed)) from None
     return learn, watch.seconds/60
 
-def _rescue(learn, resume, weights):
+def _rescue(learn, resume, weights, **meta):
     "Keep the weights of the last complete epoch; -> what to tell"
     if not resume.path.exists(): return "no epoch was complete yet. The same command begins anew"
     state = resume.read()
     learn.model.load_state_dict(state['model'])
-    if weights: pl.save_encoder(learn, weights, epochs=state['epoch'])
+    if weights: pl.save_encoder(learn, weights, epochs=state['epoch'], **meta)
     where = f", and their weights in {weights}" if weights else ''
     done = f"{state['epoch']} of {state['n_epoch']} epochs are safe in {resume.path}"
     return f"{done}{where}. The same command goes on from there"
 
-# %% ../nbs/60_cli.ipynb #58e03db9
+# %% ../nbs/60_cli.ipynb #037
 def _curves(learn): # -> DataFrame, one row an epoch
     "What the watches of a Learner saw; scores are those of the validation part"
     import pandas as pd
@@ -189,7 +202,7 @@ def _curves(learn): # -> DataFrame, one row an epoch
     table.index += 1
     return table.reset_index()
 
-# %% ../nbs/60_cli.ipynb #d12bc1e9
+# %% ../nbs/60_cli.ipynb #040
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -222,7 +235,7 @@ def _html_table(table, ours): # DataFrame, name of the row to mark
     rows = (line(n, r) for n,r in zip(table.index, table.astype(object).where(table.notna(), None).values))
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
-# %% ../nbs/60_cli.ipynb #93ce63fb
+# %% ../nbs/60_cli.ipynb #043
 def _save(fig, file):
     "A figure as a png file"
     import matplotlib.pyplot as plt
@@ -278,7 +291,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
                   'clusters should stay alive, and neighbours should agree more.')]
     return ''.join(parts)
 
-# %% ../nbs/60_cli.ipynb #aa0928ad
+# %% ../nbs/60_cli.ipynb #046
 _PROTOCOL = """<p class="soft">Every row under one protocol: a frozen encoder in eval mode; <b>5-NN</b> and <b>1-NN
 F1</b> let the nearest of {n_train} training patches vote, by the distance named at the end of the row;
 <b>linear</b> is logistic regression on standardised features, its penalty chosen on validation. All scores are of
@@ -326,7 +339,7 @@ def write_report(out, title, lead, # folder, texts
     with pl.whole_file(out/'report.html') as tmp: tmp.write_text(_PAGE.format(title=title, body=body), encoding='utf-8')
     return out/'report.html'
 
-# %% ../nbs/60_cli.ipynb #0903e110
+# %% ../nbs/60_cli.ipynb #049
 class _Tee:
     "Text goes to the terminal and into a file"
     def __init__(self, *files): self.files = files
@@ -357,7 +370,7 @@ def _same_run(out, settings): # settings: dict
     if changed: raise ValueError(f"{out} holds another run ({'; '.join(changed)}): "
                                  "take its arguments to go on with it, or another --out")
 
-# %% ../nbs/60_cli.ipynb #52603d32
+# %% ../nbs/60_cli.ipynb #051
 def _about(device, *facts):
     "Code, machine, date and what else made a report"
     version = importlib.import_module('pathlearn').__version__
@@ -375,7 +388,7 @@ def _watches(splits, epochs): # -> callbacks
 def _train(args):
     if args.method in _LATER:
         raise ValueError(f"{args.method} is not in this version of pathlearn: choose one of {', '.join(METHODS)}")
-    splits = complete(read_data(args.data, args.size), args.seed)
+    splits = complete(read_data(args.data, args.size, args.skip_bad), args.seed)
     name,source = METHODS[args.method], data_name(args.data)
     out = _folder(args.out or f'runs/{args.method}_{source}')
     settings = {k:v for k,v in vars(args).items() if k not in ('out','device')}
@@ -401,11 +414,12 @@ def _train_into(out, name, source, splits, settings, kw, args):
                         {name:_curves(learn)}, _about(args.device, *_run_facts(args, minutes, args.arch)), after)
     print(f"complete: weights in {weights}, report in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #0f078dff
+# %% ../nbs/60_cli.ipynb #053
 def _embed(args):
     import numpy as np
     model = pl.load_encoder(args.weights)
-    splits = read_data(args.data, args.size or model.meta.get('size'))
+    seed = int(model.meta.get('seed', 0)) # divides an undivided folder as the training did
+    splits = read_data(args.data, args.size or model.meta.get('size'), args.skip_bad)
     out = _folder(args.out or Path(args.weights).with_suffix('')/data_name(args.data))
     parts = {n:pl.embed(model, d, device=args.device) for n,d in zip(('train','val','test'), splits) if d is not None}
     def column(name): return np.concatenate([getattr(e, name).numpy() for e in parts.values()])
@@ -417,10 +431,10 @@ def _embed(args):
     about = _about(args.device, *(f'{n} {v}' for n,v in model.meta.items()))
     lead = f"{len(arrays['features'])} patches, as the weights in {html.escape(Path(args.weights).name)} see them."
     page = write_report(out, f'{html.escape(data_name(args.data))}, seen by {name}', lead, {name:model},
-                        complete(splits), arch=model.encoder.settings['arch'], about=about)
+                        complete(splits, seed), arch=model.encoder.settings['arch'], seed=seed, about=about)
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
 
-# %% ../nbs/60_cli.ipynb #aef28d03
+# %% ../nbs/60_cli.ipynb #055
 _LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that
 there are nine. It was only asked to recognise a patch after its colours and its crop had changed, and to keep
 unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
@@ -453,7 +467,7 @@ def _demo(args):
         for file in (*files, out/'settings.json'): file.unlink() # the next demo begins anew
         print(f"{(time.time()-began)/60:.1f} minutes. The report is in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #1c7f8cf6
+# %% ../nbs/60_cli.ipynb #057
 def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER',
@@ -461,6 +475,7 @@ def _data_arguments(parser):
         "(flat, with a folder a class, or with train, val and test in it), or 'synthetic', the embedded tissue")
     add('--size', type=_number(int, 16), metavar='PX',
         help="pixels a side that patches are brought to (default: as they are, or as the weights expect)")
+    add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
     add('--device', choices=('cpu','cuda'), help="where to compute (default: a GPU if there is one)")
 
 def _common(parser, epochs=100):
@@ -476,7 +491,7 @@ def _common(parser, epochs=100):
     add('--view', choices=('standard','weak','gentle','strong'), default='standard',
         help="how far a patch is changed before it is compared with itself")
 
-# %% ../nbs/60_cli.ipynb #9f0e192d
+# %% ../nbs/60_cli.ipynb #058
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     p = _parser("pathlearn_train",
@@ -524,7 +539,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p.add_argument('--device', choices=('cpu','cuda'), help="where to train (default: a GPU if there is one)")
     return _run(p, _demo, argv)
 
-# %% ../nbs/60_cli.ipynb #5e6d4f54
+# %% ../nbs/60_cli.ipynb #062
 def _rows(file):
     "The table in a CSV file as text, nothing in it rounded or guessed; empty if there is no file"
     import pandas as pd
@@ -549,14 +564,14 @@ def _has(file, **wanted): # wanted: column=value, compared as text
     if not all(c in table for c in wanted): return False
     return bool((table[[*wanted]] == [str(v) for v in wanted.values()]).all(axis=1).any())
 
-# %% ../nbs/60_cli.ipynb #7369a214
+# %% ../nbs/60_cli.ipynb #063
 def _jobs(args): # -> (method, K, with curves?) in the order in which they run
     "What `pathlearn_reproduce clusiam` trains for one seed"
     if args.curves: yield from (('clusiam', k, True) for k in sorted({10, 100}))
     yield from (('simsiam', '', False), ('clusiam', args.k, False), ('clubyol', args.k, False))
 
 def _reproduce(args):
-    splits = complete(read_data(args.data, args.size), args.seed[0])
+    splits = complete(read_data(args.data, args.size, args.skip_bad)) # one division for all seeds
     if not labelled(splits.train):
         raise ValueError(f"{args.data} has no labels to score with: expected one class a patch")
     file = Path(args.out)/f'clusiam_{data_name(args.data)}.csv'
@@ -566,7 +581,7 @@ def _reproduce(args):
         for method,k,curves in _jobs(args): _reproduce_one(file, splits, about, seed, method, k, curves, args)
     print(f"{file} is complete for seeds {', '.join(map(str, args.seed))}")
 
-# %% ../nbs/60_cli.ipynb #15293c60
+# %% ../nbs/60_cli.ipynb #064
 def _made(args): return {'commit': args.commit or code_version(), 'hardware': hardware(args.device)}
 
 def _floor(file, splits, about, seed, args):
@@ -598,7 +613,7 @@ def _reproduce_one(file, splits, about, seed, method, k, curves, args):
         print(row.to_string(index=False), flush=True)
     Path(f'{stem}.pt').unlink()
 
-# %% ../nbs/60_cli.ipynb #8b710fdc
+# %% ../nbs/60_cli.ipynb #065
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     p = _parser("pathlearn_reproduce",

@@ -88,6 +88,10 @@ class CluBYOL(Assigns, BYOL):
         return ClusterTargetOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
 
 # %% ../nbs/12_clusiam.ipynb #018
+def _check_k(dls, k):
+    n = len(dls.train.dataset)
+    if k > n: raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster a patch")
+
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',      # a torchvision name or function, 'tiny', or an encoder
     k=100,                # K, largest number of clusters
@@ -98,12 +102,14 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     **kwargs,             # for `ssl_learner` (view, lr, patience, ...) and Learner
 ):                        # -> Learner
     "CluSiam on any DataLoaders of images"
+    _check_k(dls, k)
     model = CluSiam(dls_encoder(dls, arch), k, dim, hidden, last_bn)
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise), splitter=encoder_and_rest, fixed=(-1,),
                        cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
 def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True, dim=256, hidden=512, last_bn=True, m=.99, cbs=(), **kwargs):
     "CluBYOL on any DataLoaders of images; arguments as in `clusiam_learner`, m: share of the target kept at each step"
+    _check_k(dls, k)
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 

@@ -45,7 +45,8 @@ def _check_images(x):
 
 # %% ../nbs/00_data.ipynb #013
 def _check_labels(y, n, classes):
-    y = torch.as_tensor(y)
+    try: y = torch.as_tensor(y)
+    except (TypeError, ValueError): raise ValueError("labels are no numbers: expected whole numbers from 0, names belong in classes=") from None
     if len(y) != n: raise ValueError(f"labels number {len(y)}, images {n}: expected one label an image")
     if y.is_floating_point() and y.isnan().any(): raise ValueError(f"labels hold {int(y.isnan().sum())} NaN values")
     if y.ndim == 2:
@@ -243,8 +244,12 @@ def split(self:PatchData,
     units,first,unit = np.unique(groups, return_index=True, return_inverse=True)
     one_label = self.labels is not None and self.labels.ndim == 1
     classes = self.labels[first].numpy() if one_label else np.zeros(len(units))
+    if not 0 <= val + test < 1: raise ValueError(f"val={val} and test={test} leave nothing to train on: expected shares that add up to less than 1")
+    least,parts = np.unique(classes, return_counts=True)[1].min(), 1 + (val>0) + (test>0)
+    if least < parts: raise ValueError(f"a class of {least} {'images' if self.groups is None else 'groups'} cannot be divided into {parts} parts: "
+                                       "give more of it, or leave it out")
     def draw(pool, share):
-        n = round(share*len(units))
+        n = max(round(share*len(units)), len(np.unique(classes)) if share else 0) # stratifying needs one of each class
         return train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed) if n else (pool,[])
     rest,test_units = draw(np.arange(len(units)), test)
     train_units,val_units = draw(rest, val)
@@ -553,7 +558,7 @@ def folder_dls(
     inside,val,_ = _parts(path)
     train = ImageFiles(inside or path, size, skip_bad, n_in)
     if inside and val: valid = ImageFiles(val, size, skip_bad, n_in or train.n_in, train.classes)
-    else: valid = copy.copy(train); valid.names = train.names[:0]
+    else: valid = copy.copy(train); valid.names,valid.bad = train.names[:0],train.bad[:0]
     bs = _batch_size(len(train), bs, shuffle, drop_last)
     return _data_loaders(FileLoader(train, bs=bs, num_workers=workers, shuffle=shuffle, drop_last=drop_last, **kw),
                          FileLoader(valid, bs=bs, num_workers=workers, **kw), device)

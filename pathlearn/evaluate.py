@@ -132,6 +132,7 @@ def neighbours(train,              # Embeddings to search
                distance='cosine',  # 'cosine', or 'euclidean' on features standardised by the statistics of `train`
 ):                                 # -> rows of train [M,k], nearest first; closeness [M,k]: cosine, or minus distance
     "The k nearest rows of `train` for each row of `test`, exact"
+    if k < 1: raise ValueError(f"k is a number of neighbours: expected at least 1, found {k}")
     if k > (n := len(train) - (test is None)):
         raise ValueError(f"{k} neighbours asked for, but there are {n} training patches: use k <= {n}")
     if distance not in ('cosine', 'euclidean'):
@@ -274,7 +275,7 @@ def fine_tune(learner,     # Learner, model with `.encoder`, or encoder; left as
     model = learner.model if isinstance(learner, Learner) else learner
     part = train[label_subset(train.labels, frac, seed)]
     with no_random(seed):
-        net = FineTuned(getattr(model, 'encoder', model), int(train.labels.max())+1, view)
+        net = FineTuned(getattr(model, 'encoder', model), train.c, view)
         dls = part.dls(valid=val, bs=bs)
         learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy, cbs=KeepBest() if val else None)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
@@ -283,11 +284,12 @@ def fine_tune(learner,     # Learner, model with `.encoder`, or encoder; left as
 @delegates(fine_tune)
 def fine_tune_score(learner,           # as in `fine_tune`
                     splits,            # Splits with labels
+                    frac=1., seed=0,   # as in `fine_tune`
                     metric='accuracy', # or 'f1', see `knn_score`
                     **kwargs,
 ):                                     # -> float in [0,1]
     "Test score after `fine_tune`"
-    net = fine_tune(learner, splits, **kwargs)
+    net = fine_tune(learner, splits, frac, seed, **kwargs)
     logits = embed(nn.Sequential(net.encoder, net.head), splits.test).features
     return _score(splits.test.labels, logits.argmax(1), metric)
 
@@ -339,17 +341,17 @@ def mapped_score(train, # Embeddings with labels and assignments: they name the 
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
-    return getattr(data, 'images', data).flatten(2).float().mean(2)/255
+    return torch.cat([part.flatten(2).float().mean(2)/255 for part in getattr(data, 'images', data).split(1024)])
 
 def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
                      bins=16, # bins a channel; divides 256
 ):                            # -> float32 [N,C*bins], a channel sums to 1
     "How often each channel of each patch takes each value"
+    def count(x): # a part at a time: indices take eight times the memory of the images
+        bin_of = x.flatten(2).long()*bins//256
+        return torch.zeros(*x.shape[:2], bins, device=x.device).scatter_add_(2, bin_of, torch.ones_like(bin_of, dtype=torch.float))
     x = getattr(data, 'images', data)
-    n, c = x.shape[:2]
-    bin_of = x.flatten(2).long()*bins//256
-    one = torch.ones(bin_of.shape, device=x.device)
-    return torch.zeros(n, c, bins, device=x.device).scatter_add_(2, bin_of, one).flatten(1)/bin_of.shape[2]
+    return torch.cat([count(part) for part in x.split(1024)]).flatten(1)/x[0,0].numel()
 
 # %% ../nbs/05_evaluate.ipynb #052
 def _row(train, val, test, k, frac, seed, distance):

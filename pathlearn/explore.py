@@ -173,7 +173,7 @@ def cluster_montage(data,     # PatchData
         members = (clusters == c).nonzero().flatten()
         picks.append(members[torch.randperm(count, generator=rng)[:n]])
         names.append(f'cluster {c}: {count}')
-        if data.labels is not None:
+        if data.labels is not None and data.labels.ndim == 1: # a patch with several findings has no one name
             share, common = (t.item() for t in (data.labels[members].bincount()/count).max(0))
             names[-1] += f'\n{share:.0%} {data.classes[common] if data.classes else common}'
     fig, ax = plt.subplots(figsize=(.52*n+1.5, .52*len(picks)+.4), dpi=80, layout='constrained')

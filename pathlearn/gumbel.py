@@ -31,6 +31,7 @@ def draw_assignment(logits,     # [B,K]
 ):                              # -> [B,K] one-hot rows, with the soft version's gradient
     "One draw of hard cluster assignments with a straight-through gradient, CluSiam eq. 3 and 6"
     if tau <= 0: raise ValueError(f"tau is a temperature: expected a positive number, found {tau}")
+    logits = logits.float() # in half precision the noise itself can overflow
     if noise: return F.gumbel_softmax(logits, tau, hard=True)
     soft = (logits/tau).softmax(-1)
     return F.one_hot(soft.argmax(-1), logits.shape[-1]) - soft.detach() + soft

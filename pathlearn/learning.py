@@ -19,10 +19,10 @@ from IPython.display import HTML, display
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .data import PatchData
-from .networks import Assigns, Encoder, MomentumCopy, Outputs, encoder
+from .networks import Assigns, Configured, Encoder, MomentumCopy, Outputs, encoder
 from .evaluate import cluster_scores, embed, knn_score
 from .views import standard_view
-from fastai.basics import Callback, CancelEpochException, Learner, SGD, ValueMetric, noop, params
+from fastai.basics import Callback, CancelBatchException, CancelEpochException, Learner, SGD, ValueMetric, noop, params
 from fastai.callback.progress import ProgressCallback
 from fastai.torch_core import set_seed
 from fastcore.basics import patch
@@ -44,7 +44,8 @@ class ViewPair(Callback):
 
     def before_batch(self):
         x = self.xb[0].as_subclass(torch.Tensor)
-        if self.training and len(x) < 2: raise ValueError("a batch of one image cannot pass batch norm: use bs of at least 2 and drop_last")
+        if len(x) < 2 and not self.training: raise CancelBatchException() # a lonely last one has no pair to be compared with
+        if len(x) < 2: raise ValueError("a batch of one image cannot pass batch norm: use bs of at least 2 and drop_last")
         self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), (None,)
 
 # %% ../nbs/04_learning.ipynb #012
@@ -78,8 +79,8 @@ class Watch(Callback):
     def record(self, **values):
         self.now.update(values)
         self.history.append(dict(epoch=self.epoch, **values))
-    def state_dict(self): return dict(history=self.history)
-    def load_state_dict(self, state): self.history = state['history']
+    def state_dict(self): return dict(history=self.history, warned=sorted(getattr(self, 'warned', [])))
+    def load_state_dict(self, state): self.history,self.warned = state['history'],set(state['warned'])
 
 # %% ../nbs/04_learning.ipynb #019
 def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, **_): # the five numbers -> a sentence, or None
@@ -110,7 +111,7 @@ class CollapseWatch(Watch):
         add = dict(spread=z.std(0).mean()*z.shape[1]**.5)
         if getattr(out, 'logits', None) is not None:
             a,k = out.logits.float(), out.logits.shape[1]
-            gen = torch.Generator(a.device).manual_seed(self.train_iter) # its own dice: watching must not change the run
+            gen = torch.Generator(a.device).manual_seed(self.epoch*self.n_iter + self.iter) # its own dice: watching must not change the run
             gumbel = -torch.empty_like(a).exponential_(generator=gen).log()
             p = a.softmax(1)
             add.update(p=p.mean(0), h_each=-(p*a.log_softmax(1)).sum(1).mean(),
@@ -217,11 +218,14 @@ class Resume(Callback):
                              "the schedule would differ. Ask for the same number, or begin in another folder")
         self.learn.model.load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
+        if self.state['scaler']: self.learn.scaler.load_state_dict(self.state['scaler']) # of mixed precision
         for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         if self.start: self.learn.logger = noop
 
     def before_epoch(self):
-        if self.epoch < self.start: raise CancelEpochException()
+        if self.epoch < self.start:
+            self.learn.recorder.log = L(self.epoch, *self.state['log']['values'][self.epoch]) # trackers see what was measured then
+            raise CancelEpochException()
         if self.epoch == self.start and self.state:
             set_rng_state(self.state['rng'], self.dls.train)
             self.learn.logger = self.logger0
@@ -258,6 +262,7 @@ def write(self:Resume):
     state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, model=self.learn.model.state_dict(), opt=self.opt.state_dict(),
         rng=rng_state(self.dls.train), log={n:getattr(self.learn.recorder,n) for n in self.logs},
         smooth=[self.learn.recorder.smooth_loss.count, self.learn.recorder.smooth_loss.val],
+        scaler=self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else None,
         cbs={cb.name:cb.state_dict() for cb in self.stateful()}, threads=torch.get_num_threads())
     with whole_file(self.path) as tmp: torch.save(_plain(state), tmp)
 
@@ -324,8 +329,8 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     x = first_images(dls)
     if isinstance(arch, nn.Module): return arch
     data = dls.train.dataset
-    data = data if isinstance(data, PatchData) else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
-    return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=[max(s,.01) for s in data.std], **kwargs)
+    data = data if hasattr(data, 'mean') and hasattr(data, 'std') else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
+    return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=data.std, **kwargs)
 
 # %% ../nbs/04_learning.ipynb #045
 def ssl_learner(dls,
@@ -333,7 +338,7 @@ def ssl_learner(dls,
     loss_func,      # of the model's named output
     view=None,      # Module that draws a view; None: `standard_view` at the images' size
     lr=None,        # None: 0.05 x batch size / 256
-    wd=1e-4,        # L2 penalty on all weights, as torch.optim.SGD counts it
+    wd=1e-4,        # L2 penalty as torch.optim.SGD counts it; fastai leaves out norms and biases unless wd_bn_bias=True
     fixed=(),       # parameter groups whose rate stays constant
     patience=5,     # epochs in a row before a collapse is reported
     cbs=(),         # further callbacks
@@ -358,8 +363,10 @@ def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
     kw = dict(spec); mod,_,cls = kw.pop('cls').rpartition('.')
-    if mod.split('.')[0] != 'pathlearn': raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
-    return getattr(importlib.import_module(mod), cls)(**kw)
+    made = getattr(importlib.import_module(mod), cls, None) if mod.startswith('pathlearn.') else None
+    if not (isinstance(made, type) and issubclass(made, Configured)):
+        raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
+    return made(**kw)
 
 # %% ../nbs/04_learning.ipynb #051
 class Pretrained(Assigns, nn.Module):

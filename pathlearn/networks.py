@@ -27,6 +27,7 @@ class InputNorm(nn.Module):
     def __init__(self, mean, std):
         super().__init__()
         for name,v in (('mean',mean), ('std',std)): self.register_buffer(name, torch.tensor(v).float().view(1,-1,1,1))
+        self.std.clamp_(min=.01) # a constant channel would divide by zero
 
     def forward(self, x): # [B,C,H,W] uint8 or float in [0,1]
         if x.shape[1] != self.mean.shape[1]:
@@ -43,9 +44,10 @@ def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channel
 
 # %% ../nbs/03_networks.ipynb #015
 def _drop_classifier(net): # -> number of features that went into the last linear layer
-    name = 'fc' if hasattr(net, 'fc') else 'classifier' if hasattr(net, 'classifier') else 'heads'
-    head = getattr(net, name)
-    n_out = next(m.in_features for m in head.modules() if isinstance(m, nn.Linear))
+    name = next((n for n in ('fc','classifier','heads','head') if hasattr(net, n)), None)
+    head = getattr(net, name) if name else nn.Identity()
+    n_out = next((m.in_features for m in head.modules() if isinstance(m, nn.Linear)), None)
+    if n_out is None: raise ValueError(f"{type(net).__name__} has no linear classifier to take off: choose another network")
     setattr(net, name, nn.Identity())
     return n_out
 
@@ -83,7 +85,7 @@ class Encoder(Configured):
     ):
         super().__init__()
         if size is not None and size < 16: raise ValueError(f"images of {size} px are too small: four halvings need at least 16")
-        if small_stem is None: small_stem = arch != 'tiny' and size is not None and size <= 40
+        if small_stem is None: small_stem = 'resne' in arch and size is not None and size <= 40
         self.settings.update(small_stem=small_stem, weights=None)
         self.norm = InputNorm(mean or [.5]*n_in, std or [.25]*n_in)
         self.body,self.n_out = _tiny(n_in) if arch=='tiny' else _torchvision(arch, n_in, small_stem, weights)

@@ -50,7 +50,7 @@ def test_npz_whole(npz):
     (dict(train_images=pixels(0, 8, 8, 3)), 'train part: images hold no image'),
     (dict(val_labels=np.arange(5)), 'val part: labels number 5, images 6'),
     (dict(val_labels=np.arange(6)/2), 'val part: labels are torch.float64'),
-    (dict(train_labels=np.array(list('aabbcc'))), 'train part: .*str_'),
+    (dict(train_labels=np.array(list('aabbcc'))), 'train part: .*names belong in classes'),
     (dict(test_images=pixels(6, 8, 9, 3)), 'expected one shape'),
     (dict(classes=np.array(['x','y'])), 'labels run from 0 to 2, expected 0 to 1'),
     (dict(train_labels=np.array([None]*6)), 'Python objects, which are never loaded'),
@@ -276,3 +276,21 @@ def test_real_nuclei(shared, tmp_path):
     assert len(items) == 4
     for image,mask,_ in items: assert image.shape == (3, *mask.shape) and image.dtype == np.uint8 and mask.max() > 1
     assert nuclei_data(tmp_path, size=64).images.shape == (4,3,64,64)
+
+
+def test_streaming_over_a_bad_image_trains(tmp_path):
+    "The empty second loader of a folder with a bad file must not trip over it"
+    from pathlearn.siamese import simsiam_learner
+    for i in range(9): Image.fromarray(np.random.default_rng(i).integers(0, 256, (32,32,3), dtype=np.uint8)).save(tmp_path/f'{i}.png')
+    (tmp_path/'bad.png').write_bytes(b'no image')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        learn = simsiam_learner(folder_dls(tmp_path, 32, bs=3, workers=0, skip_bad=True), 'tiny', dim=32)
+        with learn.no_logging(): learn.fit(1)
+    assert len(learn.recorder.losses) == 3
+
+
+def test_a_class_too_small_to_divide_is_named():
+    few = PatchData(torch.zeros(9, 1, 16, 16, dtype=torch.uint8), [0]*8 + [1])
+    with pytest.raises(ValueError, match='class of 1 images cannot be divided into 3 parts'): few.split()
+    with pytest.raises(ValueError, match='leave nothing to train on'): few.split(.6, .6)

@@ -69,6 +69,7 @@ print(json.dumps(dict(kills=kills, equal=equal, epochs=EPOCHS, seconds=length)))
 
 STOP = RUNNER + '''
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler) # jobs in the background begin with interrupts ignored
 root = Path(sys.argv[1])
 np.savez(root/'patches.npz', train_images=np.random.default_rng(0).integers(256, size=(64,16,16,3), dtype=np.uint8))
 def train(name): return cli.pathlearn_train(f'clusiam --data {root}/patches.npz --epochs 12 --arch tiny --bs 16 --k 4 --device cpu --out {root}/{name}'.split())
