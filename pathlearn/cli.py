@@ -45,7 +45,8 @@ def _note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flu
 
 def _need_gpu():
     import torch
-    if not torch.cuda.is_available(): raise ValueError("--device cuda: torch finds no GPU here, leave the option out to use the CPU")
+    if not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no GPU here, leave the option out to use the CPU")
 
 def _run(parser, # what reads the arguments
          work,   # function of the parsed arguments
@@ -85,7 +86,8 @@ def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic
     "Patches from whatever `--data` names"
     splits = _read_data(name, size, skip_bad)
     h,w = splits.train.images.shape[2:]
-    if h != w: raise ValueError(f"{name} holds patches of {h}x{w} pixels, square ones are needed: --size {min(h,w)} cuts and scales them")
+    if h != w: raise ValueError(f"{name} holds patches of {h}x{w} pixels, square ones are needed: "
+                                f"--size {min(h,w)} cuts and scales them")
     return splits
 
 def _read_data(name, size, skip_bad):
@@ -179,7 +181,8 @@ def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')]) # lines, in notebooks too
     if not hasattr(learn, 'epoch_lines'): learn.add_cb(pl.EpochLines())
     try: learn.fit(epochs)
-    except KeyboardInterrupt: raise KeyboardInterrupt(_rescue(learn, resume, weights, size=data.size, seed=seed)) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_rescue(learn, resume, weights, size=data.size, seed=seed)) from None
     return learn, watch.seconds/60
 
 def _rescue(learn, resume, weights, **meta):

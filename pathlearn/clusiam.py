@@ -107,11 +107,13 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise), splitter=encoder_and_rest, fixed=(-1,),
                        cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True, dim=256, hidden=512, last_bn=True, m=.99, cbs=(), **kwargs):
+def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
+                    dim=256, hidden=512, last_bn=True, m=.99, cbs=(), **kwargs):
     "CluBYOL on any DataLoaders of images; arguments as in `clusiam_learner`, m: share of the target kept at each step"
     _check_k(dls, k)
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
-    return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise), cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
+    return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
+                       cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
 # %% ../nbs/12_clusiam.ipynb #035
 # what a reader of this method's notebook needs in one import, see the five lines at its top

@@ -46,7 +46,8 @@ def _check_images(x):
 # %% ../nbs/00_data.ipynb #013
 def _check_labels(y, n, classes):
     try: y = torch.as_tensor(y)
-    except (TypeError, ValueError): raise ValueError("labels are no numbers: expected whole numbers from 0, names belong in classes=") from None
+    except (TypeError, ValueError):
+        raise ValueError("labels are no numbers: expected whole numbers from 0, names belong in classes=") from None
     if len(y) != n: raise ValueError(f"labels number {len(y)}, images {n}: expected one label an image")
     if y.is_floating_point() and y.isnan().any(): raise ValueError(f"labels hold {int(y.isnan().sum())} NaN values")
     if y.ndim == 2:
@@ -244,9 +245,11 @@ def split(self:PatchData,
     units,first,unit = np.unique(groups, return_index=True, return_inverse=True)
     one_label = self.labels is not None and self.labels.ndim == 1
     classes = self.labels[first].numpy() if one_label else np.zeros(len(units))
-    if not 0 <= val + test < 1: raise ValueError(f"val={val} and test={test} leave nothing to train on: expected shares that add up to less than 1")
+    if not 0 <= val + test < 1: raise ValueError(f"val={val} and test={test} leave nothing to train on: "
+                                                 "expected shares that add up to less than 1")
     least,parts = np.unique(classes, return_counts=True)[1].min(), 1 + (val>0) + (test>0)
-    if least < parts: raise ValueError(f"a class of {least} {'images' if self.groups is None else 'groups'} cannot be divided into {parts} parts: "
+    unit_name = 'images' if self.groups is None else 'groups'
+    if least < parts: raise ValueError(f"a class of {least} {unit_name} cannot be divided into {parts} parts: "
                                        "give more of it, or leave it out")
     def draw(pool, share):
         n = max(round(share*len(units)), len(np.unique(classes)) if share else 0) # stratifying needs one of each class

@@ -349,7 +349,8 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     "How often each channel of each patch takes each value"
     def count(x): # a part at a time: indices take eight times the memory of the images
         bin_of = x.flatten(2).long()*bins//256
-        return torch.zeros(*x.shape[:2], bins, device=x.device).scatter_add_(2, bin_of, torch.ones_like(bin_of, dtype=torch.float))
+        one = torch.ones_like(bin_of, dtype=torch.float)
+        return torch.zeros(*x.shape[:2], bins, device=x.device).scatter_add_(2, bin_of, one)
     x = getattr(data, 'images', data)
     return torch.cat([count(part) for part in x.split(1024)]).flatten(1)/x[0,0].numel()
 

@@ -20,7 +20,8 @@ class GumbelAssigner(Configured):
         super().__init__()
         if k < 1: raise ValueError(f"k is the largest number of clusters: expected at least 1, found {k}")
         self.k = k
-        self.layers = nn.Sequential(nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, k))
+        self.layers = nn.Sequential(nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden),
+                                    nn.ReLU(inplace=True), nn.Linear(hidden, k))
 
     def forward(self, z): return self.layers(z) # [B,D] -> [B,K] logits
 
@@ -53,5 +54,6 @@ def cluster_loss(z,          # [2N,D] projections of both views
                  noise=True, # False: the ablation without Gumbel noise
 ):                           # -> scalar
     "Draw an assignment and push its centroids apart, CluSiam eq. 4 to 6"
-    if len(z) != len(logits): raise ValueError(f"{len(z)} projections and {len(logits)} rows of logits: both views of each image are expected in both")
+    if len(z) != len(logits): raise ValueError(f"{len(z)} projections and {len(logits)} rows of logits: "
+                                               "both views of each image are expected in both")
     return centroid_similarity(z, draw_assignment(logits, tau, noise))

@@ -44,8 +44,8 @@ class ViewPair(Callback):
 
     def before_batch(self):
         x = self.xb[0].as_subclass(torch.Tensor)
-        if len(x) < 2 and not self.training: raise CancelBatchException() # a lonely last one has no pair to be compared with
-        if len(x) < 2: raise ValueError("a batch of one image cannot pass batch norm: use bs of at least 2 and drop_last")
+        if len(x) < 2 and not self.training: raise CancelBatchException() # a lonely last one has no pair
+        if len(x) < 2: raise ValueError("a batch of one image cannot pass batch norm: take bs >= 2 and drop_last")
         self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), (None,)
 
 # %% ../nbs/04_learning.ipynb #012
@@ -61,8 +61,8 @@ class CosineLR(Callback):
     def before_fit(self): self.base = [h['lr'] for h in self.opt.hypers]
     def before_epoch(self):
         decay = float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
-        groups = range(len(self.base))
-        self.opt.set_hyper('lr', [b if i in self.fixed or i-len(self.base) in self.fixed else b*decay for i,b in zip(groups, self.base)])
+        fixed = {i % len(self.base) for i in self.fixed}
+        self.opt.set_hyper('lr', [b if i in fixed else b*decay for i,b in enumerate(self.base)])
     def after_fit(self): self.opt.set_hyper('lr', self.base)
 
 # %% ../nbs/04_learning.ipynb #018
@@ -83,20 +83,25 @@ class Watch(Callback):
     def load_state_dict(self, state): self.history,self.warned = state['history'],set(state['warned'])
 
 # %% ../nbs/04_learning.ipynb #019
-def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, **_): # the five numbers -> a sentence, or None
+def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, # as in the table above; k: K
+                  **_):                                                         # -> a sentence, or None
     "Which collapse do these numbers show?"
-    if spread is not None and spread < .1: return f"projections collapse to one point (spread {spread:.2f}, healthy is near 1)"
-    if live == 1 and live_noise <= 2: return (f"dominant dimension: one of {k} clusters wins every image and noise changes nothing. "
-                                              "Lower alpha, or end the projector in batch norm")
-    if k and h_each > .98*np.log(k): return (f"near-uniform assigner: entropy {h_each:.2f} of at most {np.log(k):.2f}, "
-                                            "assignments are noise. Raise alpha or train longer")
+    if spread is not None and spread < .1:
+        return f"projections collapse to one point (spread {spread:.2f}, healthy is near 1)"
+    if live == 1 and live_noise <= 2:
+        return (f"dominant dimension: one of {k} clusters wins every image and noise changes nothing. "
+                "Lower alpha, or end the projector in batch norm")
+    if k and h_each > .98*np.log(k):
+        return (f"near-uniform assigner: entropy {h_each:.2f} of at most {np.log(k):.2f}, "
+                "assignments are noise. Raise alpha or train longer")
 
 # %% ../nbs/04_learning.ipynb #020
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
     def before_fit(self):
-        self.names = ('spread','live','live_noise','h_mean','h_each') if hasattr(self.learn.model, 'assign') else ('spread',)
+        clusters = hasattr(self.learn.model, 'assign')
+        self.names = ('spread','live','live_noise','h_mean','h_each') if clusters else ('spread',)
         super().before_fit()
         self.warned = set()
 
@@ -111,7 +116,8 @@ class CollapseWatch(Watch):
         add = dict(spread=z.std(0).mean()*z.shape[1]**.5)
         if getattr(out, 'logits', None) is not None:
             a,k = out.logits.float(), out.logits.shape[1]
-            gen = torch.Generator(a.device).manual_seed(self.epoch*self.n_iter + self.iter) # its own dice: watching must not change the run
+            # its own dice: watching must not change the run
+            gen = torch.Generator(a.device).manual_seed(self.epoch*self.n_iter + self.iter)
             gumbel = -torch.empty_like(a).exponential_(generator=gen).log()
             p = a.softmax(1)
             add.update(p=p.mean(0), h_each=-(p*a.log_softmax(1)).sum(1).mean(),
@@ -122,8 +128,9 @@ class CollapseWatch(Watch):
         if not self.n: return
         s = {n: v/self.n for n,v in self.sums.items()}
         now = dict(spread=s['spread'].item())
-        if 'p' in s: now.update(live=int((s['live']>0).sum()), live_noise=int((s['live_noise']>0).sum()),
-                                h_mean=torch.special.entr(s['p']).sum().item(), h_each=s['h_each'].item(), k=len(s['p']))
+        if 'p' in s:
+            now.update({n: int((s[n]>0).sum()) for n in ('live','live_noise')}, k=len(s['p']),
+                       h_mean=torch.special.entr(s['p']).sum().item(), h_each=s['h_each'].item())
         self.record(**now)
         kinds = {(collapse_kind(**h) or '').split(' ')[0] for h in self.history[-self.patience:]}
         if len(self.history) >= self.patience and len(kinds)==1 and kinds != {''} and not kinds <= self.warned:
@@ -144,7 +151,7 @@ class LossParts(Watch):
 
 # %% ../nbs/04_learning.ipynb #028
 class KNNWatch(Watch):
-    "k-NN score of the encoder on a held-out part, and the Rand index of the assigner where there is one, every few epochs"
+    "k-NN score of the encoder on a held-out part every few epochs, and the Rand index of its assigner"
     order = 41
     def __init__(self,
         train:PatchData, # labelled patches that vote
@@ -186,12 +193,15 @@ def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
     return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-                numpy=[name, keys.tolist(), *rest], python=list(random.getstate()), loader=list(dl.rng.getstate()) if dl else None)
+                numpy=[name, keys.tolist(), *rest], python=list(random.getstate()),
+                loader=list(dl.rng.getstate()) if dl else None)
 
 def set_rng_state(state, dl=None):
     "Put all dice back"
     as_tuple = lambda s: (s[0], tuple(s[1]), s[2])
-    torch.set_rng_state(state['torch']); np.random.set_state(tuple(state['numpy'])); random.setstate(as_tuple(state['python']))
+    torch.set_rng_state(state['torch'])
+    np.random.set_state(tuple(state['numpy']))
+    random.setstate(as_tuple(state['python']))
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if dl: dl.rng.setstate(as_tuple(state['loader']))
 
@@ -214,8 +224,8 @@ class Resume(Callback):
         self.state = self.read()
         self.start = self.state['epoch']
         if self.state['n_epoch'] != self.n_epoch:
-            raise ValueError(f"{self.path} belongs to a run of {self.state['n_epoch']} epochs, this one asks for {self.n_epoch}: "
-                             "the schedule would differ. Ask for the same number, or begin in another folder")
+            raise ValueError(f"{self.path} belongs to a run of {self.state['n_epoch']} epochs, "
+                             f"this one asks for {self.n_epoch}: the schedule would differ. Ask for the same number, or begin in another folder")
         self.learn.model.load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
         if self.state['scaler']: self.learn.scaler.load_state_dict(self.state['scaler']) # of mixed precision
@@ -224,7 +234,8 @@ class Resume(Callback):
 
     def before_epoch(self):
         if self.epoch < self.start:
-            self.learn.recorder.log = L(self.epoch, *self.state['log']['values'][self.epoch]) # trackers see what was measured then
+            # trackers see what was measured then
+            self.learn.recorder.log = L(self.epoch, *self.state['log']['values'][self.epoch])
             raise CancelEpochException()
         if self.epoch == self.start and self.state:
             set_rng_state(self.state['rng'], self.dls.train)
@@ -245,13 +256,15 @@ class Resume(Callback):
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
     try: state = torch.load(self.path, weights_only=True, map_location=self.dls.device)
-    except Exception as e: raise ValueError(f"{self.path} is no checkpoint of a training run, or a damaged one ({type(e).__name__}): move it away to begin anew") from e
+    except Exception as e: raise ValueError(f"{self.path} is no checkpoint of a training run, or a damaged one "
+                                            f"({type(e).__name__}): move it away to begin anew") from e
     ours,theirs = self.learn.model.state_dict(), state['model']
     differ = sorted(set(ours)^set(theirs)) or [n for n in ours if ours[n].shape != theirs[n].shape]
-    if differ: raise ValueError(f"{self.path} holds another model than this one: {differ[0]} differs, and {len(differ)-1} more. "
-                                "Take the arguments of the first run, or begin in another folder")
+    if differ: raise ValueError(f"{self.path} holds another model than this one: {differ[0]} differs, "
+                                f"and {len(differ)-1} more. Take the arguments of the first run, or begin in another folder")
     if state['threads'] != torch.get_num_threads():
-        warnings.warn(f"the run began with {state['threads']} threads and goes on with {torch.get_num_threads()}: sums may differ in the last bit")
+        warnings.warn(f"the run began with {state['threads']} threads and goes on with {torch.get_num_threads()}: "
+                      "sums may differ in the last bit")
     state['rng']['torch'] = state['rng']['torch'].cpu()
     state['rng']['cuda'] = [s.cpu() for s in state['rng']['cuda']]
     return state
@@ -259,7 +272,8 @@ def read(self:Resume): # -> the saved state; nothing is unpickled
 @patch
 def write(self:Resume):
     "Everything the next epoch depends on, in one file"
-    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, model=self.learn.model.state_dict(), opt=self.opt.state_dict(),
+    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch,
+        model=self.learn.model.state_dict(), opt=self.opt.state_dict(),
         rng=rng_state(self.dls.train), log={n:getattr(self.learn.recorder,n) for n in self.logs},
         smooth=[self.learn.recorder.smooth_loss.count, self.learn.recorder.smooth_loss.val],
         scaler=self.learn.scaler.state_dict() if getattr(self.learn, 'scaler', None) else None,
@@ -274,7 +288,8 @@ class EpochLines(Callback):
         self.logger0 = self.learn.logger
         if self.logger0 is not noop: self.learn.logger = self.line # `no_logging` means what it says
     def line(self, log):
-        cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in zip(self.recorder.metric_names[1:], log[1:]) if v is not None]
+        known = [(n,v) for n,v in zip(self.recorder.metric_names[1:], log[1:]) if v is not None]
+        cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
     def after_fit(self): self.learn.logger = self.logger0
 
@@ -292,7 +307,8 @@ class LiveLog(Callback):
     def after_batch(self):
         if self.quiet or not self.training or time.time() - self.last < .5: return
         self.last = time.time()
-        self.table.update(HTML(f'epoch {self.epoch+1} of {self.n_epoch} <progress value="{self.iter+1}" max="{self.n_iter}"></progress>{self.html()}'))
+        bar = f'<progress value="{self.iter+1}" max="{self.n_iter}"></progress>'
+        self.table.update(HTML(f'epoch {self.epoch+1} of {self.n_epoch} {bar}{self.html()}'))
 
     def after_epoch(self):
         if self.quiet or not self.rows: return
@@ -317,19 +333,19 @@ def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch()
     x = (x[0] if isinstance(x, (tuple,list)) else x).as_subclass(torch.Tensor)
-    if x.ndim != 4: raise ValueError(f"batches of images [B,C,H,W] are expected, found a tensor of shape {list(x.shape)}")
+    if x.ndim != 4: raise ValueError(f"batches of images [B,C,H,W] are expected, found shape {list(x.shape)}")
     if x.is_floating_point():
         if not torch.isfinite(x).all(): raise ValueError("the first batch holds NaN or infinite values")
-        if x.min() < 0 or x.max() > 1: raise ValueError(f"images must be uint8 or in [0,1], found values from {x.min():.2f} to {x.max():.2f}: "
-            "the encoder normalises by itself, so take Normalize out of the batch transforms")
+        if x.min() < 0 or x.max() > 1: raise ValueError(
+            f"images must be uint8 or in [0,1], found values from {x.min():.2f} to {x.max():.2f}: the encoder normalises by itself, so take Normalize out of the batch transforms")
     return x
 
-def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision function, or an Encoder that is there already
+def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision function, or an Encoder
     "An encoder that fits the images of `dls`, with their mean and std"
     x = first_images(dls)
     if isinstance(arch, nn.Module): return arch
     data = dls.train.dataset
-    data = data if hasattr(data, 'mean') and hasattr(data, 'std') else PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
+    if not hasattr(data, 'mean'): data = PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
     return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=data.std, **kwargs)
 
 # %% ../nbs/04_learning.ipynb #045
@@ -348,7 +364,8 @@ def ssl_learner(dls,
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
     cbs = [ViewPair(view or standard_view(x.shape[-1])), CollapseWatch(patience), CosineLR(fixed), *L(cbs)]
-    learn = Learner(dls, model, loss_func=loss_func, lr=lr or .05*len(x)/256, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
+    lr = lr or .05*len(x)/256
+    learn = Learner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
@@ -356,7 +373,8 @@ def ssl_learner(dls,
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments"
     if isinstance(m, nn.Sequential): return [module_spec(o) for o in m]
-    if not hasattr(m, 'settings'): raise TypeError(f"{type(m).__name__} does not keep its settings: derive it from Configured")
+    if not isinstance(m, Configured):
+        raise TypeError(f"{type(m).__name__} does not keep its settings: derive it from Configured")
     return dict(cls=f'{type(m).__module__}.{type(m).__name__}', **m.settings)
 
 def module_from_spec(spec): # what `module_spec` returned
@@ -383,8 +401,9 @@ def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as 
     "Encoder, normalisation and cluster head of a Learner (or model) as one safetensors file with its settings"
     model = getattr(learn, 'model', learn)
     parts = {n:getattr(model,n) for n in ('encoder','cluster_head') if getattr(model,n,None) is not None}
-    tensors = {f'{n}.{k}':v.detach().cpu().contiguous().clone() for n,m in parts.items() for k,v in m.state_dict().items()}
-    text = dict(spec=json.dumps({n:module_spec(m) for n,m in parts.items()}), meta=json.dumps(dict(method=type(model).__name__, **meta)))
+    tensors = {f'{n}.{k}':v.cpu().contiguous().clone() for n,m in parts.items() for k,v in m.state_dict().items()}
+    text = dict(spec=json.dumps({n:module_spec(m) for n,m in parts.items()}),
+                meta=json.dumps(dict(method=type(model).__name__, **meta)))
     with whole_file(path) as tmp: save_file(tensors, tmp, metadata=text)
 
 def load_encoder(path): # -> Pretrained, in eval mode on the CPU
@@ -393,7 +412,9 @@ def load_encoder(path): # -> Pretrained, in eval mode on the CPU
         with safe_open(path, 'pt') as f: text,tensors = f.metadata(), {k:f.get_tensor(k) for k in f.keys()}
     except FileNotFoundError: raise FileNotFoundError(f"there are no weights at {path}") from None
     except Exception as e: raise ValueError(f"{path} is no safetensors file, or a damaged one ({e})") from None
-    if not text or 'spec' not in text: raise ValueError(f"{path} holds weights without pathlearn's settings: write them with save_encoder")
-    model = Pretrained(**{n:module_from_spec(s) for n,s in json.loads(text['spec']).items()}, meta=json.loads(text['meta']))
+    if not text or 'spec' not in text:
+        raise ValueError(f"{path} holds weights without pathlearn's settings: write them with save_encoder")
+    parts = {n:module_from_spec(s) for n,s in json.loads(text['spec']).items()}
+    model = Pretrained(**parts, meta=json.loads(text['meta']))
     model.load_state_dict(tensors)
     return model.eval()

@@ -23,7 +23,7 @@ class Configured(nn.Module):
 
 # %% ../nbs/03_networks.ipynb #011
 class InputNorm(nn.Module):
-    "uint8 or [0,1] images to zero mean and unit spread, with `mean` and `std` (one number a channel, in [0,1]) as buffers"
+    "uint8 or [0,1] images to zero mean, unit spread; `mean` and `std` (a number a channel, in [0,1]) are buffers"
     def __init__(self, mean, std):
         super().__init__()
         for name,v in (('mean',mean), ('std',std)): self.register_buffer(name, torch.tensor(v).float().view(1,-1,1,1))
@@ -38,7 +38,8 @@ class InputNorm(nn.Module):
 # %% ../nbs/03_networks.ipynb #014
 def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channels
     chans = [n_in, *(width*2**i for i in range(4))]
-    conv = lambda ni,no: [nn.Conv2d(ni, no, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(no), nn.ReLU(inplace=True)]
+    def conv(ni, no):
+        return [nn.Conv2d(ni, no, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(no), nn.ReLU(inplace=True)]
     layers = [l for ni,no in zip(chans, chans[1:]) for l in conv(ni,no)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), chans[-1]
 
@@ -47,7 +48,8 @@ def _drop_classifier(net): # -> number of features that went into the last linea
     name = next((n for n in ('fc','classifier','heads','head') if hasattr(net, n)), None)
     head = getattr(net, name) if name else nn.Identity()
     n_out = next((m.in_features for m in head.modules() if isinstance(m, nn.Linear)), None)
-    if n_out is None: raise ValueError(f"{type(net).__name__} has no linear classifier to take off: choose another network")
+    if n_out is None:
+        raise ValueError(f"{type(net).__name__} has no linear classifier to take off: choose another network")
     setattr(net, name, nn.Identity())
     return n_out
 
@@ -65,7 +67,8 @@ def _torchvision(arch, n_in, small_stem, weights):
     name,conv = _first_conv(net)
     if small_stem and not hasattr(net, 'maxpool'): raise ValueError(f"the small-image stem is for ResNets, not {arch}")
     if small_stem: new,net.maxpool = nn.Conv2d(n_in, conv.out_channels, 3, padding=1, bias=False), nn.Identity()
-    else: new = nn.Conv2d(n_in, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, bias=conv.bias is not None)
+    else: new = nn.Conv2d(n_in, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+                          bias=conv.bias is not None)
     if new.weight.shape == conv.weight.shape: new = conv
     elif weights and not small_stem: new.weight.data = conv.weight.data.sum(1, keepdim=True).expand_as(new.weight)/n_in
     if small_stem: nn.init.kaiming_normal_(new.weight, mode='fan_out', nonlinearity='relu')
@@ -84,7 +87,8 @@ class Encoder(Configured):
         weights=None,      # 'DEFAULT' for torchvision's ImageNet weights
     ):
         super().__init__()
-        if size is not None and size < 16: raise ValueError(f"images of {size} px are too small: four halvings need at least 16")
+        if size is not None and size < 16:
+            raise ValueError(f"images of {size} px are too small: four halvings need at least 16")
         if small_stem is None: small_stem = 'resne' in arch and size is not None and size <= 40
         self.settings.update(small_stem=small_stem, weights=None)
         self.norm = InputNorm(mean or [.5]*n_in, std or [.25]*n_in)
@@ -97,7 +101,8 @@ def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)
 
 # %% ../nbs/03_networks.ipynb #022
-def _block(n_in, n_out, bias=False): return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
+def _block(n_in, n_out, bias=False):
+    return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
 
 class Projector(Configured):
     "Features to projections: three linear layers with batch norm, the last norm without scale and shift"
@@ -108,7 +113,8 @@ class Projector(Configured):
         last_bn=True, # end in batch norm (SimSiam) or in a linear layer (BYOL)
     ):
         super().__init__()
-        last = [nn.Linear(hidden, n_out, bias=False), nn.BatchNorm1d(n_out, affine=False)] if last_bn else [nn.Linear(hidden, n_out)]
+        norm = [nn.BatchNorm1d(n_out, affine=False)] if last_bn else []
+        last = [nn.Linear(hidden, n_out, bias=not last_bn), *norm]
         self.layers = nn.Sequential(*_block(n_in, hidden), *_block(hidden, hidden), *last)
 
     def forward(self, h): return self.layers(h) # [B,n_in] -> [B,n_out]

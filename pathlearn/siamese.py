@@ -41,7 +41,8 @@ class SimCLR(nn.Module):
     def __init__(self, encoder, dim=128): # dim: D, width of the projections
         super().__init__()
         self.encoder = encoder
-        self.projector = nn.Sequential(nn.Linear(encoder.n_out, encoder.n_out), nn.ReLU(inplace=True), nn.Linear(encoder.n_out, dim))
+        n = encoder.n_out
+        self.projector = nn.Sequential(nn.Linear(n, n), nn.ReLU(inplace=True), nn.Linear(n, dim))
 
     def forward(self, x1, x2): # [N,C,H,W] two views
         return PairOut(*(self.projector(self.encoder(x)) for x in (x1,x2)))
@@ -49,7 +50,12 @@ class SimCLR(nn.Module):
 # %% ../nbs/10_siamese.ipynb #021
 class SimSiam(nn.Module):
     "Encoder f, projector h, predictor g: p = g(h(f(x))) against the other view's z = h(f(x)) (Chen & He 2021)"
-    def __init__(self, encoder, dim=2048, hidden=512, last_bn=True): # widths of projections, of hidden layers; projector's last norm
+    def __init__(self,
+        encoder,      # images [N,C,H,W] -> features [N,F], with `n_out`
+        dim=2048,     # D, width of the projections
+        hidden=512,   # width of the hidden layers
+        last_bn=True, # end the projector in batch norm
+    ):
         super().__init__()
         self.encoder = encoder
         self.projector,self.predictor = Projector(encoder.n_out, hidden, dim, last_bn), Predictor(dim, hidden)
@@ -66,10 +72,18 @@ def simsiam_loss(out, *_): # out: SiamOut
 # %% ../nbs/10_siamese.ipynb #022
 class BYOL(nn.Module):
     "SimSiam's parts with a momentum copy of encoder and projector as the target (Grill et al. 2020)"
-    def __init__(self, encoder, dim=256, hidden=512, pred_hidden=4096, last_bn=False, m=.99): # m: share of the target kept each step
+    def __init__(self,
+        encoder,          # images [N,C,H,W] -> features [N,F], with `n_out`
+        dim=256,          # D, width of the projections
+        hidden=512,       # width of the projector's hidden layers
+        pred_hidden=4096, # width of the predictor's
+        last_bn=False,    # end the projector in batch norm
+        m=.99,            # share of the target kept at each step
+    ):
         super().__init__()
         self.encoder = encoder
-        self.projector,self.predictor = Projector(encoder.n_out, hidden, dim, last_bn), Predictor(dim, pred_hidden, bias=True)
+        self.projector = Projector(encoder.n_out, hidden, dim, last_bn)
+        self.predictor = Predictor(dim, pred_hidden, bias=True)
         self.target = MomentumCopy(self.online, m)
 
     @property
@@ -102,4 +116,5 @@ def simsiam_learner(dls, arch='resnet18', dim=2048, hidden=512, last_bn=True, **
 
 def byol_learner(dls, arch='resnet18', dim=256, m=.99, cbs=(), last_bn=False, **kwargs):
     "BYOL on any DataLoaders of images"
-    return ssl_learner(dls, BYOL(dls_encoder(dls, arch), dim, m=m, last_bn=last_bn), byol_loss, cbs=[MomentumTarget(), *L(cbs)], **kwargs)
+    model = BYOL(dls_encoder(dls, arch), dim, m=m, last_bn=last_bn)
+    return ssl_learner(dls, model, byol_loss, cbs=[MomentumTarget(), *L(cbs)], **kwargs)

@@ -333,7 +333,8 @@ def gentle_view(size, # side of the views in pixels
     scale=(.2,1.), flip=.5, vflip=.5, turn=True, rotate=15., jitter=(.1,.1,.1,.02), p_blur=.5,
     **kwargs):        # -> View
     "The geometry of the strong view with the colour left nearly as it is, for sets where the stain carries a signal"
-    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, jitter=jitter, p_blur=p_blur, **kwargs)
+    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate,
+                jitter=jitter, p_blur=p_blur, **kwargs)
 
 @delegates(View)
 def strong_view(size, # side of the views in pixels
