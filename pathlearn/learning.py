@@ -225,7 +225,8 @@ class Resume(Callback):
         self.start = self.state['epoch']
         if self.state['n_epoch'] != self.n_epoch:
             raise ValueError(f"{self.path} belongs to a run of {self.state['n_epoch']} epochs, "
-                             f"this one asks for {self.n_epoch}: the schedule would differ. Ask for the same number, or begin in another folder")
+                             f"this one asks for {self.n_epoch}: the schedule would differ. "
+                             "Ask for the same number, or begin in another folder")
         self.learn.model.load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
         if self.state['scaler']: self.learn.scaler.load_state_dict(self.state['scaler']) # of mixed precision
@@ -261,7 +262,8 @@ def read(self:Resume): # -> the saved state; nothing is unpickled
     ours,theirs = self.learn.model.state_dict(), state['model']
     differ = sorted(set(ours)^set(theirs)) or [n for n in ours if ours[n].shape != theirs[n].shape]
     if differ: raise ValueError(f"{self.path} holds another model than this one: {differ[0]} differs, "
-                                f"and {len(differ)-1} more. Take the arguments of the first run, or begin in another folder")
+                                f"and {len(differ)-1} more. Take the arguments of the first run, "
+                                "or begin in another folder")
     if state['threads'] != torch.get_num_threads():
         warnings.warn(f"the run began with {state['threads']} threads and goes on with {torch.get_num_threads()}: "
                       "sums may differ in the last bit")
@@ -337,7 +339,8 @@ def first_images(dls): # -> [B,C,H,W] the first training batch
     if x.is_floating_point():
         if not torch.isfinite(x).all(): raise ValueError("the first batch holds NaN or infinite values")
         if x.min() < 0 or x.max() > 1: raise ValueError(
-            f"images must be uint8 or in [0,1], found values from {x.min():.2f} to {x.max():.2f}: the encoder normalises by itself, so take Normalize out of the batch transforms")
+            f"images must be uint8 or in [0,1], found values from {x.min():.2f} to {x.max():.2f}: "
+            "the encoder normalises by itself, so take Normalize out of the batch transforms")
     return x
 
 def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision function, or an Encoder
