@@ -115,7 +115,7 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
                        cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #035
+# %% ../nbs/12_clusiam.ipynb #036
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
            *evaluate.__all__, *explore.__all__, *siamese.__all__, *gumbel.__all__]
