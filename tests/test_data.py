@@ -223,11 +223,11 @@ def test_nuclei_folders(tmp_path):
 def test_nuclei_one_file_is_one_nucleus(tmp_path):
     "A nucleus cut in two by an overlap keeps one id, but a two-valued mask of a whole image is counted"
     apart = np.zeros((8,8), np.uint8); apart[:2] = apart[6:] = 255
-    for root in ('x', '.'):
+    for layout in ('x', '.'):
         for kind,x in (('images', np.zeros((8,8,3), np.uint8)), ('masks', apart)):
-            (tmp_path/root/kind).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(x).save(tmp_path/root/kind/'x.png')
-        assert nuclei_data(tmp_path).masks.unique().tolist() == ([0,1] if root == 'x' else [0,1,2])
+            (tmp_path/layout/kind).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(x).save(tmp_path/layout/kind/'x.png')
+        assert nuclei_data(tmp_path).masks.unique().tolist() == ([0,1] if layout == 'x' else [0,1,2])
 
 def test_nuclei_coloured_and_deep_masks(tmp_path):
     (tmp_path/'images').mkdir(); (tmp_path/'masks').mkdir()
