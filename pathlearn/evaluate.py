@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['Embeddings', 'evaluating', 'image_batches', 'embed', 'neighbours', 'standardise', 'knn_predict', 'knn_score',
-           'label_subset', 'linear_score', 'FineTuned', 'KeepBest', 'fine_tune', 'fine_tune_score', 'cluster_scores',
-           'kmeans_clusters', 'map_clusters', 'mapped_score', 'mean_rgb', 'colour_histogram', 'untrained_encoder',
-           'compare', 'floor_rows', 'segmentation_scores', 'otsu_threshold', 'otsu_mask', 'segmentation_floor']
+           'label_subset', 'linear_score', 'linear_predict', 'FineTuned', 'KeepBest', 'fine_tune', 'fine_tune_score',
+           'cluster_scores', 'kmeans_clusters', 'map_clusters', 'mapped_predict', 'mapped_score',
+           'classification_scores', 'mean_rgb', 'colour_histogram', 'untrained_encoder', 'compare', 'floor_rows',
+           'segmentation_scores', 'otsu_threshold', 'otsu_mask', 'segmentation_floor']
 
 # %% ../nbs/05_evaluate.ipynb #003
 import copy
@@ -17,7 +18,7 @@ import numpy as np, pandas as pd, torch, torch.nn as nn, torch.nn.functional as 
 from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (accuracy_score, adjusted_rand_score, f1_score,
-                             normalized_mutual_info_score, rand_score)
+                             normalized_mutual_info_score, precision_recall_fscore_support, rand_score)
 from sklearn.metrics.cluster import contingency_matrix
 from sklearn.preprocessing import StandardScaler
 from .data import PatchData, Splits
@@ -94,8 +95,8 @@ def image_batches(data, bs=512):
 
 def _clusters(model, xb, h):
     "Cluster [B] of each patch, from its features `h` if the model allows it; None if it does not cluster"
-    head, assign = getattr(model, 'cluster_head', None), getattr(model, 'assign', None)
-    if head is not None: return head(h).argmax(1)
+    if hasattr(model, 'cluster_head'): return None if model.cluster_head is None else model.cluster_head(h).argmax(1)
+    assign = getattr(model, 'assign', None)
     return None if assign is None else assign(xb).argmax(1)
 
 # %% ../nbs/05_evaluate.ipynb #015
@@ -232,6 +233,30 @@ def linear_score(train,    # Embeddings with labels
     best = max(fits, key=lambda m: m.score(others[1], val.labels)) if val else fits[0]
     return _score(test.labels, torch.from_numpy(best.predict(others[0])), metric)
 
+# %% ../nbs/05_evaluate.ipynb #2a5f44ec
+def linear_predict(train,      # Embeddings with labels
+                   test,       # Embeddings
+                   frac=.2,    # share of the training labels
+                   seed=0,     # which share, the first weights and the order
+                   epochs=200,
+                   lr=3e-4,    # of Adam
+                   bs=64,
+):                             # -> predicted labels int64 [M]
+    "A linear layer trained by Adam with cross-entropy on frozen, standardised features"
+    _need_labels(train=train)
+    _check_classes(train.labels)
+    rows = label_subset(train.labels, frac, seed)
+    (x, x_test), y = standardise(train, test), train.labels[rows]
+    x, n_classes = x[rows], int(train.labels.max())+1
+    with no_random(seed):
+        layer = nn.Linear(x.shape[1], n_classes)
+        opt = torch.optim.Adam(layer.parameters(), lr)
+        for _ in range(epochs):
+            for idx in torch.randperm(len(x)).split(bs):
+                F.cross_entropy(layer(x[idx]), y[idx]).backward()
+                opt.step(); opt.zero_grad()
+    with torch.no_grad(): return layer(x_test).argmax(1)
+
 # %% ../nbs/05_evaluate.ipynb #037
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
@@ -326,16 +351,35 @@ def map_clusters(clusters, # int64 [N]
     clusters, labels = [torch.as_tensor(t).flatten() for t in (clusters, labels)]
     return {c: labels[clusters == c].bincount().argmax().item() for c in clusters.unique().tolist()}
 
-def mapped_score(train, # Embeddings with labels and assignments: they name the clusters
-                 test,  # Embeddings with labels and assignments
-):                      # -> float in [0,1]
-    "Accuracy when each test patch gets the name of its cluster; a cluster that train never met counts as wrong"
-    _need_labels(train=train, test=test)
+def mapped_predict(train, # Embeddings with labels and assignments: they name the clusters
+                   test,  # Embeddings with assignments
+):                        # -> predicted labels int64 [M]; -1 in a cluster that train never met
+    "The name of each test patch's cluster"
+    _need_labels(train=train)
+    _check_classes(train.labels)
     for name, emb in dict(train=train, test=test).items():
         if emb.assignments is None:
             raise ValueError(f"`{name}` has no assignments: embed with a model that clusters, or use kmeans_clusters")
     names = map_clusters(train.assignments, train.labels)
-    return sum(names.get(c) == l for c,l in zip(test.assignments.tolist(), test.labels.tolist()))/len(test)
+    return torch.tensor([names.get(c, -1) for c in test.assignments.tolist()])
+
+def mapped_score(train, # Embeddings with labels and assignments: they name the clusters
+                 test,  # Embeddings with labels and assignments
+):                      # -> float in [0,1]
+    "Accuracy when each test patch gets the name of its cluster; a cluster that train never met counts as wrong"
+    _need_labels(test=test)
+    return _score(test.labels, mapped_predict(train, test), 'accuracy')
+
+# %% ../nbs/05_evaluate.ipynb #44649347
+def classification_scores(labels,          # int64 [N]
+                          preds,           # int64 [N]
+                          average='macro', # mean over classes, or 'weighted' by how often each occurs
+):                                         # -> dict(accuracy, precision, recall)
+    "Accuracy, precision and recall; a class that is never predicted has precision 0"
+    labels, preds = [np.asarray(t).ravel() for t in (labels, preds)]
+    if len(labels) != len(preds): raise ValueError(f"{len(labels)} labels but {len(preds)} predictions")
+    p, r, _, _ = precision_recall_fscore_support(labels, preds, labels=np.unique(labels), average=average, zero_division=0)
+    return dict(accuracy=float(accuracy_score(labels, preds)), precision=float(p), recall=float(r))
 
 # %% ../nbs/05_evaluate.ipynb #050
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['ViewPair', 'MomentumTarget', 'CosineLR', 'CollapseWarning', 'Watch', 'collapse_kind', 'CollapseWatch', 'LossParts',
            'KNNWatch', 'whole_file', 'rng_state', 'set_rng_state', 'Resume', 'EpochLines', 'LiveLog', 'first_images',
-           'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained', 'save_encoder',
-           'load_encoder', 'set_seed']
+           'image_settings', 'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained',
+           'save_encoder', 'load_encoder', 'set_seed']
 
 # %% ../nbs/04_learning.ipynb #002
 import importlib, json, os, random, sys, time, warnings
@@ -139,14 +139,14 @@ class CollapseWatch(Watch):
 
 # %% ../nbs/04_learning.ipynb #026
 class LossParts(Watch):
-    "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log"
+    "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log; it may lack some"
     order = 39
     def __init__(self, *names): self.names = names
-    def before_train(self): self.sums,self.n = dict.fromkeys(self.names, 0.),0
+    def before_train(self): self.sums,self.n = {},0
     def after_loss(self):
         if not self.training: return
         self.n += 1
-        for name in self.names: self.sums[name] = self.sums[name] + self.learn.loss_func.parts[name]
+        for name,v in self.learn.loss_func.parts.items(): self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
 # %% ../nbs/04_learning.ipynb #028
@@ -170,7 +170,7 @@ class KNNWatch(Watch):
         if (self.epoch+1)%self.every and self.epoch+1 != self.n_epoch: return
         train,valid = (embed(self.learn, o) for o in (self.train, self.valid))
         now = dict(knn=knn_score(train, valid, self.k, metric=self.metric))
-        if len(self.names)>1:
+        if valid.assignments is not None:
             s = cluster_scores(valid.labels, valid.assignments)
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
@@ -227,10 +227,12 @@ class Resume(Callback):
             raise ValueError(f"{self.path} belongs to a run of {self.state['n_epoch']} epochs, "
                              f"this one asks for {self.n_epoch}: the schedule would differ. "
                              "Ask for the same number, or begin in another folder")
+        # callbacks first: one may change the model's shape half way through a run
+        for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
+        self.check(self.state)
         self.learn.model.load_state_dict(self.state['model'])
         self.opt.load_state_dict(self.state['opt'])
         if self.state['scaler']: self.learn.scaler.load_state_dict(self.state['scaler']) # of mixed precision
-        for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         if self.start: self.learn.logger = noop
 
     def before_epoch(self):
@@ -250,7 +252,8 @@ class Resume(Callback):
         else: self.write()
 
     def after_fit(self): self.learn.logger = self.logger0
-    def stateful(self): return [cb for cb in self.learn.cbs if hasattr(cb, 'load_state_dict')]
+    def stateful(self): # asked of the class: a callback itself passes on what it lacks to the learner, and that to the model
+        return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
 # %% ../nbs/04_learning.ipynb #036
 @patch
@@ -259,17 +262,21 @@ def read(self:Resume): # -> the saved state; nothing is unpickled
     try: state = torch.load(self.path, weights_only=True, map_location=self.dls.device)
     except Exception as e: raise ValueError(f"{self.path} is no checkpoint of a training run, or a damaged one "
                                             f"({type(e).__name__}): move it away to begin anew") from e
-    ours,theirs = self.learn.model.state_dict(), state['model']
-    differ = sorted(set(ours)^set(theirs)) or [n for n in ours if ours[n].shape != theirs[n].shape]
-    if differ: raise ValueError(f"{self.path} holds another model than this one: {differ[0]} differs, "
-                                f"and {len(differ)-1} more. Take the arguments of the first run, "
-                                "or begin in another folder")
     if state['threads'] != torch.get_num_threads():
         warnings.warn(f"the run began with {state['threads']} threads and goes on with {torch.get_num_threads()}: "
                       "sums may differ in the last bit")
     state['rng']['torch'] = state['rng']['torch'].cpu()
     state['rng']['cuda'] = [s.cpu() for s in state['rng']['cuda']]
     return state
+
+@patch
+def check(self:Resume, state):
+    "Raise if `state` holds another model than the learner's"
+    ours,theirs = self.learn.model.state_dict(), state['model']
+    differ = sorted(set(ours)^set(theirs)) or [n for n in ours if ours[n].shape != theirs[n].shape]
+    if differ: raise ValueError(f"{self.path} holds another model than this one: {differ[0]} differs, "
+                                f"and {len(differ)-1} more. Take the arguments of the first run, "
+                                "or begin in another folder")
 
 @patch
 def write(self:Resume):
@@ -343,13 +350,17 @@ def first_images(dls): # -> [B,C,H,W] the first training batch
             "the encoder normalises by itself, so take Normalize out of the batch transforms")
     return x
 
+def image_settings(dls): # -> dict(n_in, size, mean, std)
+    "Channels, side in pixels, mean and std of the images of `dls`: what an encoder has to know"
+    x,data = first_images(dls), dls.train.dataset
+    if not hasattr(data, 'mean'): data = PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
+    return dict(n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=data.std)
+
 def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision function, or an Encoder
     "An encoder that fits the images of `dls`, with their mean and std"
-    x = first_images(dls)
-    if isinstance(arch, nn.Module): return arch
-    data = dls.train.dataset
-    if not hasattr(data, 'mean'): data = PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
-    return encoder(arch, n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=data.std, **kwargs)
+    if not isinstance(arch, nn.Module): return encoder(arch, **image_settings(dls), **kwargs)
+    first_images(dls)
+    return arch
 
 # %% ../nbs/04_learning.ipynb #045
 def ssl_learner(dls,
@@ -359,6 +370,7 @@ def ssl_learner(dls,
     lr=None,        # None: 0.05 x batch size / 256
     wd=1e-4,        # L2 penalty as torch.optim.SGD counts it; fastai leaves out norms and biases unless wd_bn_bias=True
     fixed=(),       # parameter groups whose rate stays constant
+    sched=None,     # callback that sets the learning rate; None: `CosineLR(fixed)`
     patience=5,     # epochs in a row before a collapse is reported
     cbs=(),         # further callbacks
     opt_func=partial(SGD, mom=.9, decouple_wd=False),
@@ -366,7 +378,7 @@ def ssl_learner(dls,
 ):                  # -> Learner
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
-    cbs = [ViewPair(view or standard_view(x.shape[-1])), CollapseWatch(patience), CosineLR(fixed), *L(cbs)]
+    cbs = [ViewPair(view or standard_view(x.shape[-1])), CollapseWatch(patience), sched or CosineLR(fixed), *L(cbs)]
     lr = lr or .05*len(x)/256
     learn = Learner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
     learn.remove_cb(ProgressCallback)
@@ -391,19 +403,19 @@ def module_from_spec(spec): # what `module_spec` returned
 
 # %% ../nbs/04_learning.ipynb #051
 class Pretrained(Assigns, nn.Module):
-    "An encoder that was loaded, with its cluster head where it has one; `meta` says where it comes from"
-    def __init__(self, encoder, cluster_head=None, meta=None):
+    "An encoder that was loaded, with cluster head and decoder where it has them; `meta` says where it comes from"
+    def __init__(self, encoder, cluster_head=None, decoder=None, meta=None):
         super().__init__()
-        self.encoder,self.cluster_head,self.meta = encoder,cluster_head,meta or {}
+        self.encoder,self.cluster_head,self.decoder,self.meta = encoder,cluster_head,decoder,meta or {}
         self.n_out = encoder.n_out
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
 # %% ../nbs/04_learning.ipynb #052
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
-    "Encoder, normalisation and cluster head of a Learner (or model) as one safetensors file with its settings"
+    "Encoder, normalisation, cluster head and decoder of a Learner (or model) as one safetensors file with its settings"
     model = getattr(learn, 'model', learn)
-    parts = {n:getattr(model,n) for n in ('encoder','cluster_head') if getattr(model,n,None) is not None}
+    parts = {n:getattr(model,n) for n in ('encoder','cluster_head','decoder') if getattr(model,n,None) is not None}
     tensors = {f'{n}.{k}':v.cpu().contiguous().clone() for n,m in parts.items() for k,v in m.state_dict().items()}
     text = dict(spec=json.dumps({n:module_spec(m) for n,m in parts.items()}),
                 meta=json.dumps(dict(method=type(model).__name__, **meta)))

@@ -44,6 +44,12 @@ def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channel
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), chans[-1]
 
 # %% ../nbs/03_networks.ipynb #015
+def _conv3(n_in, size, width=32): # three halvings and a pooling: 28 px end as one place of 128 channels, 64 px as 4x4
+    if size is None: raise ValueError("'conv3' keeps the places of its last map: it needs `size`, the side of the images")
+    chans = [n_in, *(width*2**i for i in range(3))]
+    convs = [l for ni,no in zip(chans, chans[1:]) for l in (nn.Conv2d(ni, no, 4, stride=2, padding=1), nn.GELU())]
+    return nn.Sequential(*convs, nn.AvgPool2d(2), nn.Flatten()), chans[-1]*(size//16)**2
+
 def _drop_classifier(net): # -> number of features that went into the last linear layer
     name = next((n for n in ('fc','classifier','heads','head') if hasattr(net, n)), None)
     head = getattr(net, name) if name else nn.Identity()
@@ -79,12 +85,13 @@ def _torchvision(arch, n_in, small_stem, weights):
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
-        arch='resnet18',   # a torchvision name, or 'tiny'
+        arch='resnet18',   # a torchvision name, 'tiny', or 'conv3'
         n_in=3,            # channels of the images
         small_stem=None,   # stride-1 stem for small images; None: when `size` is at most 40
-        size=None,         # side of the images in pixels, to choose the stem
+        size=None,         # side of the images in pixels, to choose the stem; 'conv3' takes no other
         mean=None, std=None, # of the data, one number a channel in [0,1]; None: 0.5 and 0.25
         weights=None,      # 'DEFAULT' for torchvision's ImageNet weights
+        latent=None,       # features wanted, by a linear layer at the end; None: those of the body
     ):
         super().__init__()
         if size is not None and size < 16:
@@ -92,12 +99,14 @@ class Encoder(Configured):
         if small_stem is None: small_stem = 'resne' in arch and size is not None and size <= 40
         self.settings.update(small_stem=small_stem, weights=None)
         self.norm = InputNorm(mean or [.5]*n_in, std or [.25]*n_in)
-        self.body,self.n_out = _tiny(n_in) if arch=='tiny' else _torchvision(arch, n_in, small_stem, weights)
+        self.body,self.n_out = (_tiny(n_in) if arch == 'tiny' else _conv3(n_in, size) if arch == 'conv3'
+                                else _torchvision(arch, n_in, small_stem, weights))
+        if latent: self.body,self.n_out = nn.Sequential(self.body, nn.Linear(self.n_out, latent)), latent
 
     def forward(self, x): return self.body(self.norm(x)) # [B,C,H,W] -> [B,n_out]
 
 def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
-    "An `Encoder` from a torchvision function or name, or 'tiny'"
+    "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)
 
 # %% ../nbs/03_networks.ipynb #022
@@ -159,4 +168,5 @@ class Outputs:
 class Assigns:
     "Gives a module with `encoder` and `cluster_head` the method `assign`"
     def assign(self, x): # [B,C,H,W] images -> [B,K] cluster probabilities
+        if self.cluster_head is None: raise ValueError("this model has no clusters yet: train it to the end first")
         return self.cluster_head(self.encoder(x)).softmax(-1)

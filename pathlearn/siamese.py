@@ -14,14 +14,18 @@ from .learning import MomentumTarget, dls_encoder, ssl_learner
 from fastcore.foundation import L
 
 # %% ../nbs/10_siamese.ipynb #010
-def nt_xent(z1, z2,  # [N,D] projections of the two views, any length
-            temp=.2, # temperature of the softmax
-):                   # -> scalar
+def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
+            temp=.2,         # temperature of the softmax
+            decoupled=False, # leave the positive out of the denominator (Yeh et al. 2022)
+):                           # -> scalar
     "Normalised temperature-scaled cross-entropy over 2N views (SimCLR, Chen et al. 2020, eq. 1)"
     if len(z1) < 2: raise ValueError("a batch of one image has no negatives: nt_xent needs at least two")
     z,n = F.normalize(torch.cat([z1,z2]).float(), dim=1), len(z1)
     s = (z @ z.T/temp).fill_diagonal_(-torch.inf)
-    return F.cross_entropy(s, torch.arange(2*n, device=z.device).roll(n))
+    twin = torch.arange(2*n, device=z.device).roll(n)
+    if not decoupled: return F.cross_entropy(s, twin)
+    own = torch.zeros_like(s, dtype=torch.bool).scatter_(1, twin[:,None], True)
+    return (s.masked_fill(own, -torch.inf).logsumexp(1) - s[own]).mean()
 
 # %% ../nbs/10_siamese.ipynb #016
 def negative_cosine(p, # [N,D] predictions

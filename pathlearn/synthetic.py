@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['TISSUES', 'stain', 'random_stain', 'photograph', 'Canvas', 'tissue_patch', 'synthetic_tissue', 'synthetic_nuclei',
-           'synthetic_slide']
+           'synthetic_slide', 'digits_data']
 
 # %% ../nbs/01_synthetic.ipynb #004
 import math
-import numpy as np, torch
+import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
 from scipy import ndimage
 from scipy.spatial import cKDTree
+from sklearn.datasets import load_digits
 from .data import PatchData, Splits
 
 # %% ../nbs/01_synthetic.ipynb #012
@@ -369,3 +370,14 @@ def synthetic_slide(
         total[:,y,x] += weight*drawn
     light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
     return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(kind_of[region])
+
+# %% ../nbs/01_synthetic.ipynb #d46c27d9
+def digits_data(size=32, # pixels a side that the 8 x 8 scans are brought to
+                seed=0,  # of the split
+):                       # -> Splits of grey images: 1,197 / 300 / 300, each digit shared out evenly
+    "scikit-learn's scanned digits"
+    if size < 8: raise ValueError(f"the scans have 8 pixels a side, found size={size}: expected 8 or more")
+    scans = load_digits()
+    x = torch.from_numpy(scans.images).float()[:,None]/16
+    x = F.interpolate(x, (size,size), mode='bicubic', align_corners=False).clamp(0,1)
+    return PatchData((255*x).round().byte(), scans.target, name='digits').split(val=300/1797, test=300/1797, seed=seed)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAINS', 'to_unit', 'warp', 'crop_windows', 'Geometry', 'colour_basis', 'colour_matrix', 'hue_hsv', 'colour_exact',
-           'Colour', 'stain_matrix', 'StainJitter', 'gaussian_blur', 'Blur', 'box_mask', 'Cutout', 'View',
+           'Colour', 'stain_matrix', 'StainJitter', 'gaussian_blur', 'Blur', 'box_mask', 'Cutout', 'Noise', 'View',
            'standard_view', 'weak_view', 'gentle_view', 'strong_view', 'show_views', 'mixup_views', 'cutmix_views']
 
 # %% ../nbs/02_views.ipynb #004
@@ -89,6 +89,8 @@ class Geometry(nn.Module):
         vflip=0.,        # probability of an upside-down flip
         turn=False,      # turn by 0, 90, 180 or 270 degrees, evenly
         rotate=0.,       # largest further rotation, degrees either way; what lies outside the image is mirrored
+        p_crop=1.,       # probability of the crop
+        p_rotate=1.,     # probability of the small rotation
     ):
         super().__init__()
         if size < 8: raise ValueError(f"a view has 8 pixels a side or more, found size={size}")
@@ -96,17 +98,20 @@ class Geometry(nn.Module):
             raise ValueError(f"a crop keeps a share of the area, (least, most) of at most 1, found scale={scale}")
         if scale[0] == 1: ratio = (1.,1.)
         self.size,self.scale,self.ratio,self.rotate = size,scale,ratio,rotate
-        self.flip,self.vflip,self.turn = flip,vflip,turn
+        self.flip,self.vflip,self.turn,self.p_crop,self.p_rotate = flip,vflip,turn,p_crop,p_rotate
 
     def draw(self, x): # [B,C,H,W] images
         "Random maps `theta` [B,2,3] for `warp`"
         window = crop_windows(x, self.scale, self.ratio)
+        if self.p_crop < 1: window = torch.where(chance(x, self.p_crop)[:,None], window, 1.)
         flips = 1-2*torch.stack([chance(x, self.flip), chance(x, self.vflip)], 1).float()
         quarters = torch.randint(4 if self.turn else 1, (len(x),), device=x.device)
         a = window[:,:,None] * rotation(quarters*math.pi/2) * flips[:,None]
         if self.rotate:
             H,W = x.shape[2:]
-            a = rotation(uniform(x, -1, 1)*math.radians(self.rotate)) * x.new_tensor([[1,H/W],[W/H,1]]) @ a
+            angle = uniform(x, -1, 1)*math.radians(self.rotate)
+            if self.p_rotate < 1: angle = angle*chance(x, self.p_rotate)
+            a = rotation(angle) * x.new_tensor([[1,H/W],[W/H,1]]) @ a
         centre = torch.stack([uniform(x,-1,1), uniform(x,-1,1)], 1)*(1-window)
         return torch.cat([a, centre[...,None]], 2)
 
@@ -277,6 +282,21 @@ class Cutout(nn.Module):
     def forward(self, x): return torch.where(box_mask(x, self.side) & chance(x, self.p)[:,None,None,None], self.fill, x)
     def extra_repr(self): return f'side={self.side}, p={self.p}, fill={self.fill}'
 
+# %% ../nbs/02_views.ipynb #72e6548e
+class Noise(nn.Module):
+    "Gaussian noise, its strength drawn anew for each image; values may leave [0,1], `View` clips them"
+    def __init__(self,
+        most=.1, # largest standard deviation, images being in [0,1]
+        p=.5,    # probability for each image
+    ):
+        super().__init__()
+        if most < 0: raise ValueError(f"a standard deviation is 0 or more, found noise={most}")
+        self.most,self.p = most,p
+    def forward(self, x):
+        strength = uniform(x, 0, self.most)*chance(x, self.p)
+        return torch.addcmul(x, torch.randn_like(x), strength[:,None,None,None])
+    def extra_repr(self): return f'most={self.most}, p={self.p}'
+
 # %% ../nbs/02_views.ipynb #060
 class View(nn.Module):
     "Random views of a batch: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
@@ -298,14 +318,19 @@ class View(nn.Module):
         blur_at=224,           # image size that `blur` refers to; None: the views' own
         cutout=.375,           # side of the hole as a share of the image's
         p_cutout=0.,           # probability of the hole
+        p_crop=1.,             # probability of the crop
+        p_rotate=1.,           # probability of the rotation
+        noise=.1,              # largest standard deviation of Gaussian noise, images being in [0,1]
+        p_noise=0.,            # probability of the noise
         exact=False,           # colour jitter to torchvision's letter instead of one matrix; slower
     ):
         super().__init__()
         sigma = [s*size/(blur_at or size) for s in blur]
-        pieces = [(True, Geometry(size, scale, ratio, flip, vflip, turn, rotate)),
+        pieces = [(True, Geometry(size, scale, ratio, flip, vflip, turn, rotate, p_crop, p_rotate)),
                   (max(stain)*p_stain, StainJitter(*stain, p_stain)),
                   (max(jitter)*p_jitter + grey, Colour(*jitter, p_jitter, grey, exact)),
                   (sigma[1]*p_blur, Blur(sigma, p_blur)),
+                  (noise*p_noise, Noise(noise, p_noise)),
                   (cutout*p_cutout, Cutout(cutout, p_cutout))]
         self.size, self.steps = size, nn.Sequential(*[piece for acts,piece in pieces if acts])
 
