@@ -6,8 +6,9 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import clusiam
+from . import autoencoder, clusiam
+from .autoencoder import *
 from .clusiam import *
 
 # %% ../nbs/90_all.ipynb #007
-__all__ = [*globals().get('__all__', []), *clusiam.__all__]
+__all__ = [*dict.fromkeys([*globals().get('__all__', []), *clusiam.__all__, *autoencoder.__all__])]

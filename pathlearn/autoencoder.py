@@ -59,7 +59,7 @@ class AutoencoderLoss:
         self.parts['contrast'] = contrast.detach()
         return contrast + self.alpha*(recon if out.kl is None else recon + self.beta*out.kl)
 
-# %% ../nbs/32_autoencoder.ipynb #006397e4
+# %% ../nbs/32_autoencoder.ipynb #182ffb86
 def decode(model, # with `decoder`, and from phase two on `cluster_head`
            h,     # latent [B,F]
            c=None,# soft assignment [B,K]; None: that of h
@@ -73,7 +73,6 @@ class ContrastiveAE(Assigns, nn.Module):
     def __init__(self,
         encoder,           # `Encoder` that was told its `size`: images [B,C,H,W] -> latent h [B,F]
         dim=128,           # width of the projections z
-        temp=.1,           # of the soft assignment
         variational=False, # decode draws around h instead of h
         width=32,          # of the decoder, see `Decoder`
     ):
@@ -82,7 +81,7 @@ class ContrastiveAE(Assigns, nn.Module):
         self.encoder,self.projector = encoder,Projector(n, 2*n, dim, last_bn=False)
         self.decoder = Decoder(n, s['size'], s['n_in'], width)
         self.log_var = nn.Linear(n, n) if variational else None
-        self.cluster_head,self.temp = None,temp
+        self.cluster_head = None
 
     def forward(self, x1, x2): # [B,C,H,W] two views in [0,1]
         h = self.encoder(torch.cat([x1,x2]))
@@ -98,24 +97,25 @@ class ContrastiveAE(Assigns, nn.Module):
         "KL(N(h, sigma^2) || N(0,1)), the mean over images and dimensions"
         if self.log_var is not None: return (h**2 + self.log_var(h).exp() - 1 - self.log_var(h)).mean()/2
 
-    def begin_phase_two(self, prototypes): # prototypes: [K,F]
+    def begin_phase_two(self, prototypes): # a `Prototypes`
         "Freeze everything, keep the prototypes, and let a conditional decoder go on from where the decoder is"
         if self.cluster_head is not None: raise ValueError("this model is in phase two already: make a new one")
         self.requires_grad_(False)
-        self.cluster_head = Prototypes(*prototypes.shape, self.temp).to(prototypes.device)
-        self.cluster_head.points.copy_(prototypes)
-        self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes))
+        self.cluster_head = prototypes
+        self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes.points))
 
-# %% ../nbs/32_autoencoder.ipynb #b03e07eb
+# %% ../nbs/32_autoencoder.ipynb #0711f92e
 class TwoPhases(Callback):
     "After `warmup` epochs: prototypes, frozen encoder, conditional decoder (algorithm 1, line 13)"
     order = 8
     def __init__(self,
         warmup=50, # epochs of phase one
         k=None,    # K; None: the knee of the elbow
+        dims=20,   # principal axes to whiten, see `whitening`; None: plain k-means
+        temp=.1,   # of the soft assignment
+        ks=range(2,21), # K to try for the elbow
         seed=0,    # of k-means and of the new layers
-        **kwargs,  # for `fit_prototypes`: ks, unit
-    ): self.warmup,self.k,self.seed,self.kwargs,self.elbow = warmup,k,seed,kwargs,None
+    ): self.warmup,self.k,self.dims,self.temp,self.ks,self.seed,self.elbow = warmup,k,dims,temp,ks,seed,None
 
     def before_fit(self):
         if not 0 < self.warmup < self.n_epoch:
@@ -130,33 +130,32 @@ class TwoPhases(Callback):
     def switch(self):
         with no_random(self.seed):
             features = embed(self.learn, self.images()).features
-            if self.k is None: self.elbow = elbow(features, seed=self.seed, **self.kwargs)
-            unit = dict(unit=self.kwargs.get('unit', True))
-            found = fit_prototypes(features, self.k or self.elbow.k, seed=self.seed, **unit)
-            self.enter(found.to(self.dls.device))
+            if self.k is None: self.elbow = elbow(features, self.ks, self.dims, self.seed)
+            points = fit_prototypes(features, self.k or self.elbow.k, self.dims, self.seed)
+            self.enter(Prototypes.fitted(points, whitening(features, self.dims), self.temp))
 
     def images(self): # in order, and all of them
         data = self.dls.train.dataset
         return data if isinstance(data, PatchData) else self.dls.train.new(shuffle=False, drop_last=False)
 
     def enter(self, prototypes):
-        self.learn.model.begin_phase_two(prototypes)
+        self.learn.model.begin_phase_two(prototypes.to(self.dls.device))
         self.learn.create_opt()
         self.opt.set_hypers(lr=self.learn.lr, **({} if self.learn.wd is None else dict(wd=self.learn.wd)))
 
-    def state_dict(self):
-        points = None if self.model.cluster_head is None else self.model.cluster_head.points
-        return dict(points=points, elbow=vars(self.elbow) if self.elbow else None)
+    def state_dict(self): # sizes only: what is in them comes with the model's weights
+        head = self.model.cluster_head
+        return dict(head=None if head is None else head.settings, elbow=vars(self.elbow) if self.elbow else None)
     def load_state_dict(self, state):
         if state['elbow']: self.elbow = Elbow(**state['elbow'])
-        if state['points'] is not None: self.enter(state['points'])
+        if state['head']: self.enter(Prototypes(**state['head']))
 
-# %% ../nbs/32_autoencoder.ipynb #abf31282
+# %% ../nbs/32_autoencoder.ipynb #72c3821a
 def fit_two_phases(learn,      # of `autoencoder_learner`
                    warmup=50,  # epochs of phase one
                    total=100,  # epochs of both
                    k=None,     # K; None: the knee of the elbow, kept in `learn.two_phases.elbow`
-                   **kwargs,   # for `TwoPhases`: seed, ks, unit
+                   **kwargs,   # for `TwoPhases`: dims, temp, ks, seed
 ):
     "Train encoder, projector and decoder; then find prototypes and train the decoder alone (algorithm 1)"
     n = len(learn.dls.train.dataset)
@@ -165,21 +164,20 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     learn.add_cb(TwoPhases(warmup, k, **kwargs))
     learn.fit(total)
 
-# %% ../nbs/32_autoencoder.ipynb #2c9431df
+# %% ../nbs/32_autoencoder.ipynb #ae035a21
 def warmup_cosine(peak=.25, # highest rate; the rate begins at peak/25 and ends at peak/5
                   share=.1, # of the training until the peak
 ):                          # -> ParamScheduler
     "The paper's learning rate: linear from 0.01 to 0.25 in 10 of 100 epochs, then a cosine to 0.05"
     return ParamScheduler({'lr': combine_scheds([share,1-share], [SchedLin(peak/25, peak), SchedCos(peak, peak/5)])})
 
-_OPTIMISERS = dict(lars=(.25, partial(Larc, mom=.9, clip=False, decouple_wd=False)), adamw=(3e-3, Adam))
+_OPTIMISERS = dict(lars=(.25, partial(Larc, mom=.9, clip=False, trust_coeff=.005, decouple_wd=False)), adamw=(3e-3, Adam))
 
 def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px or more
     latent=128,               # width of h
     alpha=.1,                 # weight of the reconstruction in the warm-up
     arch='conv3',             # the paper's encoder, or any name that `encoder` knows
     temp=.1,                  # tau of the contrast
-    soft_temp=.1,             # of the soft assignment
     variational=False, beta=.01, # decode draws around h; weight of the KL term
     opt='lars',               # or 'adamw', for small batches and short runs
     lr=None,                  # peak of the schedule; None: 0.25 for LARS, 0.003 for AdamW
@@ -190,7 +188,7 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
     if opt not in _OPTIMISERS: raise ValueError(f"opt is one of {', '.join(_OPTIMISERS)}, not {opt!r}")
     about = image_settings(dls)
     rate,opt_func = _OPTIMISERS[opt]
-    model = ContrastiveAE(encoder(arch, latent=latent, **about), temp=soft_temp, variational=variational)
+    model = ContrastiveAE(encoder(arch, latent=latent, **about), variational=variational)
     return ssl_learner(dls, model, AutoencoderLoss(alpha, temp, beta), view=view or autoencoder_view(about['size']),
                        lr=lr or rate, opt_func=opt_func, sched=warmup_cosine(lr or rate),
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)

@@ -7,18 +7,18 @@ __all__ = ['pl', 'METHODS', 'read_data', 'complete', 'labelled', 'data_name', 'm
            'stopwatch', 'trained', 'write_report', 'pathlearn_train', 'pathlearn_embed', 'pathlearn_demo',
            'pathlearn_reproduce']
 
-# %% ../nbs/60_cli.ipynb #003
+# %% ../nbs/60_cli.ipynb #84e3403f
 import argparse, base64, contextlib, html, importlib, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 
-# %% ../nbs/60_cli.ipynb #012
+# %% ../nbs/60_cli.ipynb #c2b629b0
 class _Later:
     "pathlearn's names, imported at the first use: fastai takes seconds, and `--help` should not"
-    def __getattr__(self, name): return getattr(importlib.import_module('pathlearn.clusiam'), name)
+    def __getattr__(self, name): return getattr(importlib.import_module('pathlearn.all'), name)
 
 pl = _Later()
 
-# %% ../nbs/60_cli.ipynb #015
+# %% ../nbs/60_cli.ipynb #abcac379
 def _number(kind, low, high=None):
     "An argparse type: a number within bounds"
     def check(text):
@@ -40,7 +40,7 @@ def _parser(prog, doc, example):
     examples = '\n'.join(['examples:', *(f'  {e}' for e in example)])
     return argparse.ArgumentParser(prog, description=doc, epilog=examples, formatter_class=Help)
 
-# %% ../nbs/60_cli.ipynb #018
+# %% ../nbs/60_cli.ipynb #f92e1573
 def _note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
 def _need_gpu():
@@ -66,11 +66,12 @@ def _run(parser, # what reads the arguments
             print(f"\n{parser.prog} was stopped: {str(e) or 'the same command goes on'}", file=sys.stderr)
             return 130
         except (ValueError, OSError, RuntimeError, MemoryError) as e:
-            print(f"{parser.prog}: {e}", file=sys.stderr)
+            # fastai puts the name of the callback in front
+            print(f"{parser.prog}: {str(e).split(chr(10) + chr(9))[-1]}", file=sys.stderr)
             return 1
     return 0
 
-# %% ../nbs/60_cli.ipynb #021
+# %% ../nbs/60_cli.ipynb #0e4d3347
 def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     from torchvision.transforms.functional import resize
@@ -96,6 +97,7 @@ def _read_data(name, size, skip_bad):
         divided = (path/'train').is_dir()
         return pl.folder_splits(path, size, skip_bad) if divided else pl.Splits(pl.folder_data(path, size, skip_bad))
     if name == 'synthetic': return pl.synthetic_tissue(size=size or 64)
+    if name == 'digits': return pl.digits_data(size=size or 32)
     if path.exists():
         if path.suffix != '.npz':
             raise ValueError(f"{path} is neither a folder nor an .npz file: give one of these, or a MedMNIST name")
@@ -103,7 +105,7 @@ def _read_data(name, size, skip_bad):
     if path.suffix or len(path.parts) > 1: raise FileNotFoundError(f"there is no file or folder {path}")
     return pl.medmnist_data(name, size or 28)
 
-# %% ../nbs/60_cli.ipynb #024
+# %% ../nbs/60_cli.ipynb #ff159e41
 def complete(splits, # Splits, parts may be missing
              seed=0, # the same seed divides the same way
 ):                   # -> Splits
@@ -119,27 +121,32 @@ def labelled(data): # PatchData
 
 def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 
-# %% ../nbs/60_cli.ipynb #027
-METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL')
-_LATER = 'ca2cl','autoencoder','cdcl'
+# %% ../nbs/60_cli.ipynb #88d5a501
+METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL',
+               autoencoder='Contrastive autoencoder')
+_LATER = 'ca2cl','cdcl'
 
 def method_learner(method, data, # name, PatchData to train on
-                   arch='resnet18', bs=256, k=100, alpha=None, lr=None, noise=True, view='standard',
+                   arch=None, bs=256, k=None, alpha=None, lr=None, view=None, # None: the method's own
+                   noise=True, flip=True,
                    view_size=None, # pixels of the views; None: those of the patches
                    device=None, cbs=(),
-                   **heads): # their widths, `dim` and `hidden`
+                   **own): # what this method alone knows, such as `dim`, `hidden`, `latent`
     "The learner of a method by its name"
     if len(data) < 2: raise ValueError(f"{data.name or 'the data'}: one patch to train on, expected at least two")
-    kw = heads
-    if method.startswith('clu'):
-        if k > len(data): raise ValueError(f"{k} clusters asked for, but there are {len(data)} training patches: "
-                                           f"use --k {len(data)//2} or less")
-        kw |= dict(k=k, noise=noise, **({} if alpha is None else dict(alpha=alpha)))
+    ae = method == 'autoencoder'
+    if not ae and method.startswith('clu'): own |= dict(k=k or 100, noise=noise)
+    if (wanted := own.get('k', k) or 0) > len(data):
+        raise ValueError(f"{wanted} clusters asked for, but there are {len(data)} training patches: "
+                         f"use --k {len(data)//2} or less")
+    if alpha is not None: own['alpha'] = alpha
     dls = data.dls(bs=bs, device=device)
-    draw = getattr(pl, f'{view}_view')(view_size or data.size)
-    return getattr(pl, f'{method}_learner')(dls, arch, view=draw, lr=lr, cbs=list(cbs), **kw)
+    make = getattr(pl, f"{view or ('autoencoder' if ae else 'standard')}_view")
+    draw = make(view_size or data.size, **({} if flip else dict(flip=0.)))
+    arch = arch or ('conv3' if ae else 'resnet18')
+    return getattr(pl, f'{method}_learner')(dls, arch=arch, view=draw, lr=lr, cbs=list(cbs), **own)
 
-# %% ../nbs/60_cli.ipynb #030
+# %% ../nbs/60_cli.ipynb #3e2534aa
 def hardware(device=None): # name of the device -> text
     "What the numbers were computed on"
     import torch
@@ -155,7 +162,7 @@ def code_version(): # -> short commit of the checkout, with + when files differ 
     try: return git('rev-parse', '--short', 'HEAD') + '+'*bool(git('status', '--porcelain', '-uno', '--', '.'))
     except (OSError, subprocess.CalledProcessError): return package.__version__
 
-# %% ../nbs/60_cli.ipynb #033
+# %% ../nbs/60_cli.ipynb #2c8ede36
 def stopwatch():
     "A callback that counts seconds of training, across interruptions too"
     from fastai.callback.core import Callback
@@ -167,10 +174,11 @@ def stopwatch():
         def load_state_dict(self, state): self.seconds = state['seconds']
     return Stopwatch()
 
-# %% ../nbs/60_cli.ipynb #034
+# %% ../nbs/60_cli.ipynb #2d24ed75
 def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
             seed=0, cbs=(),
             weights=None, # file for the last complete epoch, if somebody stops us
+            warmup=None,  # of the autoencoder: rounds of its first phase; None: half of them
             **kw,         # for `method_learner`
 ):                        # -> Learner, minutes
     "Train a method, or go on from its checkpoint"
@@ -180,7 +188,9 @@ def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
     learn = method_learner(method, data, cbs=[*cbs, watch, resume], **kw)
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')]) # lines, in notebooks too
     if not hasattr(learn, 'epoch_lines'): learn.add_cb(pl.EpochLines())
-    try: learn.fit(epochs)
+    try:
+        if method != 'autoencoder': learn.fit(epochs)
+        else: pl.fit_two_phases(learn, epochs//2 if warmup is None else warmup, epochs, kw.get('k'), seed=seed)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(_rescue(learn, resume, weights, size=data.size, seed=seed)) from None
     return learn, watch.seconds/60
@@ -189,13 +199,15 @@ def _rescue(learn, resume, weights, **meta):
     "Keep the weights of the last complete epoch; -> what to tell"
     if not resume.path.exists(): return "no epoch was complete yet. The same command begins anew"
     state = resume.read()
-    learn.model.load_state_dict(state['model'])
+    try: resume.check(state)
+    except ValueError: weights = None # stopped in the first epoch of another phase: the checkpoint alone fits
+    else: learn.model.load_state_dict(state['model'])
     if weights: pl.save_encoder(learn, weights, epochs=state['epoch'], **meta)
     where = f", and their weights in {weights}" if weights else ''
     done = f"{state['epoch']} of {state['n_epoch']} epochs are safe in {resume.path}"
     return f"{done}{where}. The same command goes on from there"
 
-# %% ../nbs/60_cli.ipynb #037
+# %% ../nbs/60_cli.ipynb #58e03db9
 def _curves(learn): # -> DataFrame, one row an epoch
     "What the watches of a Learner saw; scores are those of the validation part"
     import pandas as pd
@@ -205,7 +217,7 @@ def _curves(learn): # -> DataFrame, one row an epoch
     table.index += 1
     return table.reset_index()
 
-# %% ../nbs/60_cli.ipynb #040
+# %% ../nbs/60_cli.ipynb #d12bc1e9
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -238,17 +250,17 @@ def _html_table(table, ours): # DataFrame, name of the row to mark
     rows = (line(n, r) for n,r in zip(table.index, table.astype(object).where(table.notna(), None).values))
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
-# %% ../nbs/60_cli.ipynb #043
-def _save(fig, file):
-    "A figure as a png file"
+# %% ../nbs/60_cli.ipynb #376faab3
+def _save(fig, file, kind='png'):
+    "A figure as a file"
     import matplotlib.pyplot as plt
-    with pl.whole_file(file) as tmp: fig.savefig(tmp, format='png', dpi=100, bbox_inches='tight')
+    with pl.whole_file(file) as tmp: fig.savefig(tmp, format=kind, dpi=100, bbox_inches='tight')
     plt.close(fig)
 
 def _plot_curves(curves): # name -> DataFrame of `_curves`
     "Loss, live clusters and nearest-neighbour score over the epochs, as far as they are known"
     import matplotlib.pyplot as plt
-    named = dict(loss='training loss', live='live clusters in training', knn='5-NN accuracy on validation')
+    named = dict(loss='training loss', error='squared error on validation', live='live clusters in training', knn='5-NN accuracy on validation')
     shown = [n for n in named if any(n in c for c in curves.values())]
     fig,axs = plt.subplots(1, len(shown), figsize=(3.6*len(shown), 2.7), layout='constrained', squeeze=False)
     for ax,n in zip(axs[0], shown):
@@ -288,13 +300,20 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
     parts = ['<h2>A map of the patches</h2><p>Patches that the network finds alike lie together. Directions, and '
              'distances between far islands, mean nothing.</p><div class="pair">', *maps,
              '</div><h2>What the clusters hold</h2>', _figure(out/'montage.png', rows)]
+    if getattr(net := getattr(model, 'model', model), 'decoder', None):
+        _save(pl.show_images(pl.prototype_images(net)[:16]), out/'prototypes.png')
+        few = data.images[:12]
+        _save(pl.show_images([pl.to_unit(few), pl.reconstruct(net, few)], ['patch','drawn']), out/'reconstructions.png')
+        parts += ['<h2>What the decoder draws</h2>', _figure(out/'prototypes.png', 'The prototype of each cluster, '
+                  'the largest first.'), _figure(out/'reconstructions.png', 'Patches, and below what is drawn from '
+                  'their place in the latent space.')]
     if curves:
         _save(_plot_curves(curves), out/'curves.png')
         parts += ['<h2>How training went</h2>', _figure(out/'curves.png', 'A falling loss alone proves little: '
                   'clusters should stay alive, and neighbours should agree more.')]
     return ''.join(parts)
 
-# %% ../nbs/60_cli.ipynb #046
+# %% ../nbs/60_cli.ipynb #aa0928ad
 _PROTOCOL = """<p class="soft">Every row under one protocol: a frozen encoder in eval mode; <b>5-NN</b> and <b>1-NN
 F1</b> let the nearest of {n_train} training patches vote, by the distance named at the end of the row;
 <b>linear</b> is logistic regression on standardised features, its penalty chosen on validation. All scores are of
@@ -342,7 +361,7 @@ def write_report(out, title, lead, # folder, texts
     with pl.whole_file(out/'report.html') as tmp: tmp.write_text(_PAGE.format(title=title, body=body), encoding='utf-8')
     return out/'report.html'
 
-# %% ../nbs/60_cli.ipynb #049
+# %% ../nbs/60_cli.ipynb #0903e110
 class _Tee:
     "Text goes to the terminal and into a file"
     def __init__(self, *files): self.files = files
@@ -373,7 +392,7 @@ def _same_run(out, settings): # settings: dict
     if changed: raise ValueError(f"{out} holds another run ({'; '.join(changed)}): "
                                  "take its arguments to go on with it, or another --out")
 
-# %% ../nbs/60_cli.ipynb #051
+# %% ../nbs/60_cli.ipynb #8c651917
 def _about(device, *facts):
     "Code, machine, date and what else made a report"
     version = importlib.import_module('pathlearn').__version__
@@ -383,10 +402,13 @@ def _about(device, *facts):
 def _run_facts(args, minutes, arch):
     return f'network {arch}', f'seed {args.seed}', f'{args.epochs} epochs', f'{minutes:.1f} minutes'
 
-def _watches(splits, epochs): # -> callbacks
-    "About twenty looks at the neighbours in the validation part"
-    if splits.val is None or not labelled(splits.val): return []
-    return [pl.KNNWatch(splits.train, splits.val, every=max(1, epochs//20))]
+def _watches(method, splits, epochs): # -> callbacks
+    "About twenty looks at the neighbours in the validation part; of a decoder, at its drawings"
+    if splits.val is None: return []
+    drawn = [pl.ReconstructionWatch(splits.val)] if method == 'autoencoder' else []
+    return drawn + [pl.KNNWatch(splits.train, splits.val, every=max(1, epochs//20))]*labelled(splits.val)
+
+_OWN = dict(autoencoder=('latent','opt','variational')) # arguments that one method alone takes
 
 def _train(args):
     if args.method in _LATER:
@@ -396,7 +418,8 @@ def _train(args):
     out = _folder(args.out or f'runs/{args.method}_{source}')
     settings = {k:v for k,v in vars(args).items() if k not in ('out','device')}
     if Path(args.data).exists(): settings['data'] = str(Path(args.data).resolve())
-    kw = {k:v for k,v in vars(args).items() if k in ('arch','bs','k','alpha','lr','noise','view','device')}
+    known = ('arch','bs','k','alpha','lr','noise','view','flip','device', *_OWN.get(args.method, ()))
+    kw = {k:v for k,v in vars(args).items() if k in known}
     method_learner(args.method, splits.train, **kw) # whatever does not fit is told before the folder is claimed
     _same_run(out, settings)
     with _logged(out): _train_into(out, name, source, splits, settings, kw, args)
@@ -406,18 +429,19 @@ def _train_into(out, name, source, splits, settings, kw, args):
     state = (', complete already: the report is written anew' if (out/'report.html').exists()
              else ', going on' if checkpoint.exists() else '')
     print(f"{name} on {splits.train}: {args.epochs} epochs, into {out}{state}", flush=True)
+    if args.method == 'autoencoder': kw['warmup'] = args.warmup
     learn,minutes = trained(args.method, splits.train, checkpoint, args.epochs, args.seed,
-                            _watches(splits, args.epochs), weights, **kw)
+                            _watches(args.method, splits, args.epochs), weights, **kw)
     pl.save_encoder(learn, weights, data=source, size=splits.train.size, epochs=args.epochs, seed=args.seed)
-    source, file = html.escape(source), html.escape(str(weights))
+    source, file, arch = html.escape(source), html.escape(str(weights)), learn.model.encoder.settings['arch']
     lead = (f"{name} looked at {len(splits.train)} patches of {source}, and never at a label. "
             "Here is what it made of them.")
     after = f'<h2>What next</h2><p>More patches of yours: <code>pathlearn_embed {file} --data FOLDER</code></p>'
-    page = write_report(out, f'{name} on {source}', lead, {name:learn}, splits, args.seed, args.arch,
-                        {name:_curves(learn)}, _about(args.device, *_run_facts(args, minutes, args.arch)), after)
+    page = write_report(out, f'{name} on {source}', lead, {name:learn}, splits, args.seed,
+                        arch, {name:_curves(learn)}, _about(args.device, *_run_facts(args, minutes, arch)), after)
     print(f"complete: weights in {weights}, report in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #053
+# %% ../nbs/60_cli.ipynb #52177d2d
 def _embed(args):
     import numpy as np
     model = pl.load_encoder(args.weights)
@@ -437,7 +461,7 @@ def _embed(args):
                         complete(splits, seed), arch=model.encoder.settings['arch'], seed=seed, about=about)
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
 
-# %% ../nbs/60_cli.ipynb #055
+# %% ../nbs/60_cli.ipynb #0c477fef
 _LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that
 there are nine. It was only asked to recognise a patch after its colours and its crop had changed, and to keep
 unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
@@ -459,7 +483,7 @@ def _demo(args):
         for file in files:
             name, weights = METHODS[file.stem], file.with_suffix('.safetensors')
             print(f"{name}, {epochs} epochs", flush=True)
-            models[name],_ = trained(file.stem, splits.train, file, epochs, args.seed, _watches(splits, epochs),
+            models[name],_ = trained(file.stem, splits.train, file, epochs, args.seed, _watches(file.stem, splits, epochs),
                                      weights, device=args.device, **_DEMO)
             pl.save_encoder(models[name], weights, size=splits.train.size, epochs=epochs, seed=args.seed)
         facts = _run_facts(args, (time.time()-began)/60, 'tiny')
@@ -470,12 +494,13 @@ def _demo(args):
         for file in (*files, out/'settings.json'): file.unlink() # the next demo begins anew
         print(f"{(time.time()-began)/60:.1f} minutes. The report is in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #057
+# %% ../nbs/60_cli.ipynb #6310121a
 def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER',
         help="a MedMNIST name, an .npz file of arrays, a folder of images "
-        "(flat, with a folder a class, or with train, val and test in it), or 'synthetic', the embedded tissue")
+        "(flat, with a folder a class, or with train, val and test in it), 'synthetic', the embedded tissue, "
+        "or 'digits', scikit-learn's")
     add('--size', type=_number(int, 16), metavar='PX',
         help="pixels a side that patches are brought to (default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
@@ -485,16 +510,21 @@ def _common(parser, epochs=100):
     "The arguments that every training command takes"
     _data_arguments(parser)
     add = parser.add_argument
-    add('--epochs', type=_number(int, 1), default=epochs, help="rounds through the training patches")
-    add('--arch', default='resnet18', metavar='NAME',
-        help="a torchvision network, or 'tiny', the small encoder for a CPU")
+    add('--epochs', type=_number(int, 1), default=epochs, help="rounds through the training patches" + (
+        '' if epochs else " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"))
+    add('--arch', metavar='NAME', help="a torchvision network, 'tiny', the small encoder for a CPU, or 'conv3', three "
+        "convolutions (default: resnet18, for the autoencoder conv3)")
     add('--bs', type=_number(int, 2), default=256, help="patches a batch, at most all of them")
-    add('--k', type=_number(int, 2), default=100, help="largest number of clusters (clusiam and clubyol)")
-    add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256)")
-    add('--view', choices=('standard','weak','gentle','strong'), default='standard',
-        help="how far a patch is changed before it is compared with itself")
+    add('--k', type=_number(int, 2), help="number of clusters (default: at most 100 for clusiam and clubyol, "
+        "for the autoencoder the knee of an elbow search)")
+    add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256; of the autoencoder at its "
+        "peak 0.25 with lars, 0.003 with adamw)")
+    add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
+        help="how far a patch is changed before it is compared with itself (default: standard, or the autoencoder's)")
+    add('--no-flip', dest='flip', action='store_false',
+        help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/60_cli.ipynb #058
+# %% ../nbs/60_cli.ipynb #49855359
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     p = _parser("pathlearn_train",
@@ -502,14 +532,22 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
                 "The same command on the same folder goes on where it stopped.",
                 ['pathlearn_train clusiam --data patches/ --epochs 100 --size 64',
                  'pathlearn_train simsiam --data pathmnist --epochs 20',
-                 'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung'])
+                 'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung',
+                 'pathlearn_train autoencoder --data pneumoniamnist --epochs 100'])
     p.add_argument('method', choices=[*METHODS, *_LATER], metavar='METHOD',
                    help=f"{', '.join(METHODS)} ({', '.join(_LATER)}: in a later version)")
     _common(p)
     p.add_argument('--alpha', type=_number(float, 0, 1),
-                   help="weight of the cluster loss (default: 0.5 for clusiam, 0.9 for clubyol)")
+                   help="weight of the cluster loss (default: 0.5 for clusiam, 0.9 for clubyol), "
+                   "or of the autoencoder's reconstruction (default: 0.1)")
     p.add_argument('--no-noise', dest='noise', action='store_false',
                    help="without Gumbel noise in the cluster assignment")
+    own = p.add_argument_group('the autoencoder alone')
+    own.add_argument('--warmup', type=_number(int, 1), metavar='N',
+                     help="rounds of its first phase, in which the encoder learns (default: half of --epochs)")
+    own.add_argument('--latent', type=_number(int, 1), default=128, help="width of its latent space")
+    own.add_argument('--opt', choices=('lars','adamw'), default='lars', help="optimiser; adamw for small batches")
+    own.add_argument('--variational', action='store_true', help="decode draws around a point, so that clusters can be sampled")
     p.add_argument('--seed', type=_number(int, 0), default=0, help="of the weights, the views, the order and the split")
     p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: runs/METHOD_DATA)")
     return _run(p, _train, argv)
@@ -542,94 +580,26 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p.add_argument('--device', choices=('cpu','cuda'), help="where to train (default: a GPU if there is one)")
     return _run(p, _demo, argv)
 
-# %% ../nbs/60_cli.ipynb #062
-def _rows(file):
-    "The table in a CSV file as text, nothing in it rounded or guessed; empty if there is no file"
-    import pandas as pd
-    return pd.read_csv(file, dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
+# %% ../nbs/60_cli.ipynb #7781bcbb
+def _reproduce(args): getattr(importlib.import_module('pathlearn.reproduce'), f'reproduce_{args.method}')(args)
 
-def _append(file, new): # new: DataFrame
-    "Rows below those that the CSV file has already"
-    import pandas as pd
-    old, new = _rows(file), new.astype(object).where(new.notna(), '').astype(str)
-    columns = dict.fromkeys([*max(old, new, key=lambda t: t.shape[1]), *old, *new])
-    with pl.whole_file(file) as tmp: pd.concat([old, new])[[*columns]].to_csv(tmp, index=False)
-
-def _row(scores, key, made): # DataFrame, and what is the same in all its rows -> DataFrame
-    "What was trained, how it scored, and where that was measured"
-    first = ['method', *(c for c in key if c != 'method')]
-    table = scores.round(5).assign(**key, **made)
-    return table[[*first, *(c for c in table if c not in first)]]
-
-def _has(file, **wanted): # wanted: column=value, compared as text
-    "Is such a row in the CSV file?"
-    table = _rows(file)
-    if not all(c in table for c in wanted): return False
-    return bool((table[[*wanted]] == [str(v) for v in wanted.values()]).all(axis=1).any())
-
-# %% ../nbs/60_cli.ipynb #063
-def _jobs(args): # -> (method, K, with curves?) in the order in which they run
-    "What `pathlearn_reproduce clusiam` trains for one seed"
-    if args.curves: yield from (('clusiam', k, True) for k in sorted({10, 100}))
-    yield from (('simsiam', '', False), ('clusiam', args.k, False), ('clubyol', args.k, False))
-
-def _reproduce(args):
-    splits = complete(read_data(args.data, args.size, args.skip_bad)) # one division for all seeds
-    if not labelled(splits.train):
-        raise ValueError(f"{args.data} has no labels to score with: expected one class a patch")
-    file = Path(args.out)/f'clusiam_{data_name(args.data)}.csv'
-    about = dict(arch=args.arch, size=splits.train.size, view=args.view)
-    for seed in args.seed:
-        _floor(file, splits, about, seed, args)
-        for method,k,curves in _jobs(args): _reproduce_one(file, splits, about, seed, method, k, curves, args)
-    print(f"{file} is complete for seeds {', '.join(map(str, args.seed))}")
-
-# %% ../nbs/60_cli.ipynb #064
-def _made(args): return {'commit': args.commit or code_version(), 'hardware': hardware(args.device)}
-
-def _floor(file, splits, about, seed, args):
-    "The rows that need no training: once the colours, for each seed the untrained encoder"
-    if _has(file, method='untrained encoder', **about, seed=seed): return
-    rows = _compare({}, splits, seed=seed, arch=args.arch).reset_index(names='method')
-    if _has(file, method='majority class'): rows = rows[rows.method == 'untrained encoder']
-    _append(file, _row(rows, dict(**about, epochs=0, seed=seed), _made(args)))
-    print(rows.to_string(index=False), flush=True)
-
-def _reproduce_one(file, splits, about, seed, method, k, curves, args):
-    "Train one method with one seed and append its row, unless it is there already"
-    key = dict(method=METHODS[method], **about, epochs=args.epochs, bs=min(args.bs, len(splits.train)), k=k, seed=seed)
-    key['lr'] = args.lr or .05*key['bs']/256
-    curve_file = file.with_name(f'{file.stem}_curves.csv')
-    if _has(file, **key) and (not curves or _has(curve_file, **key)): return
-    stem = Path(args.runs)/f"{file.stem}_{'_'.join(str(v) for v in key.values() if v != '')}{'_curves'*curves}".lower()
-    watch = [pl.KNNWatch(splits.train, splits.val, k=1, metric='f1')] if curves else []
-    print(f"{METHODS[method]}{f', K = {k}' if k else ''}, {args.epochs} epochs, seed {seed}", flush=True)
-    learn,minutes = trained(method, splits.train, Path(f'{stem}.pt'), args.epochs, seed, watch,
-                            arch=args.arch, bs=args.bs, k=k, view=args.view, lr=args.lr, device=args.device)
-    pl.save_encoder(learn, f'{stem}.safetensors', **{c:v for c,v in key.items() if c != 'method'}, data=args.data)
-    made = dict(**_made(args), minutes=round(minutes, 2))
-    if curves and not _has(curve_file, **key): _append(curve_file, _row(_curves(learn), key, made))
-    if not _has(file, **key):
-        row = _compare({METHODS[method]: learn}, splits, seed=seed, arch=None).loc[[METHODS[method]]]
-        row['val 5-NN'] = pl.knn_score(pl.embed(learn, splits.train), pl.embed(learn, splits.val))
-        _append(file, _row(row.reset_index(names='method'), key, made))
-        print(row.to_string(index=False), flush=True)
-    Path(f'{stem}.pt').unlink()
-
-# %% ../nbs/60_cli.ipynb #065
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     p = _parser("pathlearn_reproduce",
-                "Train the untrained encoder's rivals under one protocol and append a row each to\n"
-                "OUT/clusiam_DATA.csv. Rows that are there already are left alone, so an interrupted run goes on\n"
-                "when it is started again.",
+                "Train what a paper's tables hold, under one protocol, and append a row each to a CSV file in OUT.\n"
+                "Rows that are there already are left alone, so an interrupted run goes on when it is started again.\n"
+                "clusiam: SimSiam, CluSiam and CluBYOL on one data set. autoencoder: both phases, three evaluations and\n"
+                "the baselines on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures.",
                 ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
-                 'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves'])
-    p.add_argument('method', choices=['clusiam'], help="which paper: SimSiam, CluSiam and CluBYOL against floor rows")
-    _common(p, epochs=200)
-    p.add_argument('--seed', type=_number(int, 0), nargs='+', default=[0], help="one run a seed")
+                 'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
+                 'pathlearn_reproduce autoencoder --data FOLDER'])
+    p.add_argument('method', choices=['clusiam','autoencoder'], help="which paper")
+    _common(p, epochs=None)
+    p.add_argument('--seed', type=_number(int, 0), nargs='+', help="one run a seed (default: 0; autoencoder: 0 1 2, "
+                   "but for mnist without a GPU 0 alone)")
+    p.add_argument('--opt', choices=('lars','adamw'), help="autoencoder: the optimiser (default: lars)")
     p.add_argument('--curves', action='store_true',
-                   help="also train K = 10 and K = 100 with scores of every epoch in OUT/clusiam_DATA_curves.csv")
+                   help="clusiam: also train K = 10 and K = 100 with scores of every epoch in OUT/clusiam_DATA_curves.csv")
     p.add_argument('--out', default='nbs/results', metavar='FOLDER', help="where the CSV files are")
     p.add_argument('--runs', default='runs', metavar='FOLDER', help="where checkpoints and weights go")
     p.add_argument('--commit', help="name of the code's version (default: what git says)")
