@@ -104,7 +104,7 @@ class ContrastiveAE(Assigns, nn.Module):
         self.cluster_head = prototypes
         self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes.points))
 
-# %% ../nbs/32_autoencoder.ipynb #0711f92e
+# %% ../nbs/32_autoencoder.ipynb #ec9fcaa5
 class TwoPhases(Callback):
     "After `warmup` epochs: prototypes, frozen encoder, conditional decoder (algorithm 1, line 13)"
     order = 8
@@ -150,7 +150,7 @@ class TwoPhases(Callback):
         if state['elbow']: self.elbow = Elbow(**state['elbow'])
         if state['head']: self.enter(Prototypes(**state['head']))
 
-# %% ../nbs/32_autoencoder.ipynb #72c3821a
+# %% ../nbs/32_autoencoder.ipynb #3989d14c
 def fit_two_phases(learn,      # of `autoencoder_learner`
                    warmup=50,  # epochs of phase one
                    total=100,  # epochs of both
@@ -160,11 +160,11 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     "Train encoder, projector and decoder; then find prototypes and train the decoder alone (algorithm 1)"
     n = len(learn.dls.train.dataset)
     if k is not None and not 1 <= k <= n: raise ValueError(f"k={k} clusters for {n} images: expected 1 <= k <= {n}")
-    learn.remove_cbs([cb for cb in learn.cbs if isinstance(cb, TwoPhases)])
+    learn.remove_cbs([cb for cb in learn.cbs if cb.name == 'two_phases'])
     learn.add_cb(TwoPhases(warmup, k, **kwargs))
     learn.fit(total)
 
-# %% ../nbs/32_autoencoder.ipynb #ae035a21
+# %% ../nbs/32_autoencoder.ipynb #ef7729ea
 def warmup_cosine(peak=.25, # highest rate; the rate begins at peak/25 and ends at peak/5
                   share=.1, # of the training until the peak
 ):                          # -> ParamScheduler
@@ -193,7 +193,7 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        lr=lr or rate, opt_func=opt_func, sched=warmup_cosine(lr or rate),
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #8d76065a
+# %% ../nbs/32_autoencoder.ipynb #013aa07e
 def reconstruction_errors(learn, # Learner or model with encoder and decoder
                           data,  # PatchData
                           seed=0,# of the permutation
@@ -218,7 +218,7 @@ class ReconstructionWatch(Watch):
         e = reconstruction_errors(self.learn, self.valid)
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
-# %% ../nbs/32_autoencoder.ipynb #5dfbfe45
+# %% ../nbs/32_autoencoder.ipynb #7e680253
 def show_images(images,    # [N,C,H,W] in [0,1], or a list of such rows
                 names=None,# of the rows
                 titles=None, # of the columns
@@ -246,7 +246,7 @@ def prototype_images(model): # -> [K,C,H,W]
     if model.cluster_head is None: raise ValueError("there are no prototypes before phase two: train with fit_two_phases")
     return decode(model, model.cluster_head.points).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #82151e48
+# %% ../nbs/32_autoencoder.ipynb #dfc79023
 @torch.no_grad()
 def walk(model,
          a, b,  # numbers of two prototypes
@@ -259,7 +259,7 @@ def walk(model,
     h = torch.lerp(p[a], p[b], torch.linspace(0, 1, n, device=p.device)[:,None])
     return decode(model, h).cpu(), model.cluster_head(h).softmax(-1).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #090f2d54
+# %% ../nbs/32_autoencoder.ipynb #bbb81014
 @torch.no_grad()
 def sample(model,    # a ContrastiveAE trained with variational=True
            cluster,  # number of the prototype
@@ -274,7 +274,7 @@ def sample(model,    # a ContrastiveAE trained with variational=True
     h = model.cluster_head.points[[cluster]*n]
     return decode(model, h + spread*torch.randn_like(h)*(model.log_var(h)/2).exp(), model.cluster_head(h).softmax(-1)).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #bc78b604
+# %% ../nbs/32_autoencoder.ipynb #61e32bd2
 def plot_latent(model, # with encoder, prototypes and decoder
                 data,  # PatchData with labels
                 train, # Embeddings with labels and assignments, which name the clusters
@@ -294,7 +294,7 @@ def plot_latent(model, # with encoder, prototypes and decoder
         axs[1].add_artist(AnnotationBbox(face, xy[own].mean(0), pad=.15, bboxprops=dict(ec=group_style(i)['color'], lw=2)))
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #02a8b575
+# %% ../nbs/32_autoencoder.ipynb #877987f7
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
            *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__, *decoder.__all__]

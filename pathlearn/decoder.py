@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['halvings', 'Decoder', 'Modulation', 'ConditionalDecoder']
 
-# %% ../nbs/31_decoder.ipynb #376b09e0
+# %% ../nbs/31_decoder.ipynb #002
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import Configured
 
-# %% ../nbs/31_decoder.ipynb #1f47f027
+# %% ../nbs/31_decoder.ipynb #008
 def halvings(size, # side of the images in pixels, 16 or more
 ):                 # -> sides of the image and of the three maps
     "The sides that convolutions of kernel 4, stride 2, padding 1 give"
@@ -17,7 +17,7 @@ def halvings(size, # side of the images in pixels, 16 or more
                                    "nothing is left, expected 16 px or more")
     return [size//2**i for i in range(4)]
 
-# %% ../nbs/31_decoder.ipynb #f35b3eb9
+# %% ../nbs/31_decoder.ipynb #011
 class Decoder(Configured):
     "The encoder backwards: latent [B,n_latent] -> images [B,n_out,size,size], near [0,1] once trained"
     def __init__(self,
@@ -40,7 +40,7 @@ class Decoder(Configured):
 
     def condition(self, x, c, i): return x # nothing to know
 
-# %% ../nbs/31_decoder.ipynb #0f9fef7d
+# %% ../nbs/31_decoder.ipynb #016
 class Modulation(nn.Module):
     "Scale and shift maps by linear functions of an assignment; at first it changes nothing"
     def __init__(self, k, n): # K clusters, n channels
@@ -52,7 +52,7 @@ class Modulation(nn.Module):
         gamma,beta = (c @ (self.a - self.a0))[...,None,None].chunk(2, 1)
         return x*(1 + gamma) + beta
 
-# %% ../nbs/31_decoder.ipynb #3f6d31b3
+# %% ../nbs/31_decoder.ipynb #019
 class ConditionalDecoder(Decoder):
     "A decoder that knows the cluster: latent [B,n_latent] and soft assignment [B,K] -> images [B,n_out,size,size]"
     def __init__(self,

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['whitening', 'directions', 'fit_prototypes', 'knee', 'Elbow', 'elbow', 'soft_assign', 'Prototypes']
 
-# %% ../nbs/30_prototypes.ipynb #47c4d78d
+# %% ../nbs/30_prototypes.ipynb #002
 from dataclasses import dataclass
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from .networks import Configured
 
-# %% ../nbs/30_prototypes.ipynb #4862ce5a
+# %% ../nbs/30_prototypes.ipynb #011
 def whitening(features, # [N,F] latent features
               dims=20,  # principal axes to keep, at most F and N-1; None: nothing is changed
 ):                      # -> mean [F], axes [F,dims]: (features - mean) @ axes is white
@@ -32,7 +32,7 @@ def directions(h,     # [N,F]
     mean,axes = space
     return F.normalize((h - mean) @ axes, dim=-1)
 
-# %% ../nbs/30_prototypes.ipynb #7b5fcf40
+# %% ../nbs/30_prototypes.ipynb #014
 def _check_features(features, k):
     "Float features [N,F] in which `k` clusters can be found"
     x = torch.as_tensor(features).detach().float().cpu()
@@ -48,7 +48,7 @@ def _check_features(features, k):
 def _kmeans(x, k, seed, n_init=10): return KMeans(k, n_init=n_init, random_state=seed).fit(x.numpy())
 def _searched(x, dims): return x if dims is None else directions(x, whitening(x, dims)) # where clusters are sought
 
-# %% ../nbs/30_prototypes.ipynb #35852084
+# %% ../nbs/30_prototypes.ipynb #015
 def fit_prototypes(features, # [N,F] latent features
                    k=None,   # K, number of clusters; None: the knee of `elbow`
                    dims=20,  # principal axes to whiten, see `whitening`; None: plain k-means, the paper's
@@ -66,7 +66,7 @@ def fit_prototypes(features, # [N,F] latent features
     order = member.bincount(minlength=k).argsort(descending=True, stable=True)
     return torch.stack([x[member == c].mean(0) for c in order])
 
-# %% ../nbs/30_prototypes.ipynb #0bd1e9a9
+# %% ../nbs/30_prototypes.ipynb #019
 def knee(ks,      # K tried, rising
          inertia, # of each, falling
 ):                # -> the K of the knee
@@ -77,7 +77,7 @@ def knee(ks,      # K tried, rising
     gap = 1 - (k-k[0])/(k[-1]-k[0]) - (y-y[-1])/(y[0]-y[-1])
     return int(ks[int(gap.argmax())])
 
-# %% ../nbs/30_prototypes.ipynb #fac526bd
+# %% ../nbs/30_prototypes.ipynb #022
 @dataclass
 class Elbow:
     "The curve of an elbow search and its knee"
@@ -94,6 +94,7 @@ class Elbow:
         ax.plot(ks, y, 'o-', color='#0072B2', ms=3); ax.plot([ks[0],ks[-1]], [y[0],y[-1]], '--', color='0.6', lw=1)
         ax.plot([self.k]*2, [at,line], color='#D55E00', lw=1.5)
         ax.annotate(f'knee: K = {self.k}', (self.k,line), (8,4), textcoords='offset points', color='#D55E00')
+        ax.xaxis.get_major_locator().set_params(integer=True)
         ax.set(xlabel='K', ylabel='inertia an image'); ax.spines[['top','right']].set_visible(False)
         return ax
 
@@ -110,7 +111,7 @@ def elbow(features,         # [N,F] latent features
     inertia = [_kmeans(x, k, seed, n_init=3).inertia_/len(x) for k in ks]
     return Elbow(list(ks), inertia, knee(ks, inertia))
 
-# %% ../nbs/30_prototypes.ipynb #ca9ae04c
+# %% ../nbs/30_prototypes.ipynb #027
 def soft_assign(features,   # h [N,F]
                 prototypes, # p [K,F]
                 temp=.1,    # tau: near 0 the nearest takes all, large: all the same
@@ -121,7 +122,7 @@ def soft_assign(features,   # h [N,F]
     a,b = [F.normalize(t, dim=-1) if space is None else directions(t, space) for t in (features, prototypes)]
     return (a @ b.mT / temp).softmax(-1)
 
-# %% ../nbs/30_prototypes.ipynb #8e7ac0a3
+# %% ../nbs/30_prototypes.ipynb #032
 class Prototypes(Configured):
     "Cosines to the prototypes over a temperature: features [B,F] -> logits [B,K], whose softmax is `soft_assign`"
     def __init__(self,
