@@ -274,16 +274,16 @@ def sample(model,    # a ContrastiveAE trained with variational=True
     h = model.cluster_head.points[[cluster]*n]
     return decode(model, h + spread*torch.randn_like(h)*(model.log_var(h)/2).exp(), model.cluster_head(h).softmax(-1)).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #61e32bd2
+# %% ../nbs/32_autoencoder.ipynb #1cfa41c0
 def plot_latent(model, # with encoder, prototypes and decoder
                 data,  # PatchData with labels
                 train, # Embeddings with labels and assignments, which name the clusters
                 most=2000, # patches on the map
                 seed=0,
 ):                     # -> matplotlib figure
-    "t-SNE by true label, cluster with its decoded prototype, and mapped label (figures 3 and 4)"
+    "t-SNE (of fewer than 90 patches PCA) by label, cluster with decoded prototype, and mapped label (figures 3 and 4)"
     emb = embed(model, data[torch.linspace(0, len(data)-1, min(most, len(data))).long().tolist()])
-    xy, mapped = reduce(emb, 'tsne', seed), mapped_predict(train, emb)
+    xy, mapped = reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed), mapped_predict(train, emb)
     fig,axs = plt.subplots(1, 3, figsize=(12,4.2), dpi=80, layout='constrained')
     named = Embeddings(emb.features, mapped.clamp(min=0), emb.assignments, emb.classes)
     for ax,e,color,title in zip(axs, (emb,emb,named), ('label','cluster','label'), ('A: labels','B: clusters','C: clusters, named')):

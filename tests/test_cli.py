@@ -81,6 +81,10 @@ def test_wrong_usage_exits_with_2(command, args, words, capsys):
     ('demo', '--out {p}/notes.txt', 'cannot write into {p}/notes.txt'),
     ('embed', '{p}/none.safetensors --data {p}/bare.npz', 'there are no weights at {p}/none.safetensors'),
     ('embed', '{p}/damaged.npz --data {p}/bare.npz', 'is no safetensors file'),
+    ('train', 'autoencoder --data {p}/labelled.npz --epochs 1 --out {p}/one', 'expected 0 < warmup < total, found warmup=0, total=1'),
+    ('train', 'autoencoder --data {p}/bare.npz --k 91 --out {p}/o', '91 clusters asked for'),
+    ('reproduce', 'autoencoder --data {p}/empty --out {p}/o', '{p}/empty holds neither pneumoniamnist.npz nor mnist.npz'),
+    ('reproduce', 'autoencoder --data {p}/bare.npz --out {p}/o', '{p}/bare.npz lacks a part'),
     ('reproduce', 'clusiam --data {p}/bare.npz --out {p}/o', 'no labels to score with')])
 def test_errors_are_one_sentence_and_exit_with_1(command, args, words, patches, capsys):
     code, err = call(command, *args.format(p=patches).split(), capsys=capsys)
@@ -179,3 +183,46 @@ def test_reproduce_skips_what_is_there(patches, tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'CluBYOL, K = 6' in out and 'SimSiam' not in out
     assert list(pd.read_csv(file).method) == list(table.method)
+
+def test_the_autoencoder_in_a_folder(patches, tmp_path, capsys):
+    args = 'autoencoder', '--data', patches/'labelled.npz', '--epochs', 3, '--bs', 18, '--k', 3, '--latent', 8, '--opt', 'adamw', '--device', 'cpu'
+    assert call('train', *args, '--out', tmp_path/'ae')[0] == 0
+    assert {'autoencoder.safetensors', 'prototypes.png', 'reconstructions.png', 'table.csv', 'report.html'} <= {p.name for p in (tmp_path/'ae').iterdir()}
+    assert 'What the decoder draws' in page(tmp_path/'ae')
+    curves = pd.read_csv(tmp_path/'ae'/'curves.csv')
+    assert curves.contrast.notna().tolist() == [True, False, False] and curves.permuted.notna().tolist() == [False, True, True]
+    assert call('embed', tmp_path/'ae'/'autoencoder.safetensors', '--data', patches/'bare.npz', '--out', tmp_path/'e')[0] == 0
+    with np.load(tmp_path/'e'/'features.npz', allow_pickle=False) as f: assert f['features'].shape == (90,8) and f['assignments'].max() < 3
+    assert (tmp_path/'e'/'prototypes.png').exists() # the decoder travels with the weights
+
+@pytest.fixture
+def table_1(tmp_path, monkeypatch):
+    "A small PneumoniaMNIST, the command that makes its table, and a ResNet that needs no download"
+    rng, parts = np.random.default_rng(0), {}
+    for part,n in (('train',60), ('val',30), ('test',30)):
+        labels = np.arange(n) % 2
+        images = rng.integers(0, 120, (n,28,28)) + 100*labels[:,None,None]
+        parts |= {f'{part}_images': images.astype(np.uint8), f'{part}_labels': labels[:,None]}
+    np.savez(tmp_path/'pneumoniamnist.npz', **parts)
+    from pathlearn import networks, reproduce
+    monkeypatch.setattr(reproduce, '_resnet', lambda task, seed: (networks.encoder('tiny', 1, size=28), False))
+    return 'autoencoder', '--data', tmp_path, '--epochs', 4, '--seed', 0, '--bs', 20, '--k', 3, '--opt', 'adamw', '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs'
+
+def test_table_1_of_the_autoencoder_is_continued(table_1, tmp_path, capsys):
+    file = tmp_path/'res'/'autoencoder.csv'
+    assert call('reproduce', *table_1)[0] == 0
+    table = pd.read_csv(file)
+    assert list(dict.fromkeys(table.job)) == ['floor', 'resnet', 'ours'] and set(table.part) == {'val', 'test'}
+    for model in ('majority class', 'untrained, 5-NN', 'ResNet-18', 'ResNet-18 + k-means', 'mapping', '5-NN', 'linear'): assert (table.model == model).any(), model
+    assert table[(table.model == '5-NN') & (table.part == 'test')]['paper accuracy'].item() == .84
+    assert {'accuracy', 'precision', 'recall', 'seed', 'commit', 'hardware', 'minutes', 'n_train'} <= set(table.columns)
+    errors = pd.read_csv(tmp_path/'res'/'autoencoder_reconstruction.csv')
+    assert (errors['val, end'] < errors['val, after warm-up']).all()
+    assert {'map', 'drawn', 'walk'} <= {p.stem.split('_')[-1] for p in (tmp_path/'res').glob('*.jpg')}
+    lines = file.read_text().splitlines(True)
+    file.write_text(''.join(lines[:-(table.job == 'ours').sum()])) # as if it had been stopped before the last job
+    capsys.readouterr()
+    assert call('reproduce', *table_1)[0] == 0
+    out = capsys.readouterr().out
+    assert 'seed 0: ours' in out and 'seed 0: floor' not in out
+    assert len(pd.read_csv(file)) == len(table) and len(pd.read_csv(tmp_path/'res'/'autoencoder_reconstruction.csv')) == 1

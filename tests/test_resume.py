@@ -87,6 +87,26 @@ print(json.dumps(dict(codes=codes, between=between, epochs=epochs, equal=all(tor
                       lines=[l.split()[1] for l in log.read_text().splitlines() if l.startswith('epoch')])))
 '''
 
+PHASES = RUNNER.replace('pathlearn.clusiam', 'pathlearn.autoencoder') + '''
+import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)
+root = Path(sys.argv[1])
+np.savez(root/'patches.npz', train_images=np.random.default_rng(0).integers(256, size=(64,16,16), dtype=np.uint8))
+def train(name): return cli.pathlearn_train(f'autoencoder --data {root}/patches.npz --epochs 12 --warmup 6 --bs 16 --k 3 --latent 8 --device cpu --out {root}/{name}'.split())
+
+codes = [ended(fork(train, 'calm'))]
+equal, calm = [], load_encoder(root/'calm'/'autoencoder.safetensors').state_dict()
+for stop in (3,6,9): # in the first phase, between the two, in the second
+    log = root/f'stop{stop}'/'log.txt'
+    child = fork(train, f'stop{stop}')
+    while not (log.exists() and f'{stop}/12' in log.read_text()): time.sleep(.002)
+    os.kill(child, signal.SIGINT)
+    codes += [ended(child), ended(fork(train, f'stop{stop}'))]
+    again = load_encoder(root/f'stop{stop}'/'autoencoder.safetensors').state_dict()
+    equal.append(all(torch.equal(calm[n], again[n]) for n in calm))
+print(json.dumps(dict(codes=codes, equal=equal)))
+'''
+
 def result(script, folder):
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
     done = subprocess.run([sys.executable, '-c', script, str(folder)], capture_output=True, text=True, env=env, timeout=300)
@@ -110,3 +130,9 @@ def test_a_stopped_command_leaves_a_usable_folder_and_goes_on(tmp_path):
     assert 'Traceback' not in done.stderr
     assert r['equal']
     assert sorted(set(r['lines']), key=lambda l: int(l.split('/')[0])) == [f'{i}/12' for i in range(1,13)]
+
+@pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
+def test_a_run_of_two_phases_knows_its_phase(tmp_path):
+    r,done = result(PHASES, tmp_path)
+    assert r['codes'] == [0, 130, 0, 130, 0, 130, 0], done.stderr
+    assert r['equal'] == [True]*3 and 'Traceback' not in done.stderr
