@@ -164,17 +164,17 @@ def _ae_resnet(task, seed):
     how = 'ImageNet' if known else 'untrained'
     return rows + _rows_of(task, 'ResNet-18 + k-means', preds, row='ResNet-18 + k-means', k=k, how=how), (time.time()-began)/60
 
-# %% ../nbs/61_reproduce.ipynb #2d47032f
+# %% ../nbs/61_reproduce.ipynb #72e4eb14
 def _ae_ours(task, seed):
     "Both phases, the three evaluations, the errors of the decoder, and for the first seed the pictures"
-    args, file = task.args, Path(task.args.runs)/f'autoencoder_{task.name}_{task.opt}_{task.epochs}_{seed}.pt'
+    args, file = task.args, Path(task.args.runs)/f'autoencoder_{task.name}_{task.opt}_{args.view}_{task.epochs}_{seed}.pt'
     watch = pl.ReconstructionWatch(task.splits.val)
     learn,minutes = trained('autoencoder', task.splits.train, file, task.epochs, seed, [watch], arch=args.arch, bs=args.bs,
                             k=args.k, lr=args.lr, view=args.view, flip=task.flip, opt=task.opt, device=args.device)
     pl.save_encoder(learn, file.with_suffix('.safetensors'), data=task.name, size=task.splits.train.size,
                     epochs=task.epochs, seed=seed)
     _ae_errors(task, learn, seed, minutes)
-    if seed == task.seeds[0]: _ae_pictures(task, learn)
+    if seed == task.seeds[0] and not args.view: _ae_pictures(task, learn)
     embs = _embedded(learn, task.splits)
     own = [pl.mapped_predict(embs[0], e) for e in embs[1:]]
     elbow = 'given' if learn.two_phases.elbow is None else 'elbow'
@@ -189,16 +189,17 @@ def _ae_ours(task, seed):
     file.unlink()
     return rows, minutes
 
-# %% ../nbs/61_reproduce.ipynb #e7349fd9
+# %% ../nbs/61_reproduce.ipynb #c788b7c5
 def _ae_errors(task, learn, seed, minutes):
     "Held-out reconstruction errors after each phase, appended to autoencoder_reconstruction.csv"
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
     end = pl.reconstruction_errors(learn, task.splits.test)
-    row = {'data': task.name, 'seed': seed, 'opt': task.opt, 'k': len(learn.model.cluster_head.points),
+    row = {'data': task.name, 'seed': seed, 'opt': task.opt, 'view': task.args.view or 'autoencoder', 'k': len(learn.model.cluster_head.points),
            'val, after warm-up': seen[warmup-1]['error'], 'val, end': seen[-1]['error'], 'val, permuted': seen[-1]['permuted'],
            'test, end': end['own'], 'test, permuted': end['permuted']}
     file = task.file.with_name('autoencoder_reconstruction.csv')
-    if not _has(file, data=task.name, seed=seed, epochs=task.epochs, opt=task.opt):
+    if not _has(file, data=task.name, seed=seed, epochs=task.epochs, opt=task.opt,
+                view=row['view']):
         _append(file, pd.DataFrame([row]).round(5).assign(epochs=task.epochs, minutes=round(minutes, 2), **_made(task.args)))
 
 def _ae_pictures(task, learn):
@@ -211,7 +212,7 @@ def _ae_pictures(task, learn):
     ims,c = pl.walk(learn.model, 0, 1, 12)
     save('walk', pl.show_images(ims, titles=[f'{v:.2f}' for v in c[:,0]]))
 
-# %% ../nbs/61_reproduce.ipynb #e9712b2e
+# %% ../nbs/61_reproduce.ipynb #212737e7
 Task = namedtuple('Task', 'name splits file k flip opt epochs resnet_epochs seeds args')
 
 def _ae_tasks(args):
@@ -234,7 +235,7 @@ def reproduce_autoencoder(args): # what `pathlearn_reproduce` has read
         for seed in task.seeds:
             for job,epochs in ((_ae_floor,0), (_ae_resnet,task.resnet_epochs), (_ae_ours,task.epochs)):
                 key = dict(data=task.name, seed=seed, job=job.__name__.removeprefix('_ae_'), epochs=epochs,
-                           opt=task.opt if job is _ae_ours else '')
+                           **(dict(opt=task.opt, view=args.view or 'autoencoder') if job is _ae_ours else {}))
                 if _has(task.file, **key): continue
                 print(f"{task.name}, seed {seed}: {key['job']}", flush=True)
                 rows,minutes = job(task, seed)
