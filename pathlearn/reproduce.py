@@ -164,10 +164,10 @@ def _ae_resnet(task, seed):
     how = 'ImageNet' if known else 'untrained'
     return rows + _rows_of(task, 'ResNet-18 + k-means', preds, row='ResNet-18 + k-means', k=k, how=how), (time.time()-began)/60
 
-# %% ../nbs/61_reproduce.ipynb #72e4eb14
+# %% ../nbs/61_reproduce.ipynb #a3536217
 def _ae_ours(task, seed):
     "Both phases, the three evaluations, the errors of the decoder, and for the first seed the pictures"
-    args, file = task.args, Path(task.args.runs)/f'autoencoder_{task.name}_{task.opt}_{args.view}_{task.epochs}_{seed}.pt'
+    args, file = task.args, Path(task.args.runs)/f'autoencoder_{task.name}_{task.opt}_{task.args.view}_{task.epochs}_{seed}.pt'
     watch = pl.ReconstructionWatch(task.splits.val)
     learn,minutes = trained('autoencoder', task.splits.train, file, task.epochs, seed, [watch], arch=args.arch, bs=args.bs,
                             k=args.k, lr=args.lr, view=args.view, flip=task.flip, opt=task.opt, device=args.device)
