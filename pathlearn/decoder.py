@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['halvings', 'Decoder', 'Modulation', 'ConditionalDecoder']
 
-# %% ../nbs/31_decoder.ipynb #002
+# %% ../nbs/31_decoder.ipynb #376b09e0
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import Configured
 
-# %% ../nbs/31_decoder.ipynb #008
+# %% ../nbs/31_decoder.ipynb #1f47f027
 def halvings(size, # side of the images in pixels, 16 or more
 ):                 # -> sides of the image and of the three maps
     "The sides that convolutions of kernel 4, stride 2, padding 1 give"
@@ -17,7 +17,7 @@ def halvings(size, # side of the images in pixels, 16 or more
                                    "nothing is left, expected 16 px or more")
     return [size//2**i for i in range(4)]
 
-# %% ../nbs/31_decoder.ipynb #011
+# %% ../nbs/31_decoder.ipynb #f1d02ee5
 class Decoder(Configured):
     "The encoder backwards: latent [B,n_latent] -> images [B,n_out,size,size], near [0,1] once trained"
     def __init__(self,
@@ -30,8 +30,8 @@ class Decoder(Configured):
         *large,small = halvings(size)
         chans = [4*width, 2*width, width, n_out]
         self.small, self.linear = small, nn.Linear(n_latent, chans[0]*small**2)
-        def up(ni, no, side): return nn.ConvTranspose2d(ni, no, 4, stride=2, padding=1, output_padding=side%2)
-        self.convs = nn.ModuleList(up(ni, no, side) for ni,no,side in zip(chans, chans[1:], large[::-1]))
+        self.convs = nn.ModuleList(nn.ConvTranspose2d(ni, no, 4, stride=2, padding=1, output_padding=side%2)
+                                   for ni,no,side in zip(chans, chans[1:], large[::-1]))
 
     def forward(self, h, c=None): # [B,n_latent]; c: the soft assignment, for `ConditionalDecoder`
         x = self.linear(h).view(len(h), -1, self.small, self.small)
@@ -40,19 +40,19 @@ class Decoder(Configured):
 
     def condition(self, x, c, i): return x # nothing to know
 
-# %% ../nbs/31_decoder.ipynb #016
+# %% ../nbs/31_decoder.ipynb #55772845
 class Modulation(nn.Module):
     "Scale and shift maps by linear functions of an assignment; at first it changes nothing"
     def __init__(self, k, n): # K clusters, n channels
         super().__init__()
         self.a = nn.Parameter(torch.randn(k, 2*n)/k**.5)
-        self.register_buffer('a0', self.a.detach().clone()) # LARS could never move a weight that begins as 0; a - a0 it can
+        self.register_buffer('a0', self.a.detach().clone()) # LARS cannot move a matrix that begins as 0; a - a0 it can
 
     def forward(self, x, c): # [B,n,H,W], [B,K]
         gamma,beta = (c @ (self.a - self.a0))[...,None,None].chunk(2, 1)
         return x*(1 + gamma) + beta
 
-# %% ../nbs/31_decoder.ipynb #019
+# %% ../nbs/31_decoder.ipynb #59e7dd22
 class ConditionalDecoder(Decoder):
     "A decoder that knows the cluster: latent [B,n_latent] and soft assignment [B,K] -> images [B,n_out,size,size]"
     def __init__(self,
@@ -74,6 +74,7 @@ class ConditionalDecoder(Decoder):
     @classmethod
     def from_decoder(cls, decoder, k): # a `Decoder`, K -> ConditionalDecoder
         "The same function as `decoder` until the first update"
+        if isinstance(decoder, ConditionalDecoder): raise ValueError("this decoder is conditional already")
         device = decoder.linear.weight.device
         new = cls(k=k, **decoder.settings).to(device)
         new.load_state_dict(decoder.state_dict(), strict=False)

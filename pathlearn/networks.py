@@ -44,11 +44,12 @@ def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channel
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), chans[-1]
 
 # %% ../nbs/03_networks.ipynb #015
-def _conv3(n_in, size, width=32): # three halvings and a pooling: 28 px end as one place of 128 channels, 64 px as 4x4
+def _conv3(n_in, size, width=32): # three halvings and a pooling: 28 px end as 2x2 places of 128 channels, 64 px as 4x4
     if size is None: raise ValueError("'conv3' keeps the places of its last map: it needs `size`, the side of the images")
     chans = [n_in, *(width*2**i for i in range(3))]
     convs = [l for ni,no in zip(chans, chans[1:]) for l in (nn.Conv2d(ni, no, 4, stride=2, padding=1), nn.GELU())]
-    return nn.Sequential(*convs, nn.AvgPool2d(2), nn.Flatten()), chans[-1]*(size//16)**2
+    pool = nn.AvgPool2d(2, ceil_mode=True) # a map of 3x3 would otherwise lose its last row and column
+    return nn.Sequential(*convs, pool, nn.Flatten()), chans[-1]*((size//8+1)//2)**2
 
 def _drop_classifier(net): # -> number of features that went into the last linear layer
     name = next((n for n in ('fc','classifier','heads','head') if hasattr(net, n)), None)

@@ -189,7 +189,7 @@ def _ae_ours(task, seed):
     file.unlink()
     return rows, minutes
 
-# %% ../nbs/61_reproduce.ipynb #c788b7c5
+# %% ../nbs/61_reproduce.ipynb #a3c825c7
 def _ae_errors(task, learn, seed, minutes):
     "Held-out reconstruction errors after each phase, appended to autoencoder_reconstruction.csv"
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
@@ -209,7 +209,7 @@ def _ae_pictures(task, learn):
     save('map', pl.plot_latent(learn.model, task.splits.test, pl.embed(learn, task.splits.train)))
     x = task.splits.test.images[:12]
     save('drawn', pl.show_images([pl.to_unit(x), pl.reconstruct(learn.model, x)], ['original','drawn']))
-    ims,c = pl.walk(learn.model, 0, 1, 12)
+    ims,c = pl.walk_prototypes(learn.model, 0, 1, 12)
     save('walk', pl.show_images(ims, titles=[f'{v:.2f}' for v in c[:,0]]))
 
 # %% ../nbs/61_reproduce.ipynb #212737e7
