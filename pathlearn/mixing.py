@@ -18,7 +18,7 @@ def apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B
     i = on.nonzero()[:,0]
     return x.index_copy(0, i, f(x[i])) if len(i) else x
 
-# %% ../nbs/20_mixing.ipynb #aa0b7994
+# %% ../nbs/20_mixing.ipynb #390eb808
 class Step(nn.Module):
     "A function of a batch, its strengths drawn anew for each image, which meets it with probability `p`"
     def __init__(self,
@@ -28,10 +28,11 @@ class Step(nn.Module):
         **strengths,  # s: between -s and s; (least, most): between these; [s,t,...]: one of these
     ):
         super().__init__()
+        self.name = getattr(f, 'func', f).__name__ # also of a `partial`
         for name,s in dict(strengths, p=p).items():
             ends = s if isinstance(s, (tuple,list)) else (0,s)
             if not 0 <= ends[0] <= ends[-1] <= (1 if name=='p' else 1e9): raise ValueError(
-                f"{f.__name__} takes strengths of 0 or more, the least first, and p of at most 1: found {name}={s}")
+                f"{self.name} takes strengths of 0 or more, the least first, and p of at most 1: found {name}={s}")
         self.f,self.p,self.colour,self.strengths = f,p,colour,strengths
 
     def draw(self, x, s): # -> [b]
@@ -41,12 +42,15 @@ class Step(nn.Module):
     def forward(self, x):
         return x if self.colour and x.shape[1]==1 else apply_where(self.act, x, chance(x, self.p))
     def extra_repr(self):
-        return ', '.join([self.f.__name__, *[f'{k}={s}' for k,s in self.strengths.items()], f'p={self.p}'])
+        shown = [f'{k}={round(s, 4) if isinstance(s, float) else s}' for k,s in {**self.strengths, 'p':self.p}.items()]
+        return ', '.join([self.name, *shown])
 
 class OneOf(nn.Module):
     "For each image one of several steps, all equally likely, with probability `p`"
     def __init__(self, *steps, p=1.):
         super().__init__()
+        if not steps or not 0 <= p <= 1: raise ValueError(
+            f"one of {len(steps)} steps with p={p}: give a step or more and p from 0 to 1")
         self.steps,self.p = nn.ModuleList(steps), p
     def forward(self, x):
         which = torch.randint(len(self.steps), (len(x),), device=x.device).masked_fill_(~chance(x, self.p), -1)
@@ -127,7 +131,7 @@ def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared
     "Gaussian noise, clipped"
     return torch.addcmul(x, torch.randn_like(x), (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #4ffe8bcc
+# %% ../nbs/20_mixing.ipynb #85d94ea6
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
@@ -142,7 +146,7 @@ def clahe(x, # [B,C,H,W] in [0,1]
     hist = x.new_zeros(B, n*n*256).scatter_add_(1, cell, x.new_ones(1).expand_as(cell)).view(B, n*n, 256)
     area = hist.sum(2, keepdim=True)
     hist = hist.minimum((clip*area/256).clamp(min=1))
-    table = ((hist + (area-hist.sum(2, keepdim=True))/256).cumsum(2)/area).flatten(1)
+    table = hist.add_((area-hist.sum(2, keepdim=True))/256).cumsum_(2).div_(area).flatten(1)
     at = [((torch.arange(m, device=device)+.5)*n/m - .5).clamp_(0, n-1) for m in (H,W)] # tiles past the first's middle
     (i,j), (k,l), (u,v) = [a.long() for a in at], [(a.long()+1).clamp_(max=n-1) for a in at], [a.frac() for a in at]
     read = lambda r,c: table.gather(1, ((r[:,None]*n + c)*256 + q).flatten(1)).view(B,H,W)
@@ -181,10 +185,12 @@ def elastic(q, # [B,S,S,2] points, -1..1
     m = torch.stack([b-c, a-b], 2)*.75
     return q + q.flatten(1,2).bmm(m.mT).view_as(q) + (a - m.sum(2)*2/3)[:,None,None] + field.movedim(1,3)
 
-# %% ../nbs/20_mixing.ipynb #84015965
+# %% ../nbs/20_mixing.ipynb #dab78ab0
 def bend(x, theta, distort=nn.Identity()): # x [B,C,S,S]; theta [B,2,3], asked backwards; distort: of points [B,S,S,2]
     "Each image through its affine map, black outside, and a distortion, mirrored outside, in one resampling"
-    q = F.affine_grid(theta, x.shape, align_corners=False)
+    u = (torch.arange(x.shape[-1], device=x.device)*2+1)/x.shape[-1] - 1
+    right,down,centre = torch.view_as_complex(theta.mT.contiguous())[...,None,None].unbind(1) # x + iy, as in `warp`
+    q = torch.view_as_real(u*right + (u[:,None]*down + centre))
     inside = ((1-q.abs())*(x.shape[-1]/2) + .5).clamp_(0,1)
     y = F.grid_sample(x, distort(q), padding_mode='reflection', align_corners=False)
     return y.mul_((inside[...,0]*inside[...,1])[:,None])
@@ -211,9 +217,10 @@ class ShiftScaleRotate(Step):
         shift = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]*(self.shift*on)[:,None,None]
         a = turn*(1 - 2*torch.cat(flips[:2], 2).float())
         return torch.cat([torch.where(flips[2], a.flip(2), a), turn @ shift], 2)
-    def forward(self, x): return bend(x, self.theta(x), self.distort)
+    def act(self, x): return bend(x, self.theta(x), self.distort)
+    forward = act # `p` is in `theta`: flips are for every image
 
-# %% ../nbs/20_mixing.ipynb #93c312fa
+# %% ../nbs/20_mixing.ipynb #c2b5b015
 class Recipe(nn.Sequential):
     "Steps one after the other: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
@@ -223,6 +230,7 @@ class Recipe(nn.Sequential):
 
     @torch.no_grad()
     def forward(self, x): # [B,C,H,W] images
+        if len(x) > 64 and not x.is_cuda: return torch.cat([self(part) for part in x.split(64)]) # mind the cache
         with torch.autocast(x.device.type, enabled=False):
             x, to = to_unit(x), (self.size, self.size)
             if x.shape[2:] != to: x = F.interpolate(x, to, mode='bilinear', antialias=True).clamp_(0,1)
@@ -245,7 +253,7 @@ class StrongWeak(nn.Module):
     def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
-# %% ../nbs/20_mixing.ipynb #9797746a
+# %% ../nbs/20_mixing.ipynb #731eaacb
 def mixed_target(perm, lam): # perm [N] partners, lam [N] share of the own patch, or a number -> [N,N], rows of sum 1
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)
