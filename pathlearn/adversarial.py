@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['PLACES', 'AdversarialPair', 'ascent', 'first_conv', 'frozen_statistics', 'adversarial_pair']
 
-# %% ../nbs/21_adversarial.ipynb #82c74236
+# %% ../nbs/21_adversarial.ipynb #002
 from collections import namedtuple
 from contextlib import contextmanager, nullcontext
 import torch, torch.nn as nn
 from torch.func import functional_call
 
-# %% ../nbs/21_adversarial.ipynb #8e104f15
+# %% ../nbs/21_adversarial.ipynb #009
 def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
            g,          # gradient of a loss there, of the same shape
            eps=1.,     # length of the step
@@ -26,14 +26,15 @@ def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
     step = torch.where(ok[:,None], eps*step, 0.).view_as(v)
     return v + step.to(v.dtype), (~ok).sum()
 
-# %% ../nbs/21_adversarial.ipynb #dbd68269
+# %% ../nbs/21_adversarial.ipynb #012
 PLACES = 'conv1','pixel','feature'
 AdversarialPair = namedtuple('AdversarialPair', 'z_adv z_weak skipped') # [N,D], [N,D], steps without a direction
 
 def first_conv(encoder): # -> name of the weight of the first convolution
     "Where the glasses sit"
     name = next((n for n,m in encoder.named_modules() if isinstance(m, nn.Conv2d)), None)
-    if name is None: raise ValueError(f"{type(encoder).__name__} has no convolution to perturb: choose where='pixel' or 'feature'")
+    if name is None: raise ValueError(f"{type(encoder).__name__} has no convolution to perturb: "
+                                      "choose where='pixel' or 'feature'")
     return f'{name}.weight'
 
 @contextmanager
@@ -46,7 +47,7 @@ def frozen_statistics(model):
     finally:
         for m in norms: m.track_running_stats = True
 
-# %% ../nbs/21_adversarial.ipynb #9d6e505a
+# %% ../nbs/21_adversarial.ipynb #013
 class adversarial_pair:
     "A function of a strong and a weak view that moves the strong one up the loss and encodes it again"
     def __init__(self,
@@ -60,14 +61,17 @@ class adversarial_pair:
     ):
         if where not in PLACES: raise ValueError(f"where is one of {', '.join(PLACES)}, not {where!r}")
         if norm not in ('l2','linf'): raise ValueError(f"norm is 'l2' or 'linf', not {norm!r}")
-        if not 0 <= eps < float('inf'): raise ValueError(f"eps is the length of a step: expected 0 or more, and finite, found {eps}")
+        if not 0 <= eps < float('inf'):
+            raise ValueError(f"eps is the length of a step: expected 0 or more, and finite, found {eps}")
         if steps < 1: raise ValueError(f"steps is a number of steps, expected 1 or more, found {steps}")
-        self.model,self.loss,self.where,self.eps,self.norm,self.steps,self.keep_stats = model,loss,where,eps,norm,steps,keep_stats
+        self.model,self.loss,self.where,self.keep_stats = model,loss,where,keep_stats
+        self.eps,self.norm,self.steps = eps,norm,steps
         if where == 'conv1': self.name = first_conv(model.encoder)
 
     def place(self, x, h): # views [N,C,H,W], their features [N,F] -> what is moved
         "The tensor whose gradient leads the way"
-        return self.model.encoder.get_parameter(self.name) if self.where == 'conv1' else x if self.where == 'pixel' else h
+        if self.where == 'conv1': return self.model.encoder.get_parameter(self.name)
+        return x if self.where == 'pixel' else h
 
     def encode(self, v, x): # moved tensor, views -> projections [N,D]
         "The views through the model with `v` in its place"

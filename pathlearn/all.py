@@ -6,9 +6,10 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import autoencoder, clusiam
+from . import autoencoder, ca2cl, clusiam
 from .autoencoder import *
+from .ca2cl import *
 from .clusiam import *
 
 # %% ../nbs/90_all.ipynb #007
-__all__ = [*dict.fromkeys([*globals().get('__all__', []), *clusiam.__all__, *autoencoder.__all__])]
+__all__ = [*dict.fromkeys([*globals().get('__all__', []), *clusiam.__all__, *autoencoder.__all__, *ca2cl.__all__])]

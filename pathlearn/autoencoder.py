@@ -29,13 +29,14 @@ from fastai.optimizer import Adam, Optimizer, average_grad, l2_reg, larc_step
 from fastai.torch_core import no_random, to_float
 from fastcore.foundation import L
 
-# %% ../nbs/32_autoencoder.ipynb #9d055f8d
+# %% ../nbs/32_autoencoder.ipynb #59b92060
 def autoencoder_view(size,     # side of the views in pixels
                      flip=.5,  # probability of a left-right flip; 0 for digits and letters
                      **kwargs, # for `View`
 ):                             # -> View
     "The paper's augmentations, each with probability 1/2"
-    kw = dict(scale=(.5,1.), p_crop=.5, rotate=30., p_rotate=.5, blur=(.3,1.), blur_at=28, p_blur=.5, noise=.1, p_noise=.5)
+    kw = dict(scale=(.5,1.), p_crop=.5, rotate=30., p_rotate=.5, blur=(.3,1.), blur_at=28, p_blur=.5,
+              noise=.1, p_noise=.5)
     return View(size, flip=flip, **kw | kwargs)
 
 # %% ../nbs/32_autoencoder.ipynb #241ad3d4
@@ -60,7 +61,7 @@ class AutoencoderLoss:
         self.parts['contrast'] = contrast.detach()
         return contrast + self.alpha*(recon + self.beta*out.kl)
 
-# %% ../nbs/32_autoencoder.ipynb #50abcc0a
+# %% ../nbs/32_autoencoder.ipynb #dfe78a8e
 def decode_latent(model, # with `decoder`, and from phase two on `cluster_head`
                   h,      # latent [B,F]
                   c=None, # soft assignment [B,K]; None: that of h
@@ -79,7 +80,8 @@ class ContrastiveAE(Assigns, nn.Module):
     ):
         super().__init__()
         n,about = encoder.n_out,encoder.settings
-        if not about.get('size'): raise ValueError("the decoder has to know how large to draw: give the encoder its `size`")
+        if not about.get('size'):
+            raise ValueError("the decoder has to know how large to draw: give the encoder its `size`")
         self.encoder,self.projector = encoder,Projector(n, 2*n, dim, last_bn=False)
         self.decoder = Decoder(n, about['size'], about['n_in'], width)
         self.log_var = nn.Linear(n, n) if variational else None
@@ -111,7 +113,7 @@ class ContrastiveAE(Assigns, nn.Module):
         self.cluster_head = prototypes
         self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes.points))
 
-# %% ../nbs/32_autoencoder.ipynb #a564a711
+# %% ../nbs/32_autoencoder.ipynb #da60bc64
 class TwoPhases(Callback):
     "After `warmup` epochs: prototypes, frozen encoder, conditional decoder (algorithm 1, line 13)"
     order = 8
@@ -146,7 +148,8 @@ class TwoPhases(Callback):
     def settings(self): return {n:getattr(self,n) for n in ('warmup','k','dims','temp','ks','seed')}
     def state_dict(self): # sizes only: what is in them comes with the model's weights
         head = self.model.cluster_head
-        return dict(head=None if head is None else head.settings, elbow=vars(self.elbow) if self.elbow else None, **self.settings())
+        return dict(head=None if head is None else head.settings, elbow=vars(self.elbow) if self.elbow else None,
+                    **self.settings())
     def load_state_dict(self, state):
         for n,asked in self.settings().items():
             if state[n] != asked: raise ValueError(f"the run began with {n}={state[n]}, now {n}={asked} is asked for: "
@@ -175,8 +178,8 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     learn.add_cb(phases)
     learn.fit(total)
 
-# %% ../nbs/32_autoencoder.ipynb #e5695622
-def lars_rate(p, lr, trust_coeff, wd, eps, **kwargs): # one parameter and its settings, as fastai's optimisers hand them out
+# %% ../nbs/32_autoencoder.ipynb #259528b1
+def lars_rate(p, lr, trust_coeff, wd, eps, **kwargs): # one parameter and its settings, as fastai hands them out
     "fastai's LARS rate, but biases and norms shorter than 1 count as 1: zeros would never move"
     p_norm,g_norm = p.data.norm(), p.grad.data.norm()
     if p.ndim < 2: p_norm = p_norm.clamp(min=1)
@@ -184,7 +187,8 @@ def lars_rate(p, lr, trust_coeff, wd, eps, **kwargs): # one parameter and its se
 
 def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
     "LARS (You et al. 2017) of fastai's parts; trust_coeff: length of a step at rate 1, as a share of the layer's norm"
-    return Optimizer(params, [l2_reg, average_grad, lars_rate, larc_step], lr=lr, mom=mom, trust_coeff=trust_coeff, wd=wd, eps=eps)
+    return Optimizer(params, [l2_reg, average_grad, lars_rate, larc_step], lr=lr, mom=mom,
+                     trust_coeff=trust_coeff, wd=wd, eps=eps)
 
 # %% ../nbs/32_autoencoder.ipynb #af5cc257
 def warmup_cosine(peak=.25, # highest rate; the rate begins at peak/25 and ends at peak/5
@@ -216,7 +220,7 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        lr=lr or rate, opt_func=opt_func, sched=warmup_cosine(lr or rate),
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #bf7daa69
+# %% ../nbs/32_autoencoder.ipynb #e9bdca3d
 def reconstruction_errors(learn, # Learner or model with encoder and decoder
                           data,  # PatchData
                           seed=0, # of the permutation
@@ -226,11 +230,13 @@ def reconstruction_errors(learn, # Learner or model with encoder and decoder
     h = embed(model, data).features
     def error(*args): # latent, and where it is told the assignment
         with evaluating(model) as place:
-            drawn = [decode_latent(model, *(a.to(place) for a in part)).cpu() for part in zip(*(t.split(512) for t in args))]
+            parts = zip(*(t.split(512) for t in args))
+            drawn = [decode_latent(model, *(a.to(place) for a in part)).cpu() for part in parts]
         return F.mse_loss(torch.cat(drawn), x).item()
     if model.cluster_head is None: return dict(own=error(h), permuted=None)
     with evaluating(model) as place: c = model.cluster_head(h.to(place)).softmax(-1).cpu()
-    return dict(own=error(h), permuted=error(h, c[torch.randperm(len(h), generator=torch.Generator().manual_seed(seed))]))
+    other = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed))
+    return dict(own=error(h), permuted=error(h, c[other]))
 
 class ReconstructionWatch(Watch):
     "Reconstruction errors of held-out images after each epoch, as columns of the log"
@@ -240,7 +246,7 @@ class ReconstructionWatch(Watch):
         e = reconstruction_errors(self.learn, self.valid)
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
-# %% ../nbs/32_autoencoder.ipynb #4dc36e9d
+# %% ../nbs/32_autoencoder.ipynb #7d273fe9
 def show_images(images,      # [N,C,H,W] in [0,1], or a list of such rows
                 names=None,  # of the rows
                 titles=None, # of the columns
@@ -248,8 +254,9 @@ def show_images(images,      # [N,C,H,W] in [0,1], or a list of such rows
 ):                           # -> matplotlib figure
     "Images in rows"
     rows = images if isinstance(images, (list,tuple)) else [images]
-    fig,axs = plt.subplots(len(rows), n := max(map(len, rows)), figsize=(side*n + (names is not None), side*len(rows) + .2),
-                           dpi=80, squeeze=False, layout='constrained')
+    n = max(map(len, rows))
+    size = side*n + (names is not None), side*len(rows) + .2
+    fig,axs = plt.subplots(len(rows), n, figsize=size, dpi=80, squeeze=False, layout='constrained')
     for ax in axs.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
     for i,row in enumerate(rows):
         if names: axs[i,0].set_ylabel(names[i], rotation=0, ha='right', va='center')
@@ -266,7 +273,8 @@ def reconstruct(model, x): # [B,C,H,W] uint8 or in [0,1] -> [B,C,H,W]
 @torch.no_grad()
 def prototype_images(model): # -> [K,C,H,W]
     "The decoder's drawing of each prototype"
-    if model.cluster_head is None: raise ValueError("there are no prototypes before phase two: train with fit_two_phases")
+    if model.cluster_head is None:
+        raise ValueError("there are no prototypes before phase two: train with fit_two_phases")
     return decode_latent(model, model.cluster_head.points).cpu()
 
 # %% ../nbs/32_autoencoder.ipynb #1d584d96
@@ -282,7 +290,7 @@ def walk_prototypes(model, # with prototypes and decoder
     h = torch.lerp(p[a], p[b], torch.linspace(0, 1, n, device=p.device)[:,None])
     return decode_latent(model, h).cpu(), model.cluster_head(h).softmax(-1).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #41f85d1d
+# %% ../nbs/32_autoencoder.ipynb #c60a0ca9
 @torch.no_grad()
 def sample_cluster(model,     # a ContrastiveAE trained with variational=True
                    cluster,   # number of the prototype
@@ -291,14 +299,14 @@ def sample_cluster(model,     # a ContrastiveAE trained with variational=True
 ):                            # -> images [n,C,H,W]
     "New images of one cluster, drawn around its prototype"
     if getattr(model, 'log_var', None) is None:
-        raise ValueError("only the variational setting knows how far to go: train with variational=True, and ask the learner's "
-                         "model, for a file of weights does not keep it")
+        raise ValueError("only the variational setting knows how far to go: train with variational=True, "
+                         "and ask the learner's model, for a file of weights does not keep it")
     k = 0 if model.cluster_head is None else len(model.cluster_head.points)
     if not 0 <= cluster < k: raise ValueError(f"there are {k} prototypes, 0 to {k-1}: found {cluster}")
     h = model.cluster_head.points[[cluster]*n]
     return decode_latent(model, model.draw(h, spread)[0], model.cluster_head(h).softmax(-1)).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #06818d1e
+# %% ../nbs/32_autoencoder.ipynb #b8f964f2
 def plot_latent(model,     # with encoder, prototypes and decoder
                 data,      # PatchData with labels
                 train,     # Embeddings with labels and assignments, which name the clusters
@@ -316,10 +324,12 @@ def plot_latent(model,     # with encoder, prototypes and decoder
     for i,im in enumerate(prototype_images(model)):
         if not (own := (emb.assignments == i).numpy()).any(): continue # a cluster that none of these patches fell into
         face = OffsetImage(im.clamp(0,1).permute(1,2,0), zoom=24/data.size, cmap='gray', norm=plt.Normalize(0,1))
-        axs[1].add_artist(AnnotationBbox(face, xy[own].mean(0), pad=.15, bboxprops=dict(ec=group_style(i)['color'], lw=2)))
+        frame = dict(ec=group_style(i)['color'], lw=2)
+        axs[1].add_artist(AnnotationBbox(face, xy[own].mean(0), pad=.15, bboxprops=frame))
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #72b1c359
+# %% ../nbs/32_autoencoder.ipynb #a26f62fa
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
-           *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__, *decoder.__all__]
+__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
+           *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__,
+           *decoder.__all__]

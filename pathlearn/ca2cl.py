@@ -25,10 +25,10 @@ from fastai.basics import Callback
 from fastai.optimizer import Adam
 from fastcore.foundation import L
 
-# %% ../nbs/22_ca2cl.ipynb #89181925
+# %% ../nbs/22_ca2cl.ipynb #acdbddd5
 def false_negatives(labels,        # [N] classes of a batch, for the reader only
                     clusters=None, # [N] clusters of the same batch
-):                                 # -> share of pairs of one class; with clusters: also the share of these that share a cluster
+):                                 # -> share of pairs of one class; with clusters: also the share of these in one cluster
     "How many negatives of a batch are none"
     off = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
     same = (labels[:,None] == labels)[off]
@@ -64,7 +64,7 @@ def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
     g1,g2 = F.normalize(g1.float(), dim=1), F.normalize(g2.float(), dim=1)
     return (one_way(g1, g2) + one_way(g2, g1))/2
 
-# %% ../nbs/22_ca2cl.ipynb #ed2d2231
+# %% ../nbs/22_ca2cl.ipynb #eed88213
 class CosineLinear(nn.Module):
     "Cosines to `n_out` learned directions: [B,n_in] -> [B,n_out] in [-1,1]"
     def __init__(self, n_in, n_out):
@@ -88,7 +88,8 @@ class CA2CL(nn.Module):
 
     def forward(self, x1, x2): # [N,C,H,W] strong and weak views
         h1,h2 = self.encoder(x1), self.encoder(x2)
-        return CA2CLOut(self.projector(h1), self.projector(h2), self.cluster_projector(h1), self.cluster_projector(h2), x1, h1)
+        heads = [head(h) for head in (self.projector, self.cluster_projector) for h in (h1,h2)]
+        return CA2CLOut(*heads, x1, h1)
 
 class CA2CLLoss:
     "NT-Xent + lam x cluster-aware loss; the parts are kept in `parts` for the log"
@@ -139,7 +140,7 @@ class AdversarialStep(Callback):
         self.learn.loss_func.parts['adversarial'] = loss.detach()
         self.learn.loss_grad,self.learn.loss = loss*scale, self.loss + loss.detach()
 
-# %% ../nbs/22_ca2cl.ipynb #e07977a0
+# %% ../nbs/22_ca2cl.ipynb #b4cf7f0c
 def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     eps=1.,              # length of the adversarial step; None: without adversarial pairs
@@ -155,17 +156,19 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
 ):                       # -> Learner
     "CA2CL on any DataLoaders of images; with eps=None, lam=0 and mixed=False it is SimCLR"
     x = first_images(dls)
-    if lam and len(x) < k: raise ValueError(f"a batch of {len(x)} cannot begin k={k} clusters: take bs >= {k}, or a smaller k")
+    if lam and len(x) < k:
+        raise ValueError(f"a batch of {len(x)} cannot begin k={k} clusters: take bs >= {k}, or a smaller k")
     model, sw = CA2CL(dls_encoder(dls, arch), dim), StrongWeak(x.shape[-1])
     own = [LossParts('instance', *['cluster']*bool(lam), *['adversarial']*(eps is not None))]
     if eps is not None:
-        own.append(AdversarialStep(adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {})), detach))
+        hard = adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {}))
+        own.append(AdversarialStep(hard, detach))
     learn = ssl_learner(dls, model, CA2CLLoss(lam, k, temp), view=view or (sw.strong if mixed else None), lr=lr,
                         cbs=[*own, *L(cbs)], opt_func=partial(Adam, decouple_wd=False), **kwargs)
     if mixed and view is None: learn.view_pair.other = sw.weak
     return learn
 
-# %% ../nbs/22_ca2cl.ipynb #218f84f2
+# %% ../nbs/22_ca2cl.ipynb #52ce5747
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
-           *evaluate.__all__, *explore.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]
+__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
+           *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]

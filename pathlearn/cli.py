@@ -7,18 +7,18 @@ __all__ = ['pl', 'METHODS', 'read_data', 'complete', 'labelled', 'data_name', 'm
            'stopwatch', 'trained', 'write_report', 'pathlearn_train', 'pathlearn_embed', 'pathlearn_demo',
            'pathlearn_reproduce']
 
-# %% ../nbs/60_cli.ipynb #84e3403f
+# %% ../nbs/60_cli.ipynb #003
 import argparse, base64, contextlib, html, importlib, json, os, subprocess, sys, tempfile, time, warnings
 from pathlib import Path
 
-# %% ../nbs/60_cli.ipynb #c2b629b0
+# %% ../nbs/60_cli.ipynb #012
 class _Later:
     "pathlearn's names, imported at the first use: fastai takes seconds, and `--help` should not"
     def __getattr__(self, name): return getattr(importlib.import_module('pathlearn.all'), name)
 
 pl = _Later()
 
-# %% ../nbs/60_cli.ipynb #abcac379
+# %% ../nbs/60_cli.ipynb #015
 def _number(kind, low, high=None):
     "An argparse type: a number within bounds"
     def check(text):
@@ -40,7 +40,7 @@ def _parser(prog, doc, example):
     examples = '\n'.join(['examples:', *(f'  {e}' for e in example)])
     return argparse.ArgumentParser(prog, description=doc, epilog=examples, formatter_class=Help)
 
-# %% ../nbs/60_cli.ipynb #f92e1573
+# %% ../nbs/60_cli.ipynb #018
 def _note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
 def _need_gpu():
@@ -71,7 +71,7 @@ def _run(parser, # what reads the arguments
             return 1
     return 0
 
-# %% ../nbs/60_cli.ipynb #0e4d3347
+# %% ../nbs/60_cli.ipynb #021
 def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     from torchvision.transforms.functional import resize
@@ -105,7 +105,7 @@ def _read_data(name, size, skip_bad):
     if path.suffix or len(path.parts) > 1: raise FileNotFoundError(f"there is no file or folder {path}")
     return pl.medmnist_data(name, size or 28)
 
-# %% ../nbs/60_cli.ipynb #ff159e41
+# %% ../nbs/60_cli.ipynb #024
 def complete(splits, # Splits, parts may be missing
              seed=0, # the same seed divides the same way
 ):                   # -> Splits
@@ -121,7 +121,7 @@ def labelled(data): # PatchData
 
 def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 
-# %% ../nbs/60_cli.ipynb #88d5a501
+# %% ../nbs/60_cli.ipynb #027
 METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL',
                autoencoder='Contrastive autoencoder')
 _LATER = 'ca2cl','cdcl'
@@ -146,7 +146,7 @@ def method_learner(method, data, # name, PatchData to train on
     arch = arch or ('conv3' if ae else 'resnet18')
     return getattr(pl, f'{method}_learner')(dls, arch=arch, view=draw, lr=lr, cbs=list(cbs), **own)
 
-# %% ../nbs/60_cli.ipynb #3e2534aa
+# %% ../nbs/60_cli.ipynb #030
 def hardware(device=None): # name of the device -> text
     "What the numbers were computed on"
     import torch
@@ -162,7 +162,7 @@ def code_version(): # -> short commit of the checkout, with + when files differ 
     try: return git('rev-parse', '--short', 'HEAD') + '+'*bool(git('status', '--porcelain', '-uno', '--', '.'))
     except (OSError, subprocess.CalledProcessError): return package.__version__
 
-# %% ../nbs/60_cli.ipynb #2c8ede36
+# %% ../nbs/60_cli.ipynb #033
 def stopwatch():
     "A callback that counts seconds of training, across interruptions too"
     from fastai.callback.core import Callback
@@ -174,7 +174,7 @@ def stopwatch():
         def load_state_dict(self, state): self.seconds = state['seconds']
     return Stopwatch()
 
-# %% ../nbs/60_cli.ipynb #2d24ed75
+# %% ../nbs/60_cli.ipynb #034
 def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
             seed=0, cbs=(),
             weights=None, # file for the last complete epoch, if somebody stops us
@@ -207,7 +207,7 @@ def _rescue(learn, resume, weights, **meta):
     done = f"{state['epoch']} of {state['n_epoch']} epochs are safe in {resume.path}"
     return f"{done}{where}. The same command goes on from there"
 
-# %% ../nbs/60_cli.ipynb #58e03db9
+# %% ../nbs/60_cli.ipynb #037
 def _curves(learn): # -> DataFrame, one row an epoch
     "What the watches of a Learner saw; scores are those of the validation part"
     import pandas as pd
@@ -217,7 +217,7 @@ def _curves(learn): # -> DataFrame, one row an epoch
     table.index += 1
     return table.reset_index()
 
-# %% ../nbs/60_cli.ipynb #d12bc1e9
+# %% ../nbs/60_cli.ipynb #040
 _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
@@ -250,7 +250,7 @@ def _html_table(table, ours): # DataFrame, name of the row to mark
     rows = (line(n, r) for n,r in zip(table.index, table.astype(object).where(table.notna(), None).values))
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
-# %% ../nbs/60_cli.ipynb #376faab3
+# %% ../nbs/60_cli.ipynb #043
 def _save(fig, file, kind='png'):
     "A figure as a file"
     import matplotlib.pyplot as plt
@@ -260,7 +260,8 @@ def _save(fig, file, kind='png'):
 def _plot_curves(curves): # name -> DataFrame of `_curves`
     "Loss, live clusters and nearest-neighbour score over the epochs, as far as they are known"
     import matplotlib.pyplot as plt
-    named = dict(loss='training loss', error='squared error on validation', live='live clusters in training', knn='5-NN accuracy on validation')
+    named = dict(loss='training loss', error='squared error on validation', live='live clusters in training',
+                 knn='5-NN accuracy on validation')
     shown = [n for n in named if any(n in c for c in curves.values())]
     fig,axs = plt.subplots(1, len(shown), figsize=(3.6*len(shown), 2.7), layout='constrained', squeeze=False)
     for ax,n in zip(axs[0], shown):
@@ -313,7 +314,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
                   'clusters should stay alive, and neighbours should agree more.')]
     return ''.join(parts)
 
-# %% ../nbs/60_cli.ipynb #aa0928ad
+# %% ../nbs/60_cli.ipynb #046
 _PROTOCOL = """<p class="soft">Every row under one protocol: a frozen encoder in eval mode; <b>5-NN</b> and <b>1-NN
 F1</b> let the nearest of {n_train} training patches vote, by the distance named at the end of the row;
 <b>linear</b> is logistic regression on standardised features, its penalty chosen on validation. All scores are of
@@ -361,7 +362,7 @@ def write_report(out, title, lead, # folder, texts
     with pl.whole_file(out/'report.html') as tmp: tmp.write_text(_PAGE.format(title=title, body=body), encoding='utf-8')
     return out/'report.html'
 
-# %% ../nbs/60_cli.ipynb #0903e110
+# %% ../nbs/60_cli.ipynb #049
 class _Tee:
     "Text goes to the terminal and into a file"
     def __init__(self, *files): self.files = files
@@ -392,7 +393,7 @@ def _same_run(out, settings): # settings: dict
     if changed: raise ValueError(f"{out} holds another run ({'; '.join(changed)}): "
                                  "take its arguments to go on with it, or another --out")
 
-# %% ../nbs/60_cli.ipynb #8c651917
+# %% ../nbs/60_cli.ipynb #051
 def _about(device, *facts):
     "Code, machine, date and what else made a report"
     version = importlib.import_module('pathlearn').__version__
@@ -441,7 +442,7 @@ def _train_into(out, name, source, splits, settings, kw, args):
                         arch, {name:_curves(learn)}, _about(args.device, *_run_facts(args, minutes, arch)), after)
     print(f"complete: weights in {weights}, report in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #52177d2d
+# %% ../nbs/60_cli.ipynb #053
 def _embed(args):
     import numpy as np
     model = pl.load_encoder(args.weights)
@@ -461,7 +462,7 @@ def _embed(args):
                         complete(splits, seed), arch=model.encoder.settings['arch'], seed=seed, about=about)
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
 
-# %% ../nbs/60_cli.ipynb #0c477fef
+# %% ../nbs/60_cli.ipynb #055
 _LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that
 there are nine. It was only asked to recognise a patch after its colours and its crop had changed, and to keep
 unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
@@ -483,8 +484,9 @@ def _demo(args):
         for file in files:
             name, weights = METHODS[file.stem], file.with_suffix('.safetensors')
             print(f"{name}, {epochs} epochs", flush=True)
-            models[name],_ = trained(file.stem, splits.train, file, epochs, args.seed, _watches(file.stem, splits, epochs),
-                                     weights, device=args.device, **_DEMO)
+            watches = _watches(file.stem, splits, epochs)
+            models[name],_ = trained(file.stem, splits.train, file, epochs, args.seed, watches, weights,
+                                      device=args.device, **_DEMO)
             pl.save_encoder(models[name], weights, size=splits.train.size, epochs=epochs, seed=args.seed)
         facts = _run_facts(args, (time.time()-began)/60, 'tiny')
         page = write_report(out, 'Tissue sorted by a network that never saw a label',
@@ -494,7 +496,7 @@ def _demo(args):
         for file in (*files, out/'settings.json'): file.unlink() # the next demo begins anew
         print(f"{(time.time()-began)/60:.1f} minutes. The report is in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #6310121a
+# %% ../nbs/60_cli.ipynb #057
 def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER',
@@ -524,7 +526,7 @@ def _common(parser, epochs=100):
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/60_cli.ipynb #49855359
+# %% ../nbs/60_cli.ipynb #058
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     p = _parser("pathlearn_train",
@@ -547,7 +549,8 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
                      help="rounds of its first phase, in which the encoder learns (default: half of --epochs)")
     own.add_argument('--latent', type=_number(int, 1), default=128, help="width of its latent space")
     own.add_argument('--opt', choices=('lars','adamw'), default='lars', help="optimiser; adamw for small batches")
-    own.add_argument('--variational', action='store_true', help="decode draws around a point, so that clusters can be sampled")
+    own.add_argument('--variational', action='store_true',
+                     help="decode draws around a point, so that clusters can be sampled")
     p.add_argument('--seed', type=_number(int, 0), default=0, help="of the weights, the views, the order and the split")
     p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: runs/METHOD_DATA)")
     return _run(p, _train, argv)
@@ -580,7 +583,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p.add_argument('--device', choices=('cpu','cuda'), help="where to train (default: a GPU if there is one)")
     return _run(p, _demo, argv)
 
-# %% ../nbs/60_cli.ipynb #7781bcbb
+# %% ../nbs/60_cli.ipynb #062
 def _reproduce(args): getattr(importlib.import_module('pathlearn.reproduce'), f'reproduce_{args.method}')(args)
 
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
@@ -588,8 +591,8 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     p = _parser("pathlearn_reproduce",
                 "Train what a paper's tables hold, under one protocol, and append a row each to a CSV file in OUT.\n"
                 "Rows that are there already are left alone, so an interrupted run goes on when it is started again.\n"
-                "clusiam: SimSiam, CluSiam and CluBYOL on one data set. autoencoder: both phases, three evaluations and\n"
-                "the baselines on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures.",
+                "clusiam: SimSiam, CluSiam and CluBYOL on one data set. autoencoder: both phases, three evaluations\n"
+                "and the baselines on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures.",
                 ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
                  'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
                  'pathlearn_reproduce autoencoder --data FOLDER'])
@@ -597,9 +600,10 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     _common(p, epochs=None)
     p.add_argument('--seed', type=_number(int, 0), nargs='+', help="one run a seed (default: 0; autoencoder: 0 1 2, "
                    "but for mnist without a GPU 0 alone)")
-    p.add_argument('--opt', choices=('lars','adamw'), help="autoencoder: the optimiser (default: lars)")
+    p.add_argument('--opt', choices=('lars','adamw'),
+                   help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
     p.add_argument('--curves', action='store_true',
-                   help="clusiam: also train K = 10 and K = 100 with scores of every epoch in OUT/clusiam_DATA_curves.csv")
+                   help="clusiam: also train K = 10 and K = 100, scores of every epoch in OUT/clusiam_DATA_curves.csv")
     p.add_argument('--out', default='nbs/results', metavar='FOLDER', help="where the CSV files are")
     p.add_argument('--runs', default='runs', metavar='FOLDER', help="where checkpoints and weights go")
     p.add_argument('--commit', help="name of the code's version (default: what git says)")

@@ -233,7 +233,7 @@ def linear_score(train,    # Embeddings with labels
     best = max(fits, key=lambda m: m.score(others[1], val.labels)) if val else fits[0]
     return _score(test.labels, torch.from_numpy(best.predict(others[0])), metric)
 
-# %% ../nbs/05_evaluate.ipynb #2a5f44ec
+# %% ../nbs/05_evaluate.ipynb #036
 def linear_predict(train,      # Embeddings with labels
                    test,       # Embeddings
                    frac=.2,    # share of the training labels
@@ -257,7 +257,7 @@ def linear_predict(train,      # Embeddings with labels
                 opt.step(); opt.zero_grad()
     with torch.no_grad(): return layer(x_test).argmax(1)
 
-# %% ../nbs/05_evaluate.ipynb #037
+# %% ../nbs/05_evaluate.ipynb #040
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
     def __init__(self, encoder, n_classes, view=None):
@@ -276,7 +276,7 @@ class KeepBest(Callback):
     def after_fit(self):
         if self.weights is not None: self.model.load_state_dict(self.weights)
 
-# %% ../nbs/05_evaluate.ipynb #038
+# %% ../nbs/05_evaluate.ipynb #041
 def _splits_with_labels(splits):
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -318,7 +318,7 @@ def fine_tune_score(learner,           # as in `fine_tune`
     logits = embed(nn.Sequential(net.encoder, net.head), splits.test).features
     return _score(splits.test.labels, logits.argmax(1), metric)
 
-# %% ../nbs/05_evaluate.ipynb #042
+# %% ../nbs/05_evaluate.ipynb #045
 def cluster_scores(labels,   # int64 [N]
                    clusters, # int64 [N]
 ):                           # -> dict(rand, adjusted_rand, nmi, purity, n_clusters)
@@ -332,7 +332,7 @@ def cluster_scores(labels,   # int64 [N]
                 purity=float(contingency_matrix(labels, clusters).max(0).sum()/len(labels)),
                 n_clusters=len(np.unique(clusters)))
 
-# %% ../nbs/05_evaluate.ipynb #045
+# %% ../nbs/05_evaluate.ipynb #048
 def kmeans_clusters(train,     # Embeddings to fit on
                     k,         # clusters
                     seed=0,
@@ -343,7 +343,7 @@ def kmeans_clusters(train,     # Embeddings to fit on
     means = KMeans(k, n_init=10, random_state=seed).fit(train.normed.numpy())
     return torch.from_numpy(means.predict((test or train).normed.numpy())).long()
 
-# %% ../nbs/05_evaluate.ipynb #047
+# %% ../nbs/05_evaluate.ipynb #050
 def map_clusters(clusters, # int64 [N]
                  labels,   # int64 [N]
 ):                         # -> dict: cluster -> its commonest class (of several, the lowest)
@@ -370,7 +370,7 @@ def mapped_score(train, # Embeddings with labels and assignments: they name the 
     _need_labels(test=test)
     return _score(test.labels, mapped_predict(train, test), 'accuracy')
 
-# %% ../nbs/05_evaluate.ipynb #44649347
+# %% ../nbs/05_evaluate.ipynb #053
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by how often each occurs
@@ -381,7 +381,7 @@ def classification_scores(labels,          # int64 [N]
     p, r, _, _ = precision_recall_fscore_support(labels, preds, labels=np.unique(labels), average=average, zero_division=0)
     return dict(accuracy=float(accuracy_score(labels, preds)), precision=float(p), recall=float(r))
 
-# %% ../nbs/05_evaluate.ipynb #050
+# %% ../nbs/05_evaluate.ipynb #056
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
@@ -398,7 +398,7 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     x = getattr(data, 'images', data)
     return torch.cat([count(part) for part in x.split(1024)]).flatten(1)/x[0,0].numel()
 
-# %% ../nbs/05_evaluate.ipynb #052
+# %% ../nbs/05_evaluate.ipynb #058
 def _row(train, val, test, k, frac, seed, distance):
     "One row of a table: the scores of three Embeddings, and the protocol they were measured by"
     return {f'{k}-NN': knn_score(train, test, k, distance=distance),
@@ -420,7 +420,7 @@ def untrained_encoder(data,            # PatchData, for its channels, size, mean
     "An encoder with random weights, the same at each call"
     with no_random(seed): return encoder(arch, n_in=data.n_in, size=data.size, mean=data.mean, std=data.std)
 
-# %% ../nbs/05_evaluate.ipynb #053
+# %% ../nbs/05_evaluate.ipynb #059
 def _majority(train, test, k, frac, seed):
     "The row of the commonest training label"
     guess = torch.full_like(test.labels, train.labels.bincount().argmax())
@@ -469,7 +469,7 @@ def floor_rows(splits,          # Splits with labels
     "What needs no training: majority class, mean RGB, colour histogram, untrained encoder"
     return compare({}, splits, k, frac, seed, arch, n_clusters=0)
 
-# %% ../nbs/05_evaluate.ipynb #060
+# %% ../nbs/05_evaluate.ipynb #066
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # the same shape, nonzero is foreground (instance ids will do)
                         pooled=False, # count over all images at once, instead of the mean over images
@@ -486,7 +486,7 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
     return dict(dice=ratio(2*tp, 2*tp+fp+fn), jaccard=ratio(tp, tp+fp+fn), accuracy=ratio(tp+tn, tp+fp+fn+tn),
                 specificity=ratio(tn, tn+fp), sensitivity=ratio(tp, tp+fn))
 
-# %% ../nbs/05_evaluate.ipynb #065
+# %% ../nbs/05_evaluate.ipynb #071
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"

@@ -7,18 +7,18 @@ __all__ = ['Step', 'OneOf', 'brightness_contrast', 'hsv_shift', 'motion_blur', '
            'gaussian_noise', 'clahe', 'optical', 'stretch', 'grid_stretch', 'elastic', 'bend', 'ShiftScaleRotate',
            'Recipe', 'StrongWeak', 'mixed_target', 'mixed_nt_xent']
 
-# %% ../nbs/20_mixing.ipynb #9c0a0aba
+# %% ../nbs/20_mixing.ipynb #004
 import math, torch, torch.nn as nn, torch.nn.functional as F
 from .views import Cutout, chance, colour_basis, gaussian_blur, hue_hsv, rotation, to_unit, uniform
 
-# %% ../nbs/20_mixing.ipynb #0395e27b
+# %% ../nbs/20_mixing.ipynb #009
 def apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B,...]
     "`f` for those members of a batch where `on`, the others as they are"
     if x.is_cuda: return torch.where(on.view(-1, *[1]*(x.ndim-1)), f(x), x)
     i = on.nonzero()[:,0]
     return x.index_copy(0, i, f(x[i])) if len(i) else x
 
-# %% ../nbs/20_mixing.ipynb #390eb808
+# %% ../nbs/20_mixing.ipynb #010
 class Step(nn.Module):
     "A function of a batch, its strengths drawn anew for each image, which meets it with probability `p`"
     def __init__(self,
@@ -58,13 +58,13 @@ class OneOf(nn.Module):
         return x
     def extra_repr(self): return f'p={self.p}'
 
-# %% ../nbs/20_mixing.ipynb #21c77a02
+# %% ../nbs/20_mixing.ipynb #012
 def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; brightness b and contrast c [B]
     "(1 + c) x + b, clipped"
     b,c = brightness[:,None,None,None], contrast[:,None,None,None]
     return torch.addcmul(b, x, 1+c).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #e9740424
+# %% ../nbs/20_mixing.ipynb #017
 def hsv_shift(x, hue, sat, val): # x [B,3,H,W] in [0,1]; [B] to add: hue in full turns, the others as shares
     "Shift hue, saturation and value; pixels without colour stay without"
     if x.shape[1] != 3: raise ValueError(f"hue and saturation need 3 channels, found {x.shape[1]}: leave the HSV shift "
@@ -75,7 +75,7 @@ def hsv_shift(x, hue, sat, val): # x [B,3,H,W] in [0,1]; [B] to add: hue in full
     s = (span/top.clamp(min=1e-8) + sat).clamp_(0,1)
     return (top+val).clamp_(0,1) * (1 - s*(top-x)/span.clamp(min=1e-8))
 
-# %% ../nbs/20_mixing.ipynb #6071508f
+# %% ../nbs/20_mixing.ipynb #020
 def line_kernels(ends, # [B,4] row and column of a line's first and last cell, whole numbers
     side,              # of the window, in pixels
 ):                     # -> [B,side,side], each of sum 1
@@ -92,7 +92,7 @@ def filter_each(x, w): # x [B,C,H,W], w [B,k,k] weights, k odd
     x = F.pad(x, (w.shape[-1]//2,)*4, mode='reflect').flatten(0,1)[None]
     return F.conv2d(x, w.repeat_interleave(C, 0)[:,None], groups=B*C).view(B,C,H,W)
 
-# %% ../nbs/20_mixing.ipynb #d47fd5a2
+# %% ../nbs/20_mixing.ipynb #022
 def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Average along a line between two different cells of a window"
     cells = side*side
@@ -101,7 +101,7 @@ def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, u
     ends = torch.stack([a//side, a%side, b//side, b%side], 1) + ((most-side)//2)[:,None]
     return filter_each(x, line_kernels(ends, most))
 
-# %% ../nbs/20_mixing.ipynb #db89667f
+# %% ../nbs/20_mixing.ipynb #026
 def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels, odd, 3 or more
     "Median of the window around each pixel in steps of 1/255, edges mirrored, by forgetting what cannot be the median"
     if side < 3 or side%2 != 1: raise ValueError(f"a window has an odd side of 3 or more pixels, found side={side}")
@@ -122,7 +122,7 @@ def median_blur(x, side, most=5): # x [B,C,H,W] in [0,1], side [B] of the window
     for s in range(3, most+1, 2): x = apply_where(lambda y: median_filter(y, s), x, side==s)
     return x
 
-# %% ../nbs/20_mixing.ipynb #e94c4afe
+# %% ../nbs/20_mixing.ipynb #029
 def window_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Gaussian blur as wide as OpenCV makes it for a window of that side"
     return gaussian_blur(x, .15*side + .35, most//2)
@@ -131,7 +131,7 @@ def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared
     "Gaussian noise, clipped"
     return torch.addcmul(x, torch.randn_like(x), (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #85d94ea6
+# %% ../nbs/20_mixing.ipynb #034
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
@@ -153,7 +153,7 @@ def clahe(x, # [B,C,H,W] in [0,1]
     new = torch.lerp(torch.lerp(read(i,j), read(i,l), v), torch.lerp(read(k,j), read(k,l), v), u[:,None])
     return (x + (new-y)[:,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #59141fb8
+# %% ../nbs/20_mixing.ipynb #037
 def optical(q, k): # q [B,S,S,2] points, -1..1; k [B]
     "Radial distortion of lenses: k > 0 asks further out, k < 0 further in"
     r2 = (q*q).sum(3, keepdim=True)/4
@@ -185,7 +185,7 @@ def elastic(q, # [B,S,S,2] points, -1..1
     m = torch.stack([b-c, a-b], 2)*.75
     return q + q.flatten(1,2).bmm(m.mT).view_as(q) + (a - m.sum(2)*2/3)[:,None,None] + field.movedim(1,3)
 
-# %% ../nbs/20_mixing.ipynb #dab78ab0
+# %% ../nbs/20_mixing.ipynb #041
 def bend(x, theta, distort=nn.Identity()): # x [B,C,S,S]; theta [B,2,3], asked backwards; distort: of points [B,S,S,2]
     "Each image through its affine map, black outside, and a distortion, mirrored outside, in one resampling"
     u = (torch.arange(x.shape[-1], device=x.device)*2+1)/x.shape[-1] - 1
@@ -220,7 +220,7 @@ class ShiftScaleRotate(Step):
     def act(self, x): return bend(x, self.theta(x), self.distort)
     forward = act # `p` is in `theta`: flips are for every image
 
-# %% ../nbs/20_mixing.ipynb #c2b5b015
+# %% ../nbs/20_mixing.ipynb #044
 class Recipe(nn.Sequential):
     "Steps one after the other: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
@@ -253,7 +253,7 @@ class StrongWeak(nn.Module):
     def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
-# %% ../nbs/20_mixing.ipynb #731eaacb
+# %% ../nbs/20_mixing.ipynb #055
 def mixed_target(perm, lam): # perm [N] partners, lam [N] share of the own patch, or a number -> [N,N], rows of sum 1
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)

@@ -26,7 +26,7 @@ def _check_features(features, k):
                          "nothing to find. Train longer, with more augmentation or a smaller learning rate")
     return x
 
-# %% ../nbs/30_prototypes.ipynb #72657ee8
+# %% ../nbs/30_prototypes.ipynb #4ff856e3
 def whitening(features, # [N,F] latent features
               dims=20,  # principal axes to keep, at most F and N-1; None: nothing is changed
 ):                      # -> mean [F], axes [F,dims]: (features - mean) @ axes is white
@@ -34,7 +34,8 @@ def whitening(features, # [N,F] latent features
     features = _check_features(features, 1)
     n,f = features.shape
     if dims is None: return torch.zeros(f), torch.eye(f)
-    if dims < 1: raise ValueError(f"dims is a number of axes, found {dims}: expected at least 1, or None for no whitening")
+    if dims < 1:
+        raise ValueError(f"dims is a number of axes, found {dims}: expected at least 1, or None for no whitening")
     pca = PCA(min(dims, f, max(n-1, 1)), svd_solver='covariance_eigh').fit(features.numpy())
     scale = np.sqrt(pca.explained_variance_)
     keep = scale > 1e-4*scale[0] # axes without variance would be noise made loud
@@ -69,18 +70,19 @@ def fit_prototypes(features, # [N,F] latent features
     order = member.bincount(minlength=k).argsort(descending=True, stable=True)
     return torch.stack([x[member == c].mean(0) for c in order])
 
-# %% ../nbs/30_prototypes.ipynb #e65ac83d
+# %% ../nbs/30_prototypes.ipynb #ddd66a92
 def knee(ks,      # K tried, rising
          inertia, # of each, falling
 ):                # -> the K of the knee
     "The point farthest below the line from the curve's first to its last point, both axes scaled to [0,1]"
     k,y = np.asarray(ks, float), np.asarray(inertia, float)
-    if len(k) < 3: raise ValueError(f"a knee needs three values of K or more, found {list(ks)}: give `ks` a wider range")
+    if len(k) < 3:
+        raise ValueError(f"a knee needs three values of K or more, found {list(ks)}: give `ks` a wider range")
     if y[0] <= y[-1]: raise ValueError("the inertia does not fall with K: there are no clusters to count")
     gap = 1 - (k-k[0])/(k[-1]-k[0]) - (y-y[-1])/(y[0]-y[-1])
     return int(ks[int(gap.argmax())])
 
-# %% ../nbs/30_prototypes.ipynb #0137fa13
+# %% ../nbs/30_prototypes.ipynb #62d4394e
 @dataclass
 class Elbow:
     "The curve of an elbow search and its knee"
@@ -111,7 +113,8 @@ def elbow(features,         # [N,F] latent features
     ks = list(ks)
     if ks != sorted(set(ks)) or ks[0] < 1: raise ValueError(f"ks holds the K to try, rising from 1 or more: found {ks}")
     x = _check_features(features, 1)
-    if ks[-1] > len(x): raise ValueError(f"ks goes to {ks[-1]}, but there are {len(x)} features: give ks up to {len(x)}")
+    if ks[-1] > len(x):
+        raise ValueError(f"ks goes to {ks[-1]}, but there are {len(x)} features: give ks up to {len(x)}")
     x = x[torch.linspace(0, len(x)-1, min(most, len(x))).long()]
     x = _searched(x, dims)
     inertia = [_kmeans(x, k, seed, n_init=3).inertia_/len(x) for k in ks]

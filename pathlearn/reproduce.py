@@ -91,13 +91,13 @@ def _reproduce_one(file, splits, about, seed, method, k, curves, args):
         print(row.to_string(index=False), flush=True)
     Path(f'{stem}.pt').unlink()
 
-# %% ../nbs/61_reproduce.ipynb #5e595ccf
-PAPER = {('pneumoniamnist','test'): {'ResNet-18': (.74,.77,.74), 'ResNet-18 + k-means': (.69,.74,.69), 'mapping': (.73,.73,.73),
-                                     '5-NN': (.84,.85,.83), 'linear': (.84,.80,.88)},
-         ('pneumoniamnist','val'):  {'ResNet-18': (.86,.86,.86), 'ResNet-18 + k-means': (.78,.77,.78), 'mapping': (.80,.79,.80),
-                                     '5-NN': (.84,.86,.81), 'linear': (.84,.80,.87)},
-         ('mnist','test'):          {'ResNet-18': (.995,.995,.995), 'ResNet-18 + k-means': (.69,.68,.69), 'mapping': (.90,.91,.90),
-                                     '5-NN': (.98,.98,.97), 'linear': (.98,.97,.98)}}
+# %% ../nbs/61_reproduce.ipynb #d786967e
+_ROWS = 'ResNet-18','ResNet-18 + k-means','mapping','5-NN','linear'
+PAPER = {
+    ('pneumoniamnist','test'): ((.74,.77,.74), (.69,.74,.69), (.73,.73,.73), (.84,.85,.83), (.84,.80,.88)),
+    ('pneumoniamnist','val'):  ((.86,.86,.86), (.78,.77,.78), (.80,.79,.80), (.84,.86,.81), (.84,.80,.87)),
+    ('mnist','test'):          ((.995,.995,.995), (.69,.68,.69), (.90,.91,.90), (.98,.98,.97), (.98,.97,.98))}
+PAPER = {part: dict(zip(_ROWS, rows)) for part,rows in PAPER.items()}
 
 def _ae_row(task, part, model, labels, preds, row='', k='', how=''): # row: that of the paper it belongs to
     "One row: what, on which part, three scores, and the paper's"
@@ -124,22 +124,25 @@ def _rows_of(task, model, predictions, **kw):
     return [_ae_row(task, part, model, data.labels, p, **kw)
             for part,data,p in zip(('val','test'), (task.splits.val, task.splits.test), predictions)]
 
-# %% ../nbs/61_reproduce.ipynb #6b47c436
+# %% ../nbs/61_reproduce.ipynb #89724694
 def _ae_floor(task, seed):
     "Majority class, histogram, untrained encoder; no minutes"
     train,val,test = task.splits
     guess = train.labels.mode().values
     rows = _rows_of(task, 'majority class', [guess.expand(len(p)) for p in (val,test)])
     grey = [pl.Embeddings(pl.colour_histogram(p), p.labels) for p in task.splits]
-    rows += _rows_of(task, 'histogram, 5-NN', _by_votes(grey)) + _rows_of(task, 'histogram, linear', _by_layer(grey, seed))
-    with no_random(seed): born = pl.encoder('conv3', train.n_in, size=train.size, mean=train.mean, std=train.std, latent=128)
+    rows += _rows_of(task, 'histogram, 5-NN', _by_votes(grey))
+    rows += _rows_of(task, 'histogram, linear', _by_layer(grey, seed))
+    about = dict(size=train.size, mean=train.mean, std=train.std)
+    with no_random(seed): born = pl.encoder('conv3', train.n_in, latent=128, **about)
     embs = _embedded(born, task.splits)
     for k in (None, task.k):
         preds,found = _by_clusters(embs, k, seed)
         rows += _rows_of(task, 'untrained, mapping', preds, k=found, how='elbow' if k is None else 'given')
-    return rows + _rows_of(task, 'untrained, 5-NN', _by_votes(embs)) + _rows_of(task, 'untrained, linear', _by_layer(embs, seed)), 0.
+    rows += _rows_of(task, 'untrained, 5-NN', _by_votes(embs))
+    return rows + _rows_of(task, 'untrained, linear', _by_layer(embs, seed)), 0.
 
-# %% ../nbs/61_reproduce.ipynb #01865771
+# %% ../nbs/61_reproduce.ipynb #f6bd1d3f
 def _resnet(task, seed): # -> encoder, is it pretrained?
     kw = dict(n_in=task.splits.train.n_in, size=task.splits.train.size, small_stem=False)
     with no_random(seed):
@@ -153,24 +156,28 @@ def _ae_resnet(task, seed):
     began = time.time()
     net,known = _resnet(task, seed)
     embs = _embedded(net, task.splits)
-    if known: how,preds = 'ImageNet, linear layer', [pl.linear_predict(embs[0], e, 1., seed, 100, 1e-4) for e in embs[1:]]
+    if known:
+        how,preds = 'ImageNet, linear layer', [pl.linear_predict(embs[0], e, 1., seed, 100, 1e-4) for e in embs[1:]]
     else:
         tuned = pl.fine_tune(net, task.splits, seed=seed, epochs=task.resnet_epochs, bs=128)
         logits = nn.Sequential(tuned.encoder, tuned.head)
-        how,preds = f'from scratch, {task.resnet_epochs} epochs', [pl.embed(logits, p).features.argmax(1)
-                                                                            for p in (task.splits.val, task.splits.test)]
+        how = f'from scratch, {task.resnet_epochs} epochs'
+        preds = [pl.embed(logits, p).features.argmax(1) for p in (task.splits.val, task.splits.test)]
     rows = _rows_of(task, 'ResNet-18', preds, row='ResNet-18', how=how)
     preds,k = _by_clusters(embs, None, seed)
     how = 'ImageNet' if known else 'untrained'
-    return rows + _rows_of(task, 'ResNet-18 + k-means', preds, row='ResNet-18 + k-means', k=k, how=how), (time.time()-began)/60
+    rows += _rows_of(task, 'ResNet-18 + k-means', preds, row='ResNet-18 + k-means', k=k, how=how)
+    return rows, (time.time()-began)/60
 
-# %% ../nbs/61_reproduce.ipynb #a3536217
+# %% ../nbs/61_reproduce.ipynb #3e91cdaf
 def _ae_ours(task, seed):
     "Both phases, the three evaluations, the errors of the decoder, and for the first seed the pictures"
-    args, file = task.args, Path(task.args.runs)/f'autoencoder_{task.name}_{task.opt}_{task.args.view}_{task.epochs}_{seed}.pt'
+    args = task.args
+    file = Path(args.runs)/f'autoencoder_{task.name}_{task.opt}_{args.view}_{task.epochs}_{seed}.pt'
     watch = pl.ReconstructionWatch(task.splits.val)
-    learn,minutes = trained('autoencoder', task.splits.train, file, task.epochs, seed, [watch], arch=args.arch, bs=args.bs,
-                            k=args.k, lr=args.lr, view=args.view, flip=task.flip, opt=task.opt, device=args.device)
+    learn,minutes = trained('autoencoder', task.splits.train, file, task.epochs, seed, [watch],
+                            arch=args.arch, bs=args.bs, k=args.k, lr=args.lr, view=args.view, flip=task.flip,
+                            opt=task.opt, device=args.device)
     pl.save_encoder(learn, file.with_suffix('.safetensors'), data=task.name, size=task.splits.train.size,
                     epochs=task.epochs, seed=seed)
     _ae_errors(task, learn, seed, minutes)
@@ -189,18 +196,20 @@ def _ae_ours(task, seed):
     file.unlink()
     return rows, minutes
 
-# %% ../nbs/61_reproduce.ipynb #a3c825c7
+# %% ../nbs/61_reproduce.ipynb #2cc8161f
 def _ae_errors(task, learn, seed, minutes):
     "Held-out reconstruction errors after each phase, appended to autoencoder_reconstruction.csv"
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
     end = pl.reconstruction_errors(learn, task.splits.test)
-    row = {'data': task.name, 'seed': seed, 'opt': task.opt, 'view': task.args.view or 'autoencoder', 'k': len(learn.model.cluster_head.points),
-           'val, after warm-up': seen[warmup-1]['error'], 'val, end': seen[-1]['error'], 'val, permuted': seen[-1]['permuted'],
+    row = {'data': task.name, 'seed': seed, 'opt': task.opt, 'view': task.args.view or 'autoencoder',
+           'k': len(learn.model.cluster_head.points), 'val, after warm-up': seen[warmup-1]['error'],
+           'val, end': seen[-1]['error'], 'val, permuted': seen[-1]['permuted'],
            'test, end': end['own'], 'test, permuted': end['permuted']}
     file = task.file.with_name('autoencoder_reconstruction.csv')
     if not _has(file, data=task.name, seed=seed, epochs=task.epochs, opt=task.opt,
                 view=row['view']):
-        _append(file, pd.DataFrame([row]).round(5).assign(epochs=task.epochs, minutes=round(minutes, 2), **_made(task.args)))
+        made = dict(epochs=task.epochs, minutes=round(minutes, 2), **_made(task.args))
+        _append(file, pd.DataFrame([row]).round(5).assign(**made))
 
 def _ae_pictures(task, learn):
     "Elbow, map, reconstructions and a walk as jpg files beside the table"
@@ -212,22 +221,27 @@ def _ae_pictures(task, learn):
     ims,c = pl.walk_prototypes(learn.model, 0, 1, 12)
     save('walk', pl.show_images(ims, titles=[f'{v:.2f}' for v in c[:,0]]))
 
-# %% ../nbs/61_reproduce.ipynb #212737e7
+# %% ../nbs/61_reproduce.ipynb #2ce9c3ad
 Task = namedtuple('Task', 'name splits file k flip opt epochs resnet_epochs seeds args')
 
 def _ae_tasks(args):
     "The data sets of table 1 that the folder `--data` holds, or the one file"
     path = Path(args.data).expanduser()
     files = [f for n in ('pneumoniamnist','mnist') if (f := path/f'{n}.npz').exists()] if path.is_dir() else [path]
-    if not files: raise ValueError(f"{path} holds neither pneumoniamnist.npz nor mnist.npz: expected one of them, or both")
+    if not files:
+        raise ValueError(f"{path} holds neither pneumoniamnist.npz nor mnist.npz: expected one of them, or both")
     slow = args.device == 'cpu' or not torch.cuda.is_available()
     for f in files:
         name, splits = data_name(f), read_data(str(f), args.size)
-        if None in [*splits] or not all(map(labelled, splits)): raise ValueError(f"{f} lacks a part, or labels of two classes in one: expected train, val and test with labels")
+        if None in [*splits] or not all(map(labelled, splits)):
+            raise ValueError(f"{f} lacks a part, or labels of two classes in one: "
+                             "expected train, val and test with labels")
         digits = name == 'mnist'
         few = digits and slow
-        yield Task(name, splits, Path(args.out)/'autoencoder.csv', 10, args.flip and not digits, 'lars' if args.opt is None else args.opt,
-                   args.epochs or (20 if few else 100), 2 if digits else 15, args.seed or ([0] if few else [0,1,2]), args)
+        opt = args.opt or ('adamw' if few else 'lars') # twenty epochs are too few for LARS
+        yield Task(name, splits, Path(args.out)/'autoencoder.csv', 10, args.flip and not digits, opt,
+                   args.epochs or (20 if few else 100), 2 if digits else 15,
+                   args.seed or ([0] if few else [0,1,2]), args)
 
 def reproduce_autoencoder(args): # what `pathlearn_reproduce` has read
     "Table 1 of the contrastive autoencoder beside the paper's, into OUT/autoencoder.csv, with pictures"
@@ -239,7 +253,8 @@ def reproduce_autoencoder(args): # what `pathlearn_reproduce` has read
                 if _has(task.file, **key): continue
                 print(f"{task.name}, seed {seed}: {key['job']}", flush=True)
                 rows,minutes = job(task, seed)
-                table = pd.DataFrame(rows).assign(**key, n_train=len(task.splits.train), minutes=round(minutes, 2), **_made(args))
+                made = dict(n_train=len(task.splits.train), minutes=round(minutes, 2), **_made(args))
+                table = pd.DataFrame(rows).assign(**key, **made)
                 _append(task.file, table)
                 print(table[['model','part','k','how','accuracy','paper accuracy']].to_string(index=False), flush=True)
     print(f"{Path(args.out)/'autoencoder.csv'} is complete")

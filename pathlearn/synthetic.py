@@ -371,7 +371,7 @@ def synthetic_slide(
     light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
     return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(kind_of[region])
 
-# %% ../nbs/01_synthetic.ipynb #d46c27d9
+# %% ../nbs/01_synthetic.ipynb #095
 def digits_data(size=32, # pixels a side that the 8 x 8 scans are brought to
                 seed=0,  # of the split
 ):                       # -> Splits of grey images: 1,197 / 300 / 300, each digit shared out evenly

@@ -282,7 +282,7 @@ class Cutout(nn.Module):
     def forward(self, x): return torch.where(box_mask(x, self.side) & chance(x, self.p)[:,None,None,None], self.fill, x)
     def extra_repr(self): return f'side={self.side}, p={self.p}, fill={self.fill}'
 
-# %% ../nbs/02_views.ipynb #72e6548e
+# %% ../nbs/02_views.ipynb #060
 class Noise(nn.Module):
     "Gaussian noise, its strength drawn anew for each image; values may leave [0,1], `View` clips them"
     def __init__(self,
@@ -297,7 +297,7 @@ class Noise(nn.Module):
         return torch.addcmul(x, torch.randn_like(x), strength[:,None,None,None])
     def extra_repr(self): return f'most={self.most}, p={self.p}'
 
-# %% ../nbs/02_views.ipynb #060
+# %% ../nbs/02_views.ipynb #063
 class View(nn.Module):
     "Random views of a batch: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self,
@@ -338,7 +338,7 @@ class View(nn.Module):
     def forward(self, x): # [B,C,H,W] images
         with torch.autocast(x.device.type, enabled=False): return self.steps(to_unit(x)).clamp_(0,1)
 
-# %% ../nbs/02_views.ipynb #062
+# %% ../nbs/02_views.ipynb #065
 @delegates(View)
 def standard_view(size, # side of the views in pixels
     scale=(.2,1.), flip=.5, jitter=(.4,.4,.4,.1), grey=.2, p_blur=.5,
@@ -370,7 +370,7 @@ def strong_view(size, # side of the views in pixels
     return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, stain=stain,
                 jitter=jitter, grey=grey, p_blur=p_blur, p_cutout=p_cutout, **kwargs)
 
-# %% ../nbs/02_views.ipynb #065
+# %% ../nbs/02_views.ipynb #068
 def show_views(data, # `PatchData`, or images [B,C,H,W]
     view,            # what makes the views: any callable of a batch
     n=6,             # images, one a column
@@ -388,7 +388,7 @@ def show_views(data, # `PatchData`, or images [B,C,H,W]
             ax.set(xticks=[], yticks=[])
     return fig
 
-# %% ../nbs/02_views.ipynb #076
+# %% ../nbs/02_views.ipynb #079
 def shares(x, alpha, lam): # -> [B]
     "`lam` for every image, or if it is None drawn from Beta(alpha, alpha)"
     if lam is not None: return torch.as_tensor(lam, dtype=torch.float32, device=x.device).expand(len(x))
@@ -396,7 +396,7 @@ def shares(x, alpha, lam): # -> [B]
     a = torch.full((len(x),), float(alpha), device=x.device)
     return torch.distributions.Beta(a, a).sample()
 
-# %% ../nbs/02_views.ipynb #077
+# %% ../nbs/02_views.ipynb #080
 def mixup_views(x, # [B,C,H,W] images, uint8 or float in [0,1]
     alpha=1.,      # of the Beta distribution: small = one image nearly alone, 1 = any share
     lam=None,      # share of the own image, number or [B]; drawn if not given
