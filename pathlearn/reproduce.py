@@ -196,7 +196,7 @@ def _ae_ours(task, seed):
     file.unlink()
     return rows, minutes
 
-# %% ../nbs/61_reproduce.ipynb #2cc8161f
+# %% ../nbs/61_reproduce.ipynb #5df40b23
 def _ae_errors(task, learn, seed, minutes):
     "Held-out reconstruction errors after each phase, appended to autoencoder_reconstruction.csv"
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
@@ -216,7 +216,7 @@ def _ae_pictures(task, learn):
     def save(name, fig): _save(fig, task.file.with_name(f'autoencoder_{task.name}_{name}.jpg'), 'jpeg')
     if learn.two_phases.elbow: save('elbow', learn.two_phases.elbow.show().figure)
     save('map', pl.plot_latent(learn.model, task.splits.test, pl.embed(learn, task.splits.train)))
-    x = task.splits.test.images[:12]
+    x = task.splits.test.images[torch.linspace(0, len(task.splits.test)-1, 12).long()] # sets are often sorted
     save('drawn', pl.show_images([pl.to_unit(x), pl.reconstruct(learn.model, x)], ['original','drawn']))
     ims,c = pl.walk_prototypes(learn.model, 0, 1, 12)
     save('walk', pl.show_images(ims, titles=[f'{v:.2f}' for v in c[:,0]]))
