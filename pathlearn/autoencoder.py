@@ -5,11 +5,10 @@
 # %% auto #0
 __all__ = ['autoencoder_view', 'AEOut', 'AutoencoderLoss', 'decode_latent', 'ContrastiveAE', 'TwoPhases', 'fit_two_phases',
            'lars_rate', 'lars', 'warmup_cosine', 'autoencoder_learner', 'reconstruction_errors', 'ReconstructionWatch',
-           'show_images', 'reconstruct', 'prototype_images', 'walk_prototypes', 'sample_cluster', 'plot_latent']
+           'show_rows', 'reconstruct', 'prototype_images', 'walk_prototypes', 'sample_cluster', 'plot_latent']
 
 # %% ../nbs/32_autoencoder.ipynb #77bf1cd9
 from collections import namedtuple
-from functools import partial
 import matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, prototypes, decoder
@@ -26,7 +25,7 @@ from .decoder import *
 from fastai.basics import Callback
 from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds
 from fastai.optimizer import Adam, Optimizer, average_grad, l2_reg, larc_step
-from fastai.torch_core import no_random, to_float
+from fastai.torch_core import no_random
 from fastcore.foundation import L
 
 # %% ../nbs/32_autoencoder.ipynb #59b92060
@@ -62,7 +61,7 @@ class AutoencoderLoss:
         return contrast + self.alpha*(recon + self.beta*out.kl)
 
 # %% ../nbs/32_autoencoder.ipynb #dfe78a8e
-def decode_latent(model, # with `decoder`, and from phase two on `cluster_head`
+def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
                   h,      # latent [B,F]
                   c=None, # soft assignment [B,K]; None: that of h
 ):                        # -> images [B,C,H,W]
@@ -221,8 +220,8 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)
 
 # %% ../nbs/32_autoencoder.ipynb #e9bdca3d
-def reconstruction_errors(learn, # Learner or model with encoder and decoder
-                          data,  # PatchData
+def reconstruction_errors(learn,  # Learner or model with encoder and decoder
+                          data,   # PatchData
                           seed=0, # of the permutation
 ):                                # -> dict(own, permuted); permuted: None in phase one
     "Mean squared error of images as they are, decoded with their own soft assignment and with another image's"
@@ -247,7 +246,7 @@ class ReconstructionWatch(Watch):
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
 # %% ../nbs/32_autoencoder.ipynb #7d273fe9
-def show_images(images,      # [N,C,H,W] in [0,1], or a list of such rows
+def show_rows(images,      # [N,C,H,W] in [0,1], or a list of such rows
                 names=None,  # of the rows
                 titles=None, # of the columns
                 side=.8,     # of an image, in inches

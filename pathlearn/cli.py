@@ -135,7 +135,7 @@ def method_learner(method, data, # name, PatchData to train on
     "The learner of a method by its name"
     if len(data) < 2: raise ValueError(f"{data.name or 'the data'}: one patch to train on, expected at least two")
     ae = method == 'autoencoder'
-    if not ae and method.startswith('clu'): own |= dict(k=k or 100, noise=noise)
+    if method.startswith('clu'): own |= dict(k=k or 100, noise=noise)
     if (wanted := own.get('k', k) or 0) > len(data):
         raise ValueError(f"{wanted} clusters asked for, but there are {len(data)} training patches: "
                          f"use --k {len(data)//2} or less")
@@ -302,9 +302,9 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
              'distances between far islands, mean nothing.</p><div class="pair">', *maps,
              '</div><h2>What the clusters hold</h2>', _figure(out/'montage.png', rows)]
     if getattr(net := getattr(model, 'model', model), 'decoder', None):
-        _save(pl.show_images(pl.prototype_images(net)[:16]), out/'prototypes.png')
+        _save(pl.show_rows(pl.prototype_images(net)[:16]), out/'prototypes.png')
         few = data.images[:12]
-        _save(pl.show_images([pl.to_unit(few), pl.reconstruct(net, few)], ['patch','drawn']), out/'reconstructions.png')
+        _save(pl.show_rows([pl.to_unit(few), pl.reconstruct(net, few)], ['patch','drawn']), out/'reconstructions.png')
         parts += ['<h2>What the decoder draws</h2>', _figure(out/'prototypes.png', 'The prototype of each cluster, '
                   'the largest first.'), _figure(out/'reconstructions.png', 'Patches, and below what is drawn from '
                   'their place in the latent space.')]

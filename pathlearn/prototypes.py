@@ -42,8 +42,8 @@ def whitening(features, # [N,F] latent features
     return torch.from_numpy(pca.mean_).float(), torch.from_numpy((pca.components_[keep]/scale[keep,None]).T).float()
 
 def white_directions(h,     # [N,F]
-               space, # mean and axes of `whitening`
-):                    # -> [N,dims] of length one
+                     space, # mean and axes of `whitening`
+):                          # -> [N,dims] of length one
     "Where points lie as seen from the mean; products of these are the cosines that assign clusters"
     mean,axes = space
     return F.normalize((h - mean) @ axes, dim=-1)

@@ -173,7 +173,8 @@ def _ae_resnet(task, seed):
 def _ae_ours(task, seed):
     "Both phases, the three evaluations, the errors of the decoder, and for the first seed the pictures"
     args = task.args
-    file = Path(args.runs)/f'autoencoder_{task.name}_{task.opt}_{args.view}_{task.epochs}_{seed}.pt'
+    parts = task.name, *_ae_settings(task).values(), task.epochs, seed
+    file = Path(args.runs)/f"autoencoder_{'_'.join(map(str, parts))}.pt"
     watch = pl.ReconstructionWatch(task.splits.val)
     learn,minutes = trained('autoencoder', task.splits.train, file, task.epochs, seed, [watch],
                             arch=args.arch, bs=args.bs, k=args.k, lr=args.lr, view=args.view, flip=task.flip,
@@ -201,14 +202,13 @@ def _ae_errors(task, learn, seed, minutes):
     "Held-out reconstruction errors after each phase, appended to autoencoder_reconstruction.csv"
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
     end = pl.reconstruction_errors(learn, task.splits.test)
-    row = {'data': task.name, 'seed': seed, 'opt': task.opt, 'view': task.args.view or 'autoencoder',
-           'k': len(learn.model.cluster_head.points), 'val, after warm-up': seen[warmup-1]['error'],
+    key = dict(data=task.name, seed=seed, epochs=task.epochs, **_ae_settings(task))
+    row = {**key, 'k': len(learn.model.cluster_head.points), 'val, after warm-up': seen[warmup-1]['error'],
            'val, end': seen[-1]['error'], 'val, permuted': seen[-1]['permuted'],
            'test, end': end['own'], 'test, permuted': end['permuted']}
     file = task.file.with_name('autoencoder_reconstruction.csv')
-    if not _has(file, data=task.name, seed=seed, epochs=task.epochs, opt=task.opt,
-                view=row['view']):
-        made = dict(epochs=task.epochs, minutes=round(minutes, 2), **_made(task.args))
+    if not _has(file, **key):
+        made = dict(minutes=round(minutes, 2), **_made(task.args))
         _append(file, pd.DataFrame([row]).round(5).assign(**made))
 
 def _ae_pictures(task, learn):
@@ -217,9 +217,9 @@ def _ae_pictures(task, learn):
     if learn.two_phases.elbow: save('elbow', learn.two_phases.elbow.show().figure)
     save('map', pl.plot_latent(learn.model, task.splits.test, pl.embed(learn, task.splits.train)))
     x = task.splits.test.images[torch.linspace(0, len(task.splits.test)-1, 12).long()] # sets are often sorted
-    save('drawn', pl.show_images([pl.to_unit(x), pl.reconstruct(learn.model, x)], ['original','drawn']))
+    save('drawn', pl.show_rows([pl.to_unit(x), pl.reconstruct(learn.model, x)], ['original','drawn']))
     ims,c = pl.walk_prototypes(learn.model, 0, 1, 12)
-    save('walk', pl.show_images(ims, titles=[f'{v:.2f}' for v in c[:,0]]))
+    save('walk', pl.show_rows(ims, titles=[f'{v:.2f}' for v in c[:,0]]))
 
 # %% ../nbs/61_reproduce.ipynb #2ce9c3ad
 Task = namedtuple('Task', 'name splits file k flip opt epochs resnet_epochs seeds args')
@@ -243,13 +243,19 @@ def _ae_tasks(args):
                    args.epochs or (20 if few else 100), 2 if digits else 15,
                    args.seed or ([0] if few else [0,1,2]), args)
 
+def _ae_settings(task): # -> dict of columns
+    "What makes one of our rows another row"
+    args = task.args
+    return dict(opt=task.opt, view=args.view or 'autoencoder', arch=args.arch or 'conv3', bs=args.bs,
+                lr=args.lr or dict(lars=.25, adamw=.003)[task.opt], asked=args.k or 'elbow')
+
 def reproduce_autoencoder(args): # what `pathlearn_reproduce` has read
     "Table 1 of the contrastive autoencoder beside the paper's, into OUT/autoencoder.csv, with pictures"
     for task in _ae_tasks(args):
         for seed in task.seeds:
             for job,epochs in ((_ae_floor,0), (_ae_resnet,task.resnet_epochs), (_ae_ours,task.epochs)):
                 key = dict(data=task.name, seed=seed, job=job.__name__.removeprefix('_ae_'), epochs=epochs,
-                           **(dict(opt=task.opt, view=args.view or 'autoencoder') if job is _ae_ours else {}))
+                           **(_ae_settings(task) if job is _ae_ours else {}))
                 if _has(task.file, **key): continue
                 print(f"{task.name}, seed {seed}: {key['job']}", flush=True)
                 rows,minutes = job(task, seed)

@@ -226,3 +226,6 @@ def test_table_1_of_the_autoencoder_is_continued(table_1, tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'seed 0: ours' in out and 'seed 0: floor' not in out
     assert len(pd.read_csv(file)) == len(table) and len(pd.read_csv(tmp_path/'res'/'autoencoder_reconstruction.csv')) == 1
+    other = [4 if a == 3 else a for a in table_1] # another K makes other rows, and leaves those that are there
+    assert call('reproduce', *other)[0] == 0
+    assert pd.read_csv(file).asked.dropna().unique().tolist() == [3, 4]
