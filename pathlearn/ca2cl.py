@@ -145,12 +145,12 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     eps=1.,              # length of the adversarial step; None: without adversarial pairs
     lam=.1,              # weight of the cluster-aware loss; 0: without it
-    mixed=True,          # strong and weak view; False: two standard views
+    mixed=True,          # a strong and a weak view; False: two standard views
     k=10, temp=.2,       # K of the k-means in the batch; temperature of all three losses
     where='conv1',       # of the adversarial step: 'conv1', 'pixel', 'feature'
     detach=False,        # stop the adversarial gradient at the weak view: a fifth cheaper
     dim=128,             # width of the heads' outputs
-    lr=6e-4, view=None,  # view: None for `StrongWeak`, or what `mixed` says
+    lr=6e-4, view=None,  # a `StrongWeak`, or a view that draws both; None: what `mixed` says
     pair=None, cbs=(),   # pair: further arguments of `adversarial_pair`, as a dict
     **kwargs,            # for `ssl_learner` and Learner
 ):                       # -> Learner
@@ -158,14 +158,15 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     x = first_images(dls)
     if lam and len(x) < k:
         raise ValueError(f"a batch of {len(x)} cannot begin k={k} clusters: take bs >= {k}, or a smaller k")
-    model, sw = CA2CL(dls_encoder(dls, arch), dim), StrongWeak(x.shape[-1])
+    model = CA2CL(dls_encoder(dls, arch), dim)
+    view = view or (StrongWeak if mixed else standard_view)(x.shape[-1])
     own = [LossParts('instance', *['cluster']*bool(lam), *['adversarial']*(eps is not None))]
     if eps is not None:
         hard = adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {}))
         own.append(AdversarialStep(hard, detach))
-    learn = ssl_learner(dls, model, CA2CLLoss(lam, k, temp), view=view or (sw.strong if mixed else None), lr=lr,
+    learn = ssl_learner(dls, model, CA2CLLoss(lam, k, temp), view=getattr(view, 'strong', view), lr=lr,
                         cbs=[*own, *L(cbs)], opt_func=partial(Adam, decouple_wd=False), **kwargs)
-    if mixed and view is None: learn.view_pair.other = sw.weak
+    learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 
 # %% ../nbs/22_ca2cl.ipynb #52ce5747

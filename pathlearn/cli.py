@@ -122,9 +122,10 @@ def labelled(data): # PatchData
 def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 
 # %% ../nbs/60_cli.ipynb #027
-METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL',
+METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL', ca2cl='CA2CL',
                autoencoder='Contrastive autoencoder')
-_LATER = 'ca2cl','cdcl'
+_LATER = 'cdcl',
+_K = dict(clusiam=100, clubyol=100, ca2cl=10) # clusters, unless asked for
 
 def method_learner(method, data, # name, PatchData to train on
                    arch=None, bs=256, k=None, alpha=None, lr=None, view=None, # None: the method's own
@@ -135,16 +136,18 @@ def method_learner(method, data, # name, PatchData to train on
     "The learner of a method by its name"
     if len(data) < 2: raise ValueError(f"{data.name or 'the data'}: one patch to train on, expected at least two")
     ae = method == 'autoencoder'
-    if method.startswith('clu'): own |= dict(k=k or 100, noise=noise)
+    if method in _K: own['k'] = k or _K[method]
+    if method.startswith('clu'): own['noise'] = noise
     if (wanted := own.get('k', k) or 0) > len(data):
         raise ValueError(f"{wanted} clusters asked for, but there are {len(data)} training patches: "
                          f"use --k {len(data)//2} or less")
     if alpha is not None: own['alpha'] = alpha
-    dls = data.dls(bs=bs, device=device)
-    make = getattr(pl, f"{view or ('autoencoder' if ae else 'standard')}_view")
+    if lr is not None: own['lr'] = lr
+    pair = method == 'ca2cl' and own.get('mixed', True) and not view # one strong and one weak view
+    make = pl.StrongWeak if pair else getattr(pl, f"{view or ('autoencoder' if ae else 'standard')}_view")
     draw = make(view_size or data.size, **({} if flip else dict(flip=0.)))
-    arch = arch or ('conv3' if ae else 'resnet18')
-    return getattr(pl, f'{method}_learner')(dls, arch=arch, view=draw, lr=lr, cbs=list(cbs), **own)
+    arch, dls = arch or ('conv3' if ae else 'resnet18'), data.dls(bs=bs, device=device)
+    return getattr(pl, f'{method}_learner')(dls, arch=arch, view=draw, cbs=list(cbs), **own)
 
 # %% ../nbs/60_cli.ipynb #030
 def hardware(device=None): # name of the device -> text
@@ -409,7 +412,8 @@ def _watches(method, splits, epochs): # -> callbacks
     drawn = [pl.ReconstructionWatch(splits.val)] if method == 'autoencoder' else []
     return drawn + [pl.KNNWatch(splits.train, splits.val, every=max(1, epochs//20))]*labelled(splits.val)
 
-_OWN = dict(autoencoder=('latent','opt','variational')) # arguments that one method alone takes
+_OWN = dict(autoencoder=('latent','opt','variational'), # arguments that one method alone takes
+            ca2cl=('eps','lam','mixed','where','detach'))
 
 def _train(args):
     if args.method in _LATER:
@@ -518,15 +522,25 @@ def _common(parser, epochs=100):
         "convolutions (default: resnet18, for the autoencoder conv3)")
     add('--bs', type=_number(int, 2), default=256, help="patches a batch, at most all of them")
     add('--k', type=_number(int, 2), help="number of clusters (default: at most 100 for clusiam and clubyol, "
-        "for the autoencoder the knee of an elbow search)")
-    add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256; of the autoencoder at its "
-        "peak 0.25 with lars, 0.003 with adamw)")
+        "10 for ca2cl, for the autoencoder the knee of an elbow search)")
+    add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256; of ca2cl 0.0006, of the "
+        "autoencoder at its peak 0.25 with lars, 0.003 with adamw)")
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
-        help="how far a patch is changed before it is compared with itself (default: standard, or the autoencoder's)")
+        help="how far a patch is changed before it is compared with itself (default: standard; of ca2cl a strong and "
+        "a weak view, of the autoencoder its own)")
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
 # %% ../nbs/60_cli.ipynb #058
+def _ca2cl_arguments(parser):
+    add = parser.add_argument_group('ca2cl alone').add_argument
+    add('--eps', type=_number(float, 0), default=1., help="length of the adversarial step")
+    add('--where', choices=('conv1','pixel','feature'), default='conv1', help="what the adversarial step moves")
+    add('--lam', type=_number(float, 0), default=.1, help="weight of the cluster-aware loss; 0: without it")
+    add('--no-adversarial', dest='eps', action='store_const', const=None, help="without adversarial pairs")
+    add('--no-mixed', dest='mixed', action='store_false', help="two standard views, not a strong and a weak one")
+    add('--detach', action='store_true', help="no adversarial gradient into the weak view: cheaper")
+
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     p = _parser("pathlearn_train",
@@ -535,6 +549,7 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
                 ['pathlearn_train clusiam --data patches/ --epochs 100 --size 64',
                  'pathlearn_train simsiam --data pathmnist --epochs 20',
                  'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung',
+                 'pathlearn_train ca2cl --data patches/ --epochs 100 --bs 512',
                  'pathlearn_train autoencoder --data pneumoniamnist --epochs 100'])
     p.add_argument('method', choices=[*METHODS, *_LATER], metavar='METHOD',
                    help=f"{', '.join(METHODS)} ({', '.join(_LATER)}: in a later version)")
@@ -551,6 +566,7 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     own.add_argument('--opt', choices=('lars','adamw'), default='lars', help="optimiser; adamw for small batches")
     own.add_argument('--variational', action='store_true',
                      help="decode draws around a point, so that clusters can be sampled")
+    _ca2cl_arguments(p)
     p.add_argument('--seed', type=_number(int, 0), default=0, help="of the weights, the views, the order and the split")
     p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: runs/METHOD_DATA)")
     return _run(p, _train, argv)
@@ -584,24 +600,36 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     return _run(p, _demo, argv)
 
 # %% ../nbs/60_cli.ipynb #062
-def _reproduce(args): getattr(importlib.import_module('pathlearn.reproduce'), f'reproduce_{args.method}')(args)
+def _reproduce(args):
+    room = 'reproduce_ca2cl' if args.method == 'ca2cl' else 'reproduce'
+    getattr(importlib.import_module(f'pathlearn.{room}'), f'reproduce_{args.method}')(args)
 
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     p = _parser("pathlearn_reproduce",
                 "Train what a paper's tables hold, under one protocol, and append a row each to a CSV file in OUT.\n"
                 "Rows that are there already are left alone, so an interrupted run goes on when it is started again.\n"
-                "clusiam: SimSiam, CluSiam and CluBYOL on one data set. autoencoder: both phases, three evaluations\n"
-                "and the baselines on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures.",
+                "clusiam: SimSiam, CluSiam and CluBYOL on one data set. ca2cl: each of its parts, alone and together,\n"
+                "with 1, 10, 50 and 100 % of the labels. autoencoder: both phases, three evaluations and the baselines\n"
+                "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures.",
                 ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
                  'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
+                 'pathlearn_reproduce ca2cl --data lc25000_lung_64.npz --arch resnet18 --epochs 100',
                  'pathlearn_reproduce autoencoder --data FOLDER'])
-    p.add_argument('method', choices=['clusiam','autoencoder'], help="which paper")
+    p.add_argument('method', choices=['clusiam','ca2cl','autoencoder'], help="which paper")
     _common(p, epochs=None)
     p.add_argument('--seed', type=_number(int, 0), nargs='+', help="one run a seed (default: 0; autoencoder: 0 1 2, "
                    "but for mnist without a GPU 0 alone)")
     p.add_argument('--opt', choices=('lars','adamw'),
                    help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
+    more = p.add_argument_group('ca2cl: what is compared').add_argument
+    more('--parts', nargs='+', metavar='PART', help="rows of the ablation: none, mixed, cluster, adversarial, several "
+         "joined by +, all (default: none, each alone, all)")
+    more('--fractions', type=_number(float, 1e-6, 1), nargs='+', metavar='F',
+         help="shares of the labels (default: 0.01 0.1 0.5 1)")
+    more('--tune-epochs', type=_number(int, 1), metavar='N', help="rounds through the labelled patches, twice as many "
+         "with less than half of the labels (default: 15)")
+    _ca2cl_arguments(p)
     p.add_argument('--curves', action='store_true',
                    help="clusiam: also train K = 10 and K = 100, scores of every epoch in OUT/clusiam_DATA_curves.csv")
     p.add_argument('--out', default='nbs/results', metavar='FOLDER', help="where the CSV files are")

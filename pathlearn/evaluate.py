@@ -195,18 +195,20 @@ def knn_score(train,             # Embeddings with labels
     return _score(test.labels, knn_predict(train, test, k, distance), metric)
 
 # %% ../nbs/05_evaluate.ipynb #030
-def label_subset(labels,  # int64 [N]
-                 frac=1., # share of each class to keep, 0 < frac <= 1
+def label_subset(labels,        # int64 [N]
+                 frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
-):                        # -> int64 row numbers, sorted
-    "A stratified subset of the labelled rows, without replacement"
+                 replace=False, # draw with replacement: the same row may come twice, others never
+):                              # -> int64 row numbers, sorted
+    "A stratified subset of the labelled rows, without replacement unless asked"
     if not 0 < frac <= 1: raise ValueError(f"frac is a share of the labels, 0 < frac <= 1, not {frac}")
     labels, rng, rows = torch.as_tensor(labels).flatten(), torch.Generator().manual_seed(seed), []
     for c, n in zip(*(t.tolist() for t in labels.unique(return_counts=True))):
         keep = round(frac*n)
         if not keep:
             raise ValueError(f"{frac:.2%} of the {n} patches of class {c} leave it empty: use frac >= {1/n:.2g}")
-        rows.append((labels == c).nonzero().flatten()[torch.randperm(n, generator=rng)[:keep]])
+        drawn = torch.randint(n, (keep,), generator=rng) if replace else torch.randperm(n, generator=rng)[:keep]
+        rows.append((labels == c).nonzero().flatten()[drawn])
     return torch.cat(rows).sort().values
 
 # %% ../nbs/05_evaluate.ipynb #033
@@ -241,13 +243,14 @@ def linear_predict(train,      # Embeddings with labels
                    epochs=200,
                    lr=3e-4,    # of Adam
                    bs=64,
+                   val=None,   # Embeddings with labels to choose the epoch on; None: the last
 ):                             # -> predicted labels int64 [M]
     "A linear layer trained by Adam with cross-entropy on frozen, standardised features"
     _need_labels(train=train)
     _check_classes(train.labels)
     rows = label_subset(train.labels, frac, seed)
-    (x, x_test), y = standardise(train, test), train.labels[rows]
-    x, n_classes = x[rows], int(train.labels.max())+1
+    (x, x_test, *x_val), y = standardise(train, test, *([val] if val else [])), train.labels[rows]
+    x, n_classes, best = x[rows], int(train.labels.max())+1, -1
     with no_random(seed):
         layer = nn.Linear(x.shape[1], n_classes)
         opt = torch.optim.Adam(layer.parameters(), lr)
@@ -255,14 +258,16 @@ def linear_predict(train,      # Embeddings with labels
             for idx in torch.randperm(len(x)).split(bs):
                 F.cross_entropy(layer(x[idx]), y[idx]).backward()
                 opt.step(); opt.zero_grad()
-    with torch.no_grad(): return layer(x_test).argmax(1)
+            with torch.no_grad(): right = (layer(x_val[0]).argmax(1) == val.labels).sum().item() if val else best+1
+            if right > best: best, preds = right, layer(x_test).argmax(1)
+    return preds
 
 # %% ../nbs/05_evaluate.ipynb #040
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
-    def __init__(self, encoder, n_classes, view=None):
+    def __init__(self, encoder, n_classes, view=None, linear=False):
         super().__init__()
-        self.encoder, self.view = copy.deepcopy(encoder).requires_grad_(True), view
+        self.encoder, self.view = copy.deepcopy(encoder).requires_grad_(not linear), view
         self.head = nn.Linear(encoder.n_out, n_classes)
     def forward(self, xb): return self.head(self.encoder(self.view(xb) if self.training and self.view else xb))
 
@@ -294,13 +299,15 @@ def fine_tune(learner,     # Learner, model with `.encoder`, or encoder; left as
               lr=1e-3,     # peak of the one-cycle schedule
               bs=64,
               view=None,   # module that augments a training batch; None: no augmentation
+              linear=False, # only the layer learns; batch statistics of the encoder still move
+              replace=False, # draw the share with replacement
 ):                         # -> FineTuned
     "A copy of the encoder and a linear layer, trained on a share of the labels; the epoch is chosen on `splits.val`"
     train, val, _ = _splits_with_labels(splits)
     model = learner.model if isinstance(learner, Learner) else learner
-    part = train[label_subset(train.labels, frac, seed)]
+    part = train[label_subset(train.labels, frac, seed, replace)]
     with no_random(seed):
-        net = FineTuned(getattr(model, 'encoder', model), train.c, view)
+        net = FineTuned(getattr(model, 'encoder', model), train.c, view, linear)
         dls = part.dls(valid=val, bs=bs)
         learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(), metrics=accuracy, cbs=KeepBest() if val else None)
         with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)

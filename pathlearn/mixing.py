@@ -241,7 +241,7 @@ class Recipe(nn.Sequential):
 
 class StrongWeak(nn.Module):
     "A `strong` and a `weak` view of every image, as in CA2CL; images of one channel skip the HSV shift"
-    def __init__(self, size): # side of the views in pixels
+    def __init__(self, size, flip=.5): # side of the views in pixels; probability of transposition and of either flip
         super().__init__()
         colours = lambda: (RandomOp(brightness_contrast, brightness=.2, contrast=.2, p=.75),
                            RandomOp(hsv_shift, hue=10/180, sat=20/255, val=10/255, p=.5, colour=True))
@@ -251,8 +251,8 @@ class StrongWeak(nn.Module):
         distort = OneOf(RandomOp(optical, k=1.), RandomOp(grid_stretch, most=[1.]),
                         RandomOp(elastic, alpha=[3.], sigma=[50.], corner=[50/224]), p=.4)
         self.strong = Recipe(size, light, blur, RandomOp(clahe, clip=(1.,4.), p=.7), hsv,
-                             ShiftScaleRotate(p=.85, distort=distort), Cutout(.375, p=.7, fill=0.))
-        self.weak = Recipe(size, *weak_colours, ShiftScaleRotate(p=.5))
+                             ShiftScaleRotate(p=.85, flip=flip, distort=distort), Cutout(.375, p=.7, fill=0.))
+        self.weak = Recipe(size, *weak_colours, ShiftScaleRotate(p=.5, flip=flip))
     def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
