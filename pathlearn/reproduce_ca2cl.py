@@ -40,7 +40,7 @@ def score_ours(evaluation, model, splits, embs, frac, seed, epochs): # embs: of 
         return [pl.fine_tune_score(model, splits, frac, seed, **_schedule(n, frac, epochs))]
     train,val,test = embs
     draws = [5*seed + i for i in range(5 if frac < 1 else 1)] # the same for every method
-    return [_accuracy(pl.linear_predict(train, test, frac, d, 100, 1e-3, val=val), test.labels) for d in draws]
+    return [_accuracy(pl.linear_predict(train, test, frac, d, 100, 1e-2, val=val), test.labels) for d in draws]
 
 def score_authors(evaluation, model, splits, frac, seed, epochs): # -> float
     "Accuracy on test as the authors measured it"
