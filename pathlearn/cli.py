@@ -95,7 +95,9 @@ def _read_data(name, size, skip_bad):
     path = Path(name).expanduser()
     if path.is_dir():
         divided = (path/'train').is_dir()
-        return pl.folder_splits(path, size, skip_bad) if divided else pl.Splits(pl.folder_data(path, size, skip_bad))
+        return pl.published_splits(path, size) or (
+            pl.folder_splits(path, size, skip_bad) if divided else pl.Splits(pl.folder_data(path, size, skip_bad)))
+    if name == 'pcam': return pl.pcam_data(size=size)
     if name == 'synthetic': return pl.synthetic_tissue(size=size or 64)
     if name == 'digits': return pl.digits_data(size=size or 32)
     if path.exists():
@@ -423,7 +425,7 @@ def _train(args):
     out = _folder(args.out or f'runs/{args.method}_{source}')
     settings = {k:v for k,v in vars(args).items() if k not in ('out','device')}
     if Path(args.data).exists(): settings['data'] = str(Path(args.data).resolve())
-    known = ('arch','bs','k','alpha','lr','noise','view','flip','device', *_OWN.get(args.method, ()))
+    known = ('arch','bs','k','alpha','lr','noise','view','view_size','flip','device', *_OWN.get(args.method, ()))
     kw = {k:v for k,v in vars(args).items() if k in known}
     method_learner(args.method, splits.train, **kw) # whatever does not fit is told before the folder is claimed
     _same_run(out, settings)
@@ -505,8 +507,8 @@ def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER',
         help="a MedMNIST name, an .npz file of arrays, a folder of images "
-        "(flat, with a folder a class, or with train, val and test in it), 'synthetic', the embedded tissue, "
-        "or 'digits', scikit-learn's")
+        "(flat, with a folder a class, with train, val and test in it, or as NCT-CRC, PCam, GlaS and CRAG were "
+        "published), 'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's")
     add('--size', type=_number(int, 16), metavar='PX',
         help="pixels a side that patches are brought to (default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
@@ -528,6 +530,8 @@ def _common(parser, epochs=100):
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
         help="how far a patch is changed before it is compared with itself (default: standard; of ca2cl a strong and "
         "a weak view, of the autoencoder its own)")
+    add('--view-size', type=_number(int, 16), metavar='PX',
+        help="pixels a side of the views alone (default: those of the patches); smaller ones train faster")
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PatchData', 'PatchLoader', 'Splits', 'npz_data', 'medmnist_data', 'UnreadableImage', 'read_image', 'folder_data',
-           'folder_splits', 'ImageFiles', 'FileLoader', 'folder_dls', 'nuclei_items', 'nuclei_data']
+           'folder_splits', 'ImageFiles', 'FileLoader', 'folder_dls', 'nuclei_items', 'nuclei_data', 'nct_crc_data',
+           'pcam_data', 'gland_items', 'gland_data', 'published_splits']
 
 # %% ../nbs/00_data.ipynb #003
 import warnings
@@ -15,12 +16,13 @@ with warnings.catch_warnings():
     from fastai.data.load import DataLoader, SkipItemException
     from fastai.data.transforms import get_files
     from fastai.torch_core import default_device
-import copy, math, os, random, tempfile
+import copy, csv, math, os, random, tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
+from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
 import matplotlib.pyplot as plt, numpy as np, torch
@@ -28,7 +30,9 @@ from fastcore.basics import patch
 from PIL import Image, ImageOps
 from scipy.ndimage import label
 from sklearn.model_selection import train_test_split
-from torchvision.datasets.utils import check_integrity, download_url
+from torchvision.datasets import PCAM
+from torchvision.datasets.utils import check_integrity, download_url, extract_archive
+from torchvision.transforms.functional import resize
 
 # %% ../nbs/00_data.ipynb #012
 def _check_images(x):
@@ -479,6 +483,10 @@ def folder_splits(
     found = _parts(path)
     if found[0] is None:
         raise FileNotFoundError(f"there is no folder {Path(path)/'train'}: folder_data reads a folder without parts")
+    return _read_parts(path, found, size, skip_bad, n_in)
+
+def _read_parts(path, found, size, skip_bad=False, n_in=None):
+    "The folders `found` as parts with the classes of the first and of one shape"
     train = folder_data(found[0], size, skip_bad, n_in)
     rest = [f and folder_data(f, size, skip_bad, n_in, train.classes) for f in found[1:]]
     for p in rest:
@@ -589,10 +597,13 @@ def _images_in(folder): return sorted(get_files(folder, extensions=_SUFFIXES, re
 def _side_by_side(path):
     images,masks = _images_in(path/'images'), {f.stem: f for f in _images_in(path/'masks')}
     if not images: raise ValueError(f"{path/'images'} holds no image")
-    lost = [f for f in images if f.stem not in masks]
-    if lost: raise ValueError(f"{len(lost)} of {len(images)} images have no mask: "
-                              f"{lost[0]} expects {path/'masks'/lost[0].stem}.png")
-    return [(f.stem, f, masks[f.stem]) for f in images]
+    return _with_masks([(f.stem, f, masks.get(f.stem, path/'masks'/f'{f.stem}.png')) for f in images])
+
+def _with_masks(items):
+    "The items (name, image file, mask file, ...), once every mask is there"
+    lost = [o for o in items if not o[2].exists()]
+    if lost: raise ValueError(f"{len(lost)} of {len(items)} images have no mask: {lost[0][1]} expects {lost[0][2]}")
+    return items
 
 # %% ../nbs/00_data.ipynb #102
 def _read_mask(path, image_path, shape):
@@ -636,18 +647,186 @@ def _fit_nuclei(image, ids, size):
     return np.moveaxis(np.asarray(image), -1, 0), np.asarray(ids)
 
 # %% ../nbs/00_data.ipynb #108
+def _check_one_size(files):
+    headers = _in_threads(_header, files)
+    _sift(files, headers, skip_bad=False)
+    _one_size([h[0] for h in headers])
+
 def nuclei_data(
     path,      # folder in one of the two layouts
     size=None, # pixels a side; `None` takes images as they are, which must then be of one size
 ):             # -> `PatchData` with masks of instance ids
     "Nuclei images and their masks in memory, in the Kaggle layout or as `images/` and `masks/`"
     items = _nuclei_files(path)
-    if not size:
-        headers = _in_threads(_header, [file for _,file,_ in items])
-        _sift([file for _,file,_ in items], headers, skip_bad=False)
-        _one_size([h[0] for h in headers])
+    if not size: _check_one_size([file for _,file,_ in items])
     def read(item):
         image,ids,_ = _read_nuclei(item)
         return _fit_nuclei(image, ids, size) if size else (image,ids)
     images,masks = map(np.stack, zip(*_in_threads(read, items)))
     return PatchData(images, masks=masks, name=Path(path).name)
+
+# %% ../nbs/00_data.ipynb #118
+def _check_memory(n, size, instead):
+    "Refuse what this machine cannot hold, before it is read"
+    need,have = n*3*size**2/1e9, math.inf
+    if hasattr(os, 'sysconf'): have = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')/1e9
+    if need > have: raise ValueError(f"reading {size} px a side takes {need:.3g} GB of memory, this machine has "
+                                     f"{have:.3g} GB: {instead}")
+
+# %% ../nbs/00_data.ipynb #119
+_NCT = 'NCT-CRC-HE-100K','NCT-CRC-HE-100K-NONORM','CRC-VAL-HE-7K'
+_TISSUES = ['ADI','BACK','DEB','LYM','MUC','MUS','NORM','STR','TUM']
+
+def nct_crc_data(
+    path,      # folder with the folders NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
+    size=None, # pixels a side; `None` keeps 224, for which reading takes 30 GB of memory; with 64 it takes 2.5 GB
+    val=.1,    # share of the 100,000 that becomes `val`, classes in proportion
+    seed=0,    # the same seed divides the same way
+):             # -> `Splits`; patients are not published, so `val` shares them with `train`, but `test` does not
+    "Nine tissues of colorectal cancer, Kather et al. 2019, as published: 100,000 to train on, 7,180 to test"
+    path = Path(path)
+    found = next((path/n for n in _NCT[:2] if (path/n).is_dir()), path/_NCT[0]), None, path/_NCT[2]
+    for f in (found[0], found[2]):
+        classes = sorted(d.name for d in f.iterdir() if d.is_dir() and d.name[0] != '.') if f.is_dir() else None
+        if classes != _TISSUES: raise ValueError(
+            f"{f} {'does not exist' if classes is None else 'holds ' + (', '.join(classes) or 'no folder')}: expected "
+            f"the nine class folders {', '.join(_TISSUES)} in both {found[0].name} and {_NCT[2]}")
+    _check_memory(2*len(get_files(found[0], extensions=_SUFFIXES)), size or 224, "give a smaller size=")
+    whole = _read_parts(path, found, size)
+    parts = whole.train.split(val=val, test=0, seed=seed)
+    return Splits(parts.train, parts.val, whole.test)
+
+# %% ../nbs/00_data.ipynb #122
+def _pcam_files(root, part, download):
+    "Images and labels of one part, unpacked or fetched where they are not there"
+    files = [root/'pcam'/f"camelyonpatch_level_2_split_{part.replace('val','valid')}_{k}.h5" for k in 'xy']
+    why = 'download=False'
+    try:
+        for f in files:
+            if f.exists() or not f.with_name(f.name+'.gz').exists(): continue
+            with tempfile.TemporaryDirectory(dir=f.parent) as tmp:
+                os.replace(extract_archive(f.with_name(f.name+'.gz'), tmp), f)
+        if download: PCAM(root, part, download=True)
+    except Exception as e: # gdown, gzip and the network each fail their own way
+        why = f"fetching or unpacking failed: {e}"
+    for f in files:
+        if not f.exists(): raise FileNotFoundError(f"{f.name} is not in {f.parent} ({why}): fetch {f.name}.gz from "
+                                                   "https://zenodo.org/records/2546921 and put it there")
+    return files
+
+# %% ../nbs/00_data.ipynb #124
+def _read_pcam(files, size, n, seed):
+    import h5py
+    try:
+        with h5py.File(files[0]) as fx, h5py.File(files[1]) as fy:
+            x,y = fx['x'],fy['y'][:].ravel()
+            n,size = min(n or len(x), len(x)), size or x.shape[1]
+            _check_memory(n, size, "give a smaller size=, or n= patches a part")
+            edges = np.arange(n+1)*len(x)//n
+            idx = np.random.default_rng(seed).integers(edges[:-1], edges[1:])
+            images = torch.empty(n, 3, size, size, dtype=torch.uint8)
+            dense = len(x) < 8*n # rows far apart are read singly: a list of them costs h5py more
+            for rows,out in zip(np.split(idx, range(256, n, 256)), images.split(256)):
+                block = x[rows[0]:rows[-1]+1][rows-rows[0]] if dense else np.stack([x[i] for i in rows])
+                out[:] = resize(torch.from_numpy(block).permute(0,3,1,2), [size,size], antialias=True)
+    except (OSError, KeyError) as e:
+        raise ValueError(f"{files[0]} and its labels cannot be read: they are damaged or cut short, "
+                         f"delete them and fetch them again ({e})") from e
+    return PatchData(images, y[idx], classes=['normal','metastasis'], name='PCam')
+
+# %% ../nbs/00_data.ipynb #125
+def pcam_data(
+    root=None,     # folder whose folder `pcam` holds the h5 or h5.gz files, by default `.pathlearn` in the home folder
+    size=None,     # pixels a side; `None` keeps 96, for which all parts are 9 GB in memory
+    download=True, # fetch files that are not there, 7 GB
+    n=None,        # at most so many patches a part, spread evenly over it; `None` takes all
+    seed=0,        # the same seed takes the same patches
+):                 # -> `Splits`
+    "Metastases in lymph nodes, PatchCamelyon of Veeling et al. 2018, in its published parts"
+    if find_spec('h5py') is None:
+        raise ImportError("PatchCamelyon is stored in h5 files, and h5py is not installed: pip install h5py gdown")
+    root = Path(root or Path.home()/'.pathlearn').expanduser()
+    files = [_pcam_files(root, part, download) for part in ('train','val','test')]
+    return Splits(*(_read_pcam(f, size, n, seed) for f in files))
+
+# %% ../nbs/00_data.ipynb #131
+def _gland_files(path):
+    "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
+    path = Path(path)
+    if not path.is_dir(): raise FileNotFoundError(f"there is no folder {path}: an archive must be unpacked first")
+    if (path/'train'/'Images').is_dir():
+        items = [(f.stem, f, path/part/'Annotation'/f.name, part)
+                 for part in ('train','valid') for f in _images_in(path/part/'Images')]
+    else: items = [(f.stem, f, f.with_name(f'{f.stem}_anno{f.suffix}'), part) for f in _images_in(path)
+                   for part in ('train','testA','testB') if f.stem.startswith(part) and not f.stem.endswith('_anno')]
+    found = Counter(part for *_,part in items)
+    if 'train' not in found or len(found) < 2:
+        listed = ', '.join(f'{n} images of {part}' for part,n in found.items())
+        raise ValueError(f"{path} holds {listed or 'no images of glands'}: expected train_1.bmp, train_1_anno.bmp, "
+                         "testA_1.bmp, ... as in GlaS, or Images/ and Annotation/ in train/ and in valid/ as in CRAG")
+    return _with_masks(items)
+
+def _read_gland(item):
+    name,file,mask,part = item
+    image = read_image(file, n_in=3)
+    return image, _read_mask(mask, file, image.shape[1:]), name, part
+
+# %% ../nbs/00_data.ipynb #132
+def gland_items(path, # folder of GlaS (train_1.bmp, train_1_anno.bmp, ...) or CRAG (train/Images, train/Annotation)
+):                    # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], name, part)
+    "Images of glands with their masks, each at its own size, read one at a time; `part` as published, such as testA"
+    return map(_read_gland, _gland_files(path))
+
+# %% ../nbs/00_data.ipynb #134
+def _cut_tiles(image, ids, px, name):
+    "Tiles side by side from the upper left; what fills no tile at the right and lower edge is dropped"
+    h,w = ids.shape
+    if min(h,w) < px: raise ValueError(f"{name} is {h}x{w}, smaller than tiles of {px}: give smaller tiles=")
+    return [(image[:,y:y+px,x:x+px], ids[y:y+px,x:x+px]) for y in range(0, h-px+1, px) for x in range(0, w-px+1, px)]
+
+# %% ../nbs/00_data.ipynb #136
+def _grades(path, names):
+    "Patient and grade of each image, from the table of GlaS; without a table the names and `None`"
+    file = Path(path)/'Grade.csv'
+    if not file.exists(): return names, None
+    try:
+        with open(file, newline='', encoding='utf-8-sig') as f:
+            rows = {r['name']: r for r in csv.DictReader(f, skipinitialspace=True)}
+        return zip(*((rows[n]['patient ID'], rows[n]['grade (GlaS)'].strip()) for n in names))
+    except KeyError as e: raise ValueError(f"{file} lacks {e}: expected the columns name, patient ID and grade (GlaS), "
+                                           "and a row for each image") from None
+
+# %% ../nbs/00_data.ipynb #137
+def gland_data(
+    path,       # folder of GlaS or of CRAG, as in `gland_items`
+    size=None,  # pixels a side, cut from the middle and scaled; `None` keeps pixels as they are
+    tiles=None, # cut each image into tiles of so many pixels first, rests at the edges dropped
+    val=.15,    # share of the training images, or patients, that becomes `val`
+    seed=0,     # the same seed divides the same way
+):              # -> `Splits` with masks, GlaS with grades as labels; `test` is testA and testB, or `valid` of CRAG
+    "Glands in colon with masks of instances: GlaS (Sirinukunwattana et al. 2017) or CRAG (Graham et al. 2019)"
+    items = _gland_files(path)
+    if not (size or tiles): _check_one_size([file for _,file,*_ in items])
+    def read(item):
+        image,ids,name,part = _read_gland(item)
+        cuts = _cut_tiles(image, ids, tiles, item[1]) if tiles else [(image,ids)]
+        return [(*(_fit_nuclei(*o, size) if size else o), name, part == 'train') for o in cuts]
+    images,masks,names,in_train = zip(*(o for cuts in _in_threads(read, items) for o in cuts))
+    patients,grades = _grades(path, names)
+    classes,labels = np.unique(grades, return_inverse=True) if grades else (None,None)
+    data = PatchData(np.stack(images), labels, np.stack(masks), classes, Path(path).name, patients)
+    parts = data[np.array(in_train)].split(val=val, test=0, seed=seed)
+    splits = Splits(parts.train, parts.val, data[~np.array(in_train)])
+    _warn_of_leaks(splits, path)
+    return splits
+
+# %% ../nbs/00_data.ipynb #142
+def published_splits(
+    path,      # any folder
+    size=None, # pixels a side
+):             # -> `Splits`, or `None` if the folder has none of these layouts
+    "Read a folder in the published layout of NCT-CRC, PatchCamelyon, GlaS or CRAG"
+    path = Path(path)
+    if any((path/n).is_dir() for n in _NCT): return nct_crc_data(path, size)
+    if any(path.glob('pcam/camelyonpatch*')): return pcam_data(path, size, download=False)
+    if (path/'train'/'Annotation').is_dir() or any(path.glob('train_*_anno.*')): return gland_data(path, size)

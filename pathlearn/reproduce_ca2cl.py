@@ -69,7 +69,8 @@ def _trained_encoder(task, parts, seed, arch=None): # arch: an encoder to begin 
     if not file.exists():
         own = dict(eps=args.eps, lam=args.lam, where=args.where, detach=args.detach) | chosen_parts(parts)[1]
         learn,minutes = trained('ca2cl', task.splits.train, file.with_suffix('.pt'), args.epochs, seed, arch=arch or args.arch,
-                                bs=args.bs, k=args.k, lr=args.lr, view=args.view, device=args.device, flip=args.flip, **own)
+                                bs=args.bs, k=args.k, lr=args.lr, view=args.view, view_size=args.view_size,
+                                device=args.device, flip=args.flip, **own)
         pl.save_encoder(learn, file, data=task.name, size=task.splits.train.size, epochs=args.epochs, seed=seed, parts=parts, minutes=minutes)
         file.with_suffix('.pt').unlink()
     model = pl.load_encoder(file)
@@ -89,7 +90,8 @@ def _encoders(task, seed): # -> name, settings of the row, function that makes e
 
 def _settings(args, parts): # -> dict of columns
     "What makes one of the trained rows another row; what a row does not use stays empty"
-    about = dict(arch=args.arch, epochs=args.epochs, bs=args.bs, lr=args.lr, view=args.view or 'own')
+    about = dict(arch=args.arch, epochs=args.epochs, bs=args.bs, lr=args.lr, view=args.view or 'own',
+                 view_size=args.view_size or 'same')
     off = chosen_parts(parts)[1]
     cluster, step = dict(k=args.k, lam=args.lam), dict(eps=args.eps, where=args.where, detach=args.detach)
     return about | {n: '' if p in off else v for p,own in (('lam',cluster), ('eps',step)) for n,v in own.items()}
@@ -102,7 +104,7 @@ LOGGED = { # accuracies of the authors' logs at these fractions: NCT-CRC-HE-100K
     ('linear','untrained'): (.5357,.6428,.6592,.6563), ('fine-tuning','untrained'): (.4188,.7307,.7532,.8539)}
 
 def _logged(task, evaluation, name, frac):
-    rows = LOGGED.get((evaluation, name)) if task.name in ('pathmnist','NCT-CRC') else None
+    rows = LOGGED.get((evaluation, name)) if task.splits.train.name.lower().startswith(('pathmnist','nct-crc')) else None
     return dict(zip(FRACTIONS, rows or ())).get(frac, '')
 
 def _floor_rows(task):
@@ -133,7 +135,7 @@ class Task: # a data set, its file of rows, and what the command was asked
 def _tasks(args):
     "The arrays of the folder `--data` that are tissue, or what it names itself"
     path = Path(args.data).expanduser()
-    files = [*path.glob('lc25000_*.npz'), *path.glob('pathmnist*.npz')] if path.is_dir() else []
+    files = sorted(f for kind in ('lc25000','pathmnist') for f in path.glob(f'{kind}*.npz')) if path.is_dir() else []
     for f in files or [args.data]:
         splits = complete(read_data(str(f), args.size, args.skip_bad))
         if not labelled(splits.train): raise ValueError(f"{f} has no labels to score with: expected one class a patch")

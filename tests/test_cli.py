@@ -85,7 +85,11 @@ def test_wrong_usage_exits_with_2(command, args, words, capsys):
     ('train', 'autoencoder --data {p}/bare.npz --k 91 --out {p}/o', '91 clusters asked for'),
     ('reproduce', 'autoencoder --data {p}/empty --out {p}/o', '{p}/empty holds neither pneumoniamnist.npz nor mnist.npz'),
     ('reproduce', 'autoencoder --data {p}/bare.npz --out {p}/o', '{p}/bare.npz lacks a part'),
-    ('reproduce', 'clusiam --data {p}/bare.npz --out {p}/o', 'no labels to score with')])
+    ('reproduce', 'clusiam --data {p}/bare.npz --out {p}/o', 'no labels to score with'),
+    ('train', 'ca2cl --data {p}/labelled.npz --arch tiny --bs 8 --out {p}/o', 'a batch of 8 cannot begin k=10 clusters'),
+    ('reproduce', 'ca2cl --data {p}/bare.npz --out {p}/o', 'no labels to score with'),
+    ('reproduce', 'ca2cl --data {p}/labelled.npz --parts stirred --out {p}/o', "CA2CL has no part 'stirred': expected none, all"),
+    ('reproduce', 'ca2cl --data {p}/labelled.npz --fractions .001 --out {p}/o', 'leave it empty')])
 def test_errors_are_one_sentence_and_exit_with_1(command, args, words, patches, capsys):
     code, err = call(command, *args.format(p=patches).split(), capsys=capsys)
     assert code == 1
@@ -183,6 +187,34 @@ def test_reproduce_skips_what_is_there(patches, tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'CluBYOL, K = 6' in out and 'SimSiam' not in out
     assert list(pd.read_csv(file).method) == list(table.method)
+
+@pytest.mark.parametrize('extra', ['', '--no-mixed --no-flip', '--no-adversarial --view gentle', '--where pixel --detach --eps 2', '--where feature --lam 0'])
+def test_ca2cl_in_a_folder(extra, patches, tmp_path):
+    args = 'ca2cl', '--data', patches/'labelled.npz', '--epochs', 1, '--arch', 'tiny', '--bs', 18, '--k', 4, '--device', 'cpu', *extra.split()
+    assert call('train', *args, '--out', tmp_path)[0] == 0
+    assert (tmp_path/'ca2cl.safetensors').exists() and 'CA2CL on labelled' in page(tmp_path)
+
+def test_the_parts_of_ca2cl(patches, tmp_path, capsys):
+    "A row for each part, share and evaluation, each by two protocols; what is there is not made again"
+    args = ('reproduce', 'ca2cl', '--data', patches/'labelled.npz', '--epochs', 1, '--arch', 'tiny', '--bs', 18, '--k', 4, '--device', 'cpu',
+            '--fractions', .2, 1, '--tune-epochs', 1, '--seed', 0, '--out', tmp_path/'res', '--runs', tmp_path/'runs')
+    file = tmp_path/'res'/'ca2cl_labelled.csv'
+    assert call(*args, '--parts', 'none', 'all')[0] == 0
+    table = pd.read_csv(file)
+    trained = table[table.seed.notna()]
+    assert list(trained.method.unique()) == ['untrained', 'SimCLR', 'CA2CL'] and len(trained) == 3*2*2
+    assert trained["authors' protocol"].notna().all() and table.accuracy.between(0, 1).all()
+    assert trained[trained.method == 'SimCLR'].eps.isna().all() and (trained[trained.method == 'CA2CL'].eps == 1).all()
+    assert set(table[table.seed.isna()].method) == {'mean RGB', 'colour histogram', 'majority class'}
+    text = file.read_text()
+    file.write_text(''.join(text.splitlines(True)[:-1])) # as if stopped before the last row
+    capsys.readouterr()
+    assert call(*args, '--parts', 'none', 'all')[0] == 0
+    out = capsys.readouterr().out
+    assert 'epoch ' not in out and out.count('fine-tuning') == 1 # weights are loaded, one row is made
+    assert pd.read_csv(file).accuracy.tolist() == table.accuracy.tolist()
+    assert call(*args, '--parts', 'all', '--eps', '2')[0] == 0
+    assert len(pd.read_csv(file)) == len(table) + 4
 
 def test_the_autoencoder_in_a_folder(patches, tmp_path, capsys):
     args = 'autoencoder', '--data', patches/'labelled.npz', '--epochs', 3, '--bs', 18, '--k', 3, '--latent', 8, '--opt', 'adamw', '--device', 'cpu'

@@ -294,3 +294,177 @@ def test_a_class_too_small_to_divide_is_named():
     few = PatchData(torch.zeros(9, 1, 16, 16, dtype=torch.uint8), [0]*8 + [1])
     with pytest.raises(ValueError, match='class of 1 images cannot be divided into 3 parts'): few.split()
     with pytest.raises(ValueError, match='leave nothing to train on'): few.split(.6, .6)
+
+# published layouts
+
+TISSUES = 'ADI BACK DEB LYM MUC MUS NORM STR TUM'.split()
+
+@pytest.fixture
+def nct(tmp_path):
+    "Ten images a class to train on, one to test"
+    for part,n in (('NCT-CRC-HE-100K',10), ('CRC-VAL-HE-7K',1)):
+        for k,tissue in enumerate(TISSUES):
+            (tmp_path/part/tissue).mkdir(parents=True)
+            for i in range(n): Image.new('RGB', (16,16), (25*k,10,10)).save(tmp_path/part/tissue/f'{i}.tif')
+    return tmp_path
+
+def test_nct_crc(nct):
+    splits = nct_crc_data(nct)
+    assert [len(p) for p in splits] == [81,9,9] and splits.test.labels.tolist() == list(range(9))
+    assert splits.val.images[:,0,0,0].tolist() == [25*y for y in splits.val.labels.tolist()]
+    assert torch.equal(nct_crc_data(nct, size=8, seed=1).train.labels, nct_crc_data(nct, size=8, seed=1).train.labels)
+    assert published_splits(nct, 8).test.size == 8
+    (nct/'NCT-CRC-HE-100K').rename(nct/'NCT-CRC-HE-100K-NONORM')
+    assert nct_crc_data(nct).train.name == 'NCT-CRC-HE-100K-NONORM'
+
+def test_nct_crc_class_in_one_folder_only(nct):
+    shutil.rmtree(nct/'NCT-CRC-HE-100K'/'MUS')
+    with pytest.raises(ValueError, match='100K holds ADI, BACK, DEB, LYM, MUC, NORM, STR, TUM: expected the nine'): nct_crc_data(nct)
+    (nct/'NCT-CRC-HE-100K'/'MUS').mkdir()
+    with pytest.raises(ValueError, match='MUS holds no image'): nct_crc_data(nct)
+    shutil.rmtree(nct/'CRC-VAL-HE-7K')
+    with pytest.raises(ValueError, match=r'CRC-VAL-HE-7K does not exist: expected .* in both NCT-CRC-HE-100K and'): nct_crc_data(nct)
+    shutil.rmtree(nct/'NCT-CRC-HE-100K')
+    with pytest.raises(ValueError, match='NCT-CRC-HE-100K does not exist'): nct_crc_data(nct)
+    assert published_splits(nct) is None
+
+def test_nct_crc_of_other_size(nct):
+    Image.new('RGB', (9,9)).save(nct/'NCT-CRC-HE-100K'/'ADI'/'0.tif')
+    with pytest.raises(ValueError, match=r'90 images have 2 sizes, 16x16 \(89\), 9x9 \(1\)'): nct_crc_data(nct)
+    (nct/'NCT-CRC-HE-100K'/'ADI'/'0.tif').unlink()
+    for f in (nct/'CRC-VAL-HE-7K').rglob('*.tif'): Image.new('RGB', (9,9)).save(f)
+    with pytest.raises(ValueError, match=r'images of CRC-VAL-HE-7K are \[3, 9, 9\]'): nct_crc_data(nct)
+
+def test_nct_crc_larger_than_memory(nct, monkeypatch):
+    monkeypatch.setattr(module.os, 'sysconf', lambda name: {'SC_PHYS_PAGES': 1000, 'SC_PAGE_SIZE': 4096}[name])
+    with pytest.raises(ValueError, match="224 px a side takes 0.0271 GB of memory, .* has 0.0041 GB: give"):
+        nct_crc_data(nct)
+    assert nct_crc_data(nct, size=16).train.size == 16
+
+@pytest.fixture
+def pcam(tmp_path):
+    "The six files, small: the first pixel of a patch is its number, its label whether that is odd"
+    h5py = pytest.importorskip('h5py')
+    (tmp_path/'pcam').mkdir()
+    for part,n in (('train',200), ('valid',9), ('test',9)):
+        x = pixels(n, 96, 96, 3)
+        x[:,0,0,0] = np.arange(n)
+        for k,v in (('x', x), ('y', np.arange(n, dtype=np.uint8).reshape(n,1,1,1)%2)):
+            with h5py.File(tmp_path/'pcam'/f'camelyonpatch_level_2_split_{part}_{k}.h5', 'w') as f: f[k] = v
+    return tmp_path
+
+@pytest.mark.parametrize('n', [None, 1, 13, 100, 200, 1000])
+def test_pcam(pcam, n):
+    "Rows far apart are read singly, others in blocks: either gives the right patches, none twice"
+    splits = pcam_data(pcam, n=n, download=False)
+    number = splits.train.images[:,0,0,0].long()
+    assert [len(p) for p in splits] == [min(n or 200, 200), min(n or 9, 9), min(n or 9, 9)]
+    assert torch.equal(number % 2, splits.train.labels) and len(number.unique()) == len(number)
+    assert splits.train.classes == ['normal','metastasis']
+
+def test_pcam_size(pcam):
+    assert published_splits(pcam, 32).train.images.shape == (200,3,32,32)
+
+def test_pcam_compressed(pcam):
+    "Files put there by hand come as .h5.gz"
+    import gzip
+    before = pcam_data(pcam, download=False).val
+    for f in list((pcam/'pcam').glob('*valid*')):
+        f.with_name(f.name+'.gz').write_bytes(gzip.compress(f.read_bytes())); f.unlink()
+    assert torch.equal(pcam_data(pcam, download=False).val.images, before.images)
+    assert len(list((pcam/'pcam').iterdir())) == 8                        # nothing half done left behind
+    damaged = pcam/'pcam'/'camelyonpatch_level_2_split_valid_x.h5'
+    damaged.unlink(); cut_short(damaged.with_name(damaged.name+'.gz'))
+    with pytest.raises(FileNotFoundError, match='valid_x.h5 is not in .*fetching or unpacking failed: .*zenodo'):
+        pcam_data(pcam, download=False)
+    assert not damaged.exists()
+
+def test_pcam_download(pcam, tmp_path, monkeypatch):
+    "torchvision fetches archives into the folder that is read"
+    import gzip
+    def fetch(file_id, root, filename, md5):
+        source = pcam/'pcam'/filename.removesuffix('.gz')
+        module.Path(root).mkdir(parents=True, exist_ok=True)
+        (module.Path(root)/filename).write_bytes(gzip.compress(source.read_bytes()))
+    monkeypatch.setattr('torchvision.datasets.pcam.download_file_from_google_drive', fetch)
+    assert [len(p) for p in pcam_data(tmp_path/'new')] == [200,9,9]
+
+def test_pcam_without_network(tmp_path, monkeypatch):
+    pytest.importorskip('h5py')
+    def broken(*args, **kw): raise RuntimeError('too many users have viewed this file')
+    monkeypatch.setattr(module, 'PCAM', broken)
+    with pytest.raises(FileNotFoundError) as e: pcam_data(tmp_path)
+    for part in ('split_train_x.h5.gz', str(tmp_path/'pcam'), 'too many users', 'zenodo.org', 'put it there'): assert part in str(e.value)
+
+def test_pcam_without_h5py(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'h5py', None)
+    with pytest.raises(ImportError, match='pip install h5py'): pcam_data(tmp_path)
+
+def test_pcam_damaged(pcam):
+    cut_short(pcam/'pcam'/'camelyonpatch_level_2_split_test_x.h5')
+    with pytest.raises(ValueError, match='test_x.h5 and its labels cannot be read'): pcam_data(pcam, download=False)
+
+def gland_files(root, name, shape=(40,50), mask_shape=None, ids=(1,2)):
+    "An image and its mask in the layout of GlaS, or of CRAG if the name holds a folder"
+    mask = np.zeros(mask_shape or shape, np.uint8); mask[:10] = ids[0]; mask[20:] = ids[1]
+    part,_,stem = name.rpartition('/')
+    files = ((root/part/'Images'/f'{stem}.png', root/part/'Annotation'/f'{stem}.png') if part else
+             (root/f'{stem}.bmp', root/f'{stem}_anno.bmp'))
+    for f,x in zip(files, (pixels(1, *shape, 3)[0], mask)):
+        f.parent.mkdir(parents=True, exist_ok=True); Image.fromarray(x).save(f)
+    return files
+
+@pytest.mark.parametrize('names', [['train_1','train_2','train_10','testA_1','testB_1'],
+                                   ['train/train_1','train/train_2','train/train_10','valid/test_1','valid/test_2']])
+def test_glands(tmp_path, names):
+    for name in names: gland_files(tmp_path, name)
+    splits = gland_data(tmp_path)
+    assert [len(p) for p in splits] == [2,1,2] and splits.test.images.shape == (2,3,40,50) and splits.train.labels is None
+    assert splits.train.masks.unique().tolist() == [0,1,2]
+    tiles = gland_data(tmp_path, tiles=20)
+    assert [len(p) for p in tiles] == [8,4,8] and len(set(tiles.val.groups)) == 1
+    image,ids,_,_ = next(gland_items(tmp_path))
+    assert (image.shape, ids.shape, ids.dtype) == ((3,40,50), (40,50), np.int32)
+    assert published_splits(tmp_path, 16).test.masks.shape == (2,16,16)
+
+def test_glands_keep_published_ids(tmp_path):
+    "One gland in two pieces stays one gland, where a nuclei mask of two values would be counted"
+    for name in ('train_1','train_2','testA_1'): gland_files(tmp_path, name, ids=(7,7))
+    assert gland_data(tmp_path).train.masks.unique().tolist() == [0,7]
+
+def test_glands_tiles_fit_together(tmp_path):
+    for name in ('train_1','train_2','testA_1'): gland_files(tmp_path, name)
+    tiles = gland_data(tmp_path, tiles=20).test
+    image,ids,*_ = next(o for o in gland_items(tmp_path) if o[3] == 'testA')
+    rows = [torch.cat(list(tiles.images[i:i+2]), -1) for i in (0,2)]
+    assert np.array_equal(torch.cat(rows, 1).numpy(), image[:,:,:40])
+    assert np.array_equal(tiles.masks[2].numpy(), ids[20:,:20])
+
+def test_glands_bad_files(tmp_path):
+    with pytest.raises(FileNotFoundError, match='there is no folder'): gland_data(tmp_path/'nowhere', 8)
+    with pytest.raises(ValueError, match='holds no images of glands: expected train_1.bmp'): gland_data(tmp_path, 8)
+    gland_files(tmp_path, 'train_1'); gland_files(tmp_path, 'train_2')
+    with pytest.raises(ValueError, match='holds 2 images of train: expected'): gland_data(tmp_path, 8)
+    _,mask = gland_files(tmp_path, 'testA_1', mask_shape=(40,49))
+    with pytest.raises(ValueError, match='testA_1_anno.bmp is 40x49, its image .*testA_1.bmp is 40x50'): gland_data(tmp_path, 8)
+    cut_short(mask, .2)
+    with pytest.raises(UnreadableImage, match='testA_1_anno.bmp cannot be read as a mask'): gland_data(tmp_path, 8)
+    mask.unlink()
+    with pytest.raises(ValueError, match='1 of 3 images have no mask: .*testA_1.bmp expects .*testA_1_anno.bmp'): gland_data(tmp_path, 8)
+
+def test_glands_grades(tmp_path):
+    names = [*(f'train_{i}' for i in range(8)), 'testA_0']
+    for name in names: gland_files(tmp_path, name)
+    table = [f'{name},{i//2}, {("benign","malignant")[i//2%2]}, adenomatous' for i,name in enumerate(names)]
+    def write(head, rows): (tmp_path/'Grade.csv').write_text('\r\n'.join([head, *rows]))
+    head = 'name,patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)'
+    write(head, table)
+    splits = gland_data(tmp_path, size=8)
+    assert splits.test.classes == ['benign','malignant'] and splits.val.labels.bincount().tolist() == [2,2]
+    assert not set(splits.train.groups) & set(splits.val.groups)
+    write(head, [*table[:-1], 'testA_0,0, benign, healthy'])              # a patient of train
+    with pytest.warns(UserWarning, match='1 groups stand in both'): gland_data(tmp_path, size=8)
+    write(head, table[:-1])
+    with pytest.raises(ValueError, match="Grade.csv lacks 'testA_0': expected the columns"): gland_data(tmp_path, size=8)
+    write('name,patient,grade', table)
+    with pytest.raises(ValueError, match="Grade.csv lacks 'patient ID'"): gland_data(tmp_path, size=8)
