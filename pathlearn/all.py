@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/90_all.ipynb #003
-from . import autoencoder, ca2cl, clusiam
+# %% ../nbs/90_all.ipynb #5e361544
+from . import autoencoder, ca2cl, cdcl, clusiam
 from .autoencoder import *
 from .ca2cl import *
+from .cdcl import *
 from .clusiam import *
 
-# %% ../nbs/90_all.ipynb #007
-__all__ = [*dict.fromkeys([*globals().get('__all__', []), *clusiam.__all__, *autoencoder.__all__, *ca2cl.__all__])]
+# %% ../nbs/90_all.ipynb #54dc4c58
+__all__ = [*dict.fromkeys(n for m in (clusiam, autoencoder, ca2cl, cdcl) for n in m.__all__)]

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['autoencoder_view', 'AEOut', 'AutoencoderLoss', 'decode_latent', 'ContrastiveAE', 'TwoPhases', 'fit_two_phases',
            'lars_rate', 'lars', 'warmup_cosine', 'autoencoder_learner', 'reconstruction_errors', 'ReconstructionWatch',
-           'show_rows', 'reconstruct', 'prototype_images', 'walk_prototypes', 'sample_cluster', 'plot_latent']
+           'reconstruct', 'prototype_images', 'walk_prototypes', 'sample_cluster', 'plot_latent']
 
-# %% ../nbs/32_autoencoder.ipynb #77bf1cd9
+# %% ../nbs/32_autoencoder.ipynb #bc60eb0a
 from collections import namedtuple
 import matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -60,7 +60,7 @@ class AutoencoderLoss:
         self.parts['contrast'] = contrast.detach()
         return contrast + self.alpha*(recon + self.beta*out.kl)
 
-# %% ../nbs/32_autoencoder.ipynb #dfe78a8e
+# %% ../nbs/32_autoencoder.ipynb #20902af1
 def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
                   h,      # latent [B,F]
                   c=None, # soft assignment [B,K]; None: that of h
@@ -219,7 +219,7 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        lr=lr or rate, opt_func=opt_func, sched=warmup_cosine(lr or rate),
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #e9bdca3d
+# %% ../nbs/32_autoencoder.ipynb #2b1d63f6
 def reconstruction_errors(learn,  # Learner or model with encoder and decoder
                           data,   # PatchData
                           seed=0, # of the permutation
@@ -245,25 +245,7 @@ class ReconstructionWatch(Watch):
         e = reconstruction_errors(self.learn, self.valid)
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
-# %% ../nbs/32_autoencoder.ipynb #7d273fe9
-def show_rows(images,      # [N,C,H,W] in [0,1], or a list of such rows
-                names=None,  # of the rows
-                titles=None, # of the columns
-                side=.8,     # of an image, in inches
-):                           # -> matplotlib figure
-    "Images in rows"
-    rows = images if isinstance(images, (list,tuple)) else [images]
-    n = max(map(len, rows))
-    size = side*n + (names is not None), side*len(rows) + .2
-    fig,axs = plt.subplots(len(rows), n, figsize=size, dpi=80, squeeze=False, layout='constrained')
-    for ax in axs.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-    for i,row in enumerate(rows):
-        if names: axs[i,0].set_ylabel(names[i], rotation=0, ha='right', va='center')
-        for ax,im in zip(axs[i], row):
-            ax.imshow(im.detach().cpu().clamp(0,1).permute(1,2,0), cmap='gray', vmin=0, vmax=1)
-    for ax,t in zip(axs[0], titles or []): ax.set_title(t, fontsize=9)
-    return fig
-
+# %% ../nbs/32_autoencoder.ipynb #5dc69234
 @torch.no_grad()
 def reconstruct(model, x): # [B,C,H,W] uint8 or in [0,1] -> [B,C,H,W]
     "Images through encoder and decoder"

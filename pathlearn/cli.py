@@ -633,6 +633,8 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
          help="shares of the labels (default: 0.01 0.1 0.5 1)")
     more('--tune-epochs', type=_number(int, 1), metavar='N', help="rounds through the labelled patches, twice as many "
          "with less than half of the labels (default: 15)")
+    more('--weights', nargs='+', metavar='FILE', help="encoders to carry over to masks and boxes, where --data holds "
+         "images with masks (GlaS, CRAG, nuclei)")
     _ca2cl_arguments(p)
     p.add_argument('--curves', action='store_true',
                    help="clusiam: also train K = 10 and K = 100, scores of every epoch in OUT/clusiam_DATA_curves.csv")

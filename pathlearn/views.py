@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['STAINS', 'to_unit', 'warp', 'crop_windows', 'Geometry', 'colour_basis', 'colour_matrix', 'hue_hsv', 'colour_exact',
            'Colour', 'stain_matrix', 'StainJitter', 'gaussian_blur', 'Blur', 'box_mask', 'Cutout', 'Noise', 'View',
-           'standard_view', 'weak_view', 'gentle_view', 'strong_view', 'show_views', 'mixup_views', 'cutmix_views']
+           'standard_view', 'weak_view', 'gentle_view', 'strong_view', 'show_rows', 'show_views', 'mixup_views',
+           'cutmix_views']
 
-# %% ../nbs/02_views.ipynb #004
+# %% ../nbs/02_views.ipynb #598664dd
 import math, torch, torch.nn as nn, torch.nn.functional as F
 from functools import lru_cache
 from fastcore.meta import delegates
 
-# %% ../nbs/02_views.ipynb #012
+# %% ../nbs/02_views.ipynb #52eaad17
 def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     least=8,   # smallest side in pixels
 ):             # -> [B,C,H,W] float32 in [0,1]
@@ -35,7 +36,7 @@ def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
                                                   "leave normalising to the encoder, and divide 0-255 by 255")
     return x.float().clamp(0,1)
 
-# %% ../nbs/02_views.ipynb #015
+# %% ../nbs/02_views.ipynb #ce463a3f
 def uniform(x, lo, hi): # -> [B] one number for each image of x, on its device
     "Uniform random numbers between `lo` and `hi`"
     return torch.empty(len(x), device=x.device).uniform_(lo, hi)
@@ -44,7 +45,7 @@ def chance(x, p): # -> [B] bool
     "True with probability `p`, for each image of `x` anew"
     return torch.rand(len(x), device=x.device) < p
 
-# %% ../nbs/02_views.ipynb #020
+# %% ../nbs/02_views.ipynb #1a8aa865
 def warp(x,          # [B,C,H,W] float images
     theta,           # [B,2,3] from output to input coordinates, both -1..1 from edge to edge (as in `F.affine_grid`)
     size,            # side of the output in pixels
@@ -60,7 +61,7 @@ def warp(x,          # [B,C,H,W] float images
     y = F.grid_sample(x, grid, mode=mode, padding_mode=border, align_corners=False)
     return F.avg_pool2d(y, samples) if samples > 1 else y
 
-# %% ../nbs/02_views.ipynb #027
+# %% ../nbs/02_views.ipynb #169f9e98
 def crop_windows(x, # [B,C,H,W] images
     scale=(.2,1.),  # (least, most) share of the area
     ratio=(3/4,4/3),# (least, most) width / height in pixels
@@ -73,12 +74,12 @@ def crop_windows(x, # [B,C,H,W] images
     first = (sides <= 1).all(2).float().argmax(1)
     return sides.gather(1, first[:,None,None].expand(-1,1,2))[:,0].clamp(max=1)
 
-# %% ../nbs/02_views.ipynb #029
+# %% ../nbs/02_views.ipynb #b22d3cc8
 def rotation(t): # [B] angles in radians
     "Matrices [B,2,2] that turn the plane by `t`"
     return torch.stack([t.cos(), -t.sin(), t.sin(), t.cos()], 1).view(-1,2,2)
 
-# %% ../nbs/02_views.ipynb #030
+# %% ../nbs/02_views.ipynb #6f8c319d
 class Geometry(nn.Module):
     "Crop, resize, flips, right-angle turns and a small rotation, drawn anew for each image and composed into one map"
     def __init__(self,
@@ -120,7 +121,7 @@ class Geometry(nn.Module):
         return warp(x, self.draw(x), self.size, samples, border='reflection' if self.rotate else 'border')
     def extra_repr(self): return ', '.join(f'{k}={v}' for k,v in vars(self).items() if k[0]!='_' and k!='training')
 
-# %% ../nbs/02_views.ipynb #037
+# %% ../nbs/02_views.ipynb #265b01d1
 @lru_cache
 def colour_basis(channels, # 1 or 3
     device='cpu'
@@ -143,7 +144,7 @@ def colour_matrix(x, # [B,C,H,W] images in [0,1]
     shift = b*(1-c)*(G @ x.mean((2,3))[...,None])
     return torch.baddbmm(shift, m, x.flatten(2)).clamp_(0,1).view_as(x)
 
-# %% ../nbs/02_views.ipynb #040
+# %% ../nbs/02_views.ipynb #a35c0b7b
 def hue_hsv(x, # [B,3,H,W] in [0,1]
     hue,       # [B] in full turns
 ):             # -> [B,3,H,W]
@@ -158,7 +159,7 @@ def hue_hsv(x, # [B,3,H,W] in [0,1]
     ramps = (sixths-3).abs_().sub_(1), 2-(sixths-2).abs_(), 2-(sixths-4).abs_()
     return torch.stack([ramp.clamp_(0,1).mul_(span).add_(low) for ramp in ramps], 1)
 
-# %% ../nbs/02_views.ipynb #042
+# %% ../nbs/02_views.ipynb #36d5b844
 def colour_exact(x, # [B,C,H,W] images in [0,1]
     factors,        # [B,4] brightness, contrast, saturation, hue
     order,          # [B,4] which of the four comes first, second, ...
@@ -171,7 +172,7 @@ def colour_exact(x, # [B,C,H,W] images in [0,1]
         if x.shape[1]==3: x[turned] = hue_hsv(x[turned], h[turned])
     return x
 
-# %% ../nbs/02_views.ipynb #045
+# %% ../nbs/02_views.ipynb #4a2df70e
 class Colour(nn.Module):
     "Colour jitter and grey conversion, drawn anew for each image"
     def __init__(self,
@@ -200,7 +201,7 @@ class Colour(nn.Module):
         return colour_matrix(colour_exact(x, f, torch.rand_like(f).argsort(1)), one, one, one*colourful, 0*one)
     def extra_repr(self): return f'{self.strength}, p={self.p}, grey={self.grey}, exact={self.exact}'
 
-# %% ../nbs/02_views.ipynb #048
+# %% ../nbs/02_views.ipynb #023342e4
 # optical density in r, g, b (rows) of haematoxylin, eosin and a residual (columns), Ruifrok and Johnston 2001
 STAINS = torch.tensor([[.65,.07,.27],[.70,.99,.57],[.29,.11,.78]])
 
@@ -214,7 +215,7 @@ def stain_matrix(x, # [B,3,H,W] in [0,1]
     density = x.add(1/255).log_().neg_().flatten(2) # a step of grey more, or black would be infinitely dense
     return torch.baddbmm(S @ shift[...,None], m, density).neg_().exp_().sub_(1/255).clamp_(0,1).view_as(x)
 
-# %% ../nbs/02_views.ipynb #050
+# %% ../nbs/02_views.ipynb #0f3ed98c
 class StainJitter(nn.Module):
     "Scale and shift haematoxylin and eosin, Tellez et al. 2018; images of one channel pass unchanged"
     def __init__(self,
@@ -230,7 +231,7 @@ class StainJitter(nn.Module):
         return stain_matrix(x, 1+draw(self.scale), draw(self.shift))
     def extra_repr(self): return f'scale={self.scale}, shift={self.shift}, p={self.p}'
 
-# %% ../nbs/02_views.ipynb #053
+# %% ../nbs/02_views.ipynb #c8060757
 def gaussian_blur(x, # [B,C,H,W]
     sigma,           # [B] widths in pixels, 0 = unchanged
     radius,          # reach of the weights in pixels, at least 3 x the largest sigma
@@ -247,7 +248,7 @@ def gaussian_blur(x, # [B,C,H,W]
         x = y
     return x
 
-# %% ../nbs/02_views.ipynb #055
+# %% ../nbs/02_views.ipynb #45078215
 class Blur(nn.Module):
     "Gaussian blur, its width drawn anew for each image"
     def __init__(self,
@@ -262,7 +263,7 @@ class Blur(nn.Module):
         return x.index_copy(0, on.nonzero()[:,0], gaussian_blur(x[on], sigma[on], radius))
     def extra_repr(self): return f'sigma=({self.sigma[0]:.3g}, {self.sigma[1]:.3g}), p={self.p}'
 
-# %% ../nbs/02_views.ipynb #057
+# %% ../nbs/02_views.ipynb #626f6b20
 def box_mask(x, # [B,C,H,W] images
     side,       # number or [B]: sides of the box as a share of the image's
 ):              # -> [B,1,H,W] bool
@@ -282,7 +283,7 @@ class Cutout(nn.Module):
     def forward(self, x): return torch.where(box_mask(x, self.side) & chance(x, self.p)[:,None,None,None], self.fill, x)
     def extra_repr(self): return f'side={self.side}, p={self.p}, fill={self.fill}'
 
-# %% ../nbs/02_views.ipynb #060
+# %% ../nbs/02_views.ipynb #50aee6b3
 class Noise(nn.Module):
     "Gaussian noise, its strength drawn anew for each image; values may leave [0,1], `View` clips them"
     def __init__(self,
@@ -297,7 +298,7 @@ class Noise(nn.Module):
         return torch.addcmul(x, torch.randn_like(x), strength[:,None,None,None])
     def extra_repr(self): return f'most={self.most}, p={self.p}'
 
-# %% ../nbs/02_views.ipynb #063
+# %% ../nbs/02_views.ipynb #a05cc54b
 class View(nn.Module):
     "Random views of a batch: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self,
@@ -338,7 +339,7 @@ class View(nn.Module):
     def forward(self, x): # [B,C,H,W] images
         with torch.autocast(x.device.type, enabled=False): return self.steps(to_unit(x)).clamp_(0,1)
 
-# %% ../nbs/02_views.ipynb #065
+# %% ../nbs/02_views.ipynb #6faefd40
 @delegates(View)
 def standard_view(size, # side of the views in pixels
     scale=(.2,1.), flip=.5, jitter=(.4,.4,.4,.1), grey=.2, p_blur=.5,
@@ -370,25 +371,36 @@ def strong_view(size, # side of the views in pixels
     return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, stain=stain,
                 jitter=jitter, grey=grey, p_blur=p_blur, p_cutout=p_cutout, **kwargs)
 
-# %% ../nbs/02_views.ipynb #068
+# %% ../nbs/02_views.ipynb #230d34c9
+def show_rows(images,      # [N,C,H,W] in [0,1], or a list of rows of images [C,H,W]
+              names=None,  # of the rows
+              titles=None, # of the columns
+              side=.8,     # of an image, in inches
+):                         # -> matplotlib figure
+    "Images in rows"
+    import matplotlib.pyplot as plt
+    rows = images if isinstance(images, (list,tuple)) else [images]
+    n = max(map(len, rows))
+    size = side*n + (names is not None), side*len(rows) + .2
+    fig,axs = plt.subplots(len(rows), n, figsize=size, dpi=80, squeeze=False, layout='constrained')
+    for ax in axs.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
+    for i,row in enumerate(rows):
+        if names: axs[i,0].set_ylabel(names[i], rotation=0, ha='right', va='center')
+        for ax,im in zip(axs[i], row):
+            ax.imshow(im.detach().cpu().clamp(0,1).permute(1,2,0), cmap='gray', vmin=0, vmax=1)
+    for ax,t in zip(axs[0], titles or []): ax.set_title(t, fontsize=9)
+    return fig
+
 def show_views(data, # `PatchData`, or images [B,C,H,W]
     view,            # what makes the views: any callable of a batch
     n=6,             # images, one a column
     k=2,             # views of each, one a row below the originals
 ):                   # -> matplotlib figure
     "The first `n` images and under each `k` of its views"
-    import matplotlib.pyplot as plt
     x = getattr(data, 'images', data)[:n]
-    rows = [to_unit(x), *[view(x) for _ in range(k)]]
-    fig,axs = plt.subplots(k+1, len(x), figsize=(1.1*len(x), 1.1*(k+1)), squeeze=False, layout='constrained')
-    for row,ims,name in zip(axs, rows, ['image', *['view']*k]):
-        row[0].set_ylabel(name)
-        for ax,im in zip(row, ims.cpu()):
-            ax.imshow(im.permute(1,2,0), cmap='gray', vmin=0, vmax=1)
-            ax.set(xticks=[], yticks=[])
-    return fig
+    return show_rows([to_unit(x), *[view(x) for _ in range(k)]], ['image', *['view']*k], side=1.1)
 
-# %% ../nbs/02_views.ipynb #079
+# %% ../nbs/02_views.ipynb #33510695
 def shares(x, alpha, lam): # -> [B]
     "`lam` for every image, or if it is None drawn from Beta(alpha, alpha)"
     if lam is not None: return torch.as_tensor(lam, dtype=torch.float32, device=x.device).expand(len(x))
@@ -396,7 +408,7 @@ def shares(x, alpha, lam): # -> [B]
     a = torch.full((len(x),), float(alpha), device=x.device)
     return torch.distributions.Beta(a, a).sample()
 
-# %% ../nbs/02_views.ipynb #080
+# %% ../nbs/02_views.ipynb #0c338924
 def mixup_views(x, # [B,C,H,W] images, uint8 or float in [0,1]
     alpha=1.,      # of the Beta distribution: small = one image nearly alone, 1 = any share
     lam=None,      # share of the own image, number or [B]; drawn if not given

@@ -74,11 +74,11 @@ def test_version_is_that_of_settings_ini(settings):
     assert pathlearn.__version__ == settings['version']
 
 # Who may import whom. Each wing sees the foundations, siamese and itself; faces see everything.
-FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate', 'explore'}
+FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate', 'explore', 'transfer'}
 COMMON = {'siamese'}
 WINGS = [['gumbel', 'clusiam'], ['mixing', 'adversarial', 'ca2cl'], ['prototypes', 'decoder', 'autoencoder'],
          ['crosspatch', 'cdcl'], ['slides', 'mil']]
-FACES = {'cli', 'reproduce', 'all', '_modidx', '__init__'}
+FACES = {'cli', 'reproduce', 'reproduce_ca2cl', 'reproduce_cdcl', 'all', '_modidx', '__init__'}
 KNOWN = FOUNDATIONS | COMMON | FACES | {m for wing in WINGS for m in wing}
 
 def allowed(module):
