@@ -134,7 +134,7 @@ def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     look = nn.Sequential(Colour(.4, .4, .4, .1), Blur())
     return Geometry(size, scale=(.5,1.), ratio=(1.,1.), flip=.5, vflip=.5, turn=True, rotate=15.), look
 
-# %% ../nbs/41_cdcl.ipynb #65630f74
+# %% ../nbs/41_cdcl.ipynb #21b79bb5
 def _network(x, arch): # [B,C,H,W], name, encoder or UNet -> UNet
     if isinstance(arch, nn.Module): return UNet(arch) if hasattr(arch, 'n_out') else arch
     arch = arch if isinstance(arch, str) else arch.__name__
@@ -160,6 +160,10 @@ def cdcl_learner(dls,    # of `semi_dls`
     "CDCL on labelled and unlabelled images; with w_contr = w_cons = w_ent = 0 it is SupOnly"
     x = first_images(dls)
     loss = loss or CDCLLoss(w_contr, w_cons, w_ent, sampling, grid=grid)
+    (h,w),cells = x.shape[2:],8*loss.patches['grid']
+    if loss.w_contr and (h%cells or w%cells): # told before the first epochs, which do without patches
+        raise ValueError(f"images of {h}x{w} px have no grid of {loss.patches['grid']} x {loss.patches['grid']} patches of whole "
+                         f"features: resize to a multiple of {cells}, or take another grid")
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     own = [SemiViews(*(views or nuclei_views(x.shape[-1])), start), MomentumTarget(), LossParts(*parts),
            ParamScheduler({'lr': SchedPoly(lr, 0., power)})]

@@ -605,7 +605,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
 
 # %% ../nbs/60_cli.ipynb #062
 def _reproduce(args):
-    room = 'reproduce_ca2cl' if args.method == 'ca2cl' else 'reproduce'
+    room = f'reproduce_{args.method}' if args.method in ('ca2cl','cdcl') else 'reproduce'
     getattr(importlib.import_module(f'pathlearn.{room}'), f'reproduce_{args.method}')(args)
 
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
@@ -615,12 +615,14 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
                 "Rows that are there already are left alone, so an interrupted run goes on when it is started again.\n"
                 "clusiam: SimSiam, CluSiam and CluBYOL on one data set. ca2cl: each of its parts, alone and together,\n"
                 "with 1, 10, 50 and 100 % of the labels. autoencoder: both phases, three evaluations and the baselines\n"
-                "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures.",
+                "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures. cdcl: nuclei with few masks,\n"
+                "from dsb2018*.tar.xz in the folder --data, or images and masks in it, with overlays.",
                 ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
                  'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
                  'pathlearn_reproduce ca2cl --data lc25000_lung_64.npz --arch resnet18 --epochs 100',
-                 'pathlearn_reproduce autoencoder --data FOLDER'])
-    p.add_argument('method', choices=['clusiam','ca2cl','autoencoder'], help="which paper")
+                 'pathlearn_reproduce autoencoder --data FOLDER',
+                 'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8'])
+    p.add_argument('method', choices=['clusiam','ca2cl','autoencoder','cdcl'], help="which paper")
     _common(p, epochs=None)
     p.add_argument('--seed', type=_number(int, 0), nargs='+', help="one run a seed (default: 0; autoencoder: 0 1 2, "
                    "but for mnist without a GPU 0 alone)")
@@ -636,6 +638,12 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     more('--weights', nargs='+', metavar='FILE', help="encoders to carry over to masks and boxes, where --data holds "
          "images with masks (GlaS, CRAG, nuclei)")
     _ca2cl_arguments(p)
+    few = p.add_argument_group('cdcl alone').add_argument
+    few('--schemes', nargs='+', metavar='ROW', help="rows of tables 1 and 2: SupOnly, FullSup, 'mean teacher', "
+        "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
+    few('--shares', nargs='+', choices=('1/32','1/16','1/8','1'), help="shares of the masks (default: 1/32)")
+    few('--grid', type=_number(int, 2), help="patches a side (default: 8)")
+    few('--start', type=_number(int, 0), metavar='N', help="epochs before images without masks are used (default: 5)")
     p.add_argument('--curves', action='store_true',
                    help="clusiam: also train K = 10 and K = 100, scores of every epoch in OUT/clusiam_DATA_curves.csv")
     p.add_argument('--out', default='nbs/results', metavar='FOLDER', help="where the CSV files are")

@@ -6,14 +6,14 @@
 __all__ = ['Configured', 'InputNorm', 'Encoder', 'encoder', 'Projector', 'Predictor', 'MomentumCopy', 'Outputs', 'Assigns',
            'encoder_maps', 'map_widths', 'Join', 'Extractor', 'PixelProjector', 'UNetOut', 'UNet', 'DenseUNet']
 
-# %% ../nbs/03_networks.ipynb #dd6a1903
+# %% ../nbs/03_networks.ipynb #002
 import inspect
 from collections import namedtuple
 from copy import deepcopy
 from itertools import takewhile
 import torch, torch.nn as nn, torch.nn.functional as F, torchvision
 
-# %% ../nbs/03_networks.ipynb #cfbff2c7
+# %% ../nbs/03_networks.ipynb #008
 class Configured(nn.Module):
     "A module that keeps the arguments it was built with in `settings`"
     def __new__(cls, *args, **kwargs):
@@ -23,7 +23,7 @@ class Configured(nn.Module):
         self.__dict__['settings'] = dict(list(bound.arguments.items())[1:])
         return self
 
-# %% ../nbs/03_networks.ipynb #b6a8865a
+# %% ../nbs/03_networks.ipynb #011
 class InputNorm(nn.Module):
     "uint8 or [0,1] images to zero mean, unit spread; `mean` and `std` (a number a channel, in [0,1]) are buffers"
     def __init__(self, mean, std):
@@ -37,7 +37,7 @@ class InputNorm(nn.Module):
         if x.dtype == torch.uint8: x = x.float()/255
         return (x - self.mean)/self.std
 
-# %% ../nbs/03_networks.ipynb #05cb1885
+# %% ../nbs/03_networks.ipynb #014
 def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channels
     chans = [n_in, *(width*2**i for i in range(4))]
     def conv(ni, no):
@@ -45,7 +45,7 @@ def _tiny(n_in, width=32): # four halvings: 64 px end as 4x4 maps of 256 channel
     layers = [l for ni,no in zip(chans, chans[1:]) for l in conv(ni,no)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), chans[-1]
 
-# %% ../nbs/03_networks.ipynb #e17a90cd
+# %% ../nbs/03_networks.ipynb #015
 def _conv3(n_in, size, width=32): # three halvings and a pooling: 28 px end as 2x2 places of 128 channels, 64 px as 4x4
     if size is None: raise ValueError("'conv3' keeps the places of its last map: it needs `size`, the side of the images")
     chans = [n_in, *(width*2**i for i in range(3))]
@@ -65,7 +65,7 @@ def _drop_classifier(net): # -> number of features that went into the last linea
 def _first_conv(net): # -> (name, module) of the first convolution
     return next((n,m) for n,m in net.named_modules() if isinstance(m, nn.Conv2d))
 
-# %% ../nbs/03_networks.ipynb #417bb185
+# %% ../nbs/03_networks.ipynb #016
 def _torchvision(arch, n_in, small_stem, weights):
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no network named '{arch}': take 'tiny' or a torchvision name such as 'resnet18'")
@@ -84,7 +84,7 @@ def _torchvision(arch, n_in, small_stem, weights):
     net.set_submodule(name, new)
     return net, _drop_classifier(net)
 
-# %% ../nbs/03_networks.ipynb #8110acfc
+# %% ../nbs/03_networks.ipynb #017
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
@@ -112,7 +112,7 @@ def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)
 
-# %% ../nbs/03_networks.ipynb #56cdce3b
+# %% ../nbs/03_networks.ipynb #022
 def _block(n_in, n_out, bias=False):
     return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
 
@@ -131,7 +131,7 @@ class Projector(Configured):
 
     def forward(self, h): return self.layers(h) # [B,n_in] -> [B,n_out]
 
-# %% ../nbs/03_networks.ipynb #35e23ccb
+# %% ../nbs/03_networks.ipynb #023
 class Predictor(Configured):
     "A bottleneck MLP from one view's projection to the other's"
     def __init__(self,
@@ -144,7 +144,7 @@ class Predictor(Configured):
 
     def forward(self, z): return self.layers(z) # [B,n] -> [B,n]
 
-# %% ../nbs/03_networks.ipynb #035c846e
+# %% ../nbs/03_networks.ipynb #028
 class MomentumCopy(nn.Module):
     "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source, parameters only"
     def __init__(self, source:nn.Module, m=0.99): # m in [0,1): the share kept at each update
@@ -159,7 +159,7 @@ class MomentumCopy(nn.Module):
         "One step towards `source`"
         torch._foreach_lerp_(list(self.module.parameters()), list(source.parameters()), 1-self.m)
 
-# %% ../nbs/03_networks.ipynb #0cc1f997
+# %% ../nbs/03_networks.ipynb #032
 class Outputs:
     "Base of the models' named outputs: can also be built from one list, as fastai does"
     __slots__ = ()
@@ -167,14 +167,14 @@ class Outputs:
         if len(args)==1 and not kwargs and len(cls._fields)>1: args = tuple(args[0])
         return super().__new__(cls, *args, **kwargs)
 
-# %% ../nbs/03_networks.ipynb #7dcd6b85
+# %% ../nbs/03_networks.ipynb #035
 class Assigns:
     "Gives a module with `encoder` and `cluster_head` the method `assign`"
     def assign(self, x): # [B,C,H,W] images -> [B,K] cluster probabilities
         if self.cluster_head is None: raise ValueError("this model has no clusters yet: train it to the end first")
         return self.cluster_head(self.encoder(x)).softmax(-1)
 
-# %% ../nbs/03_networks.ipynb #0dd8fda9
+# %% ../nbs/03_networks.ipynb #041
 def _conv_layers(encoder): # -> the layers of an Encoder up to its pooling, in the order they run
     body = encoder.body[0] if encoder.settings['latent'] else encoder.body
     body = getattr(body, 'features', body)
@@ -192,7 +192,7 @@ def encoder_maps(encoder, # an Encoder
         maps[x.shape[-1]//h.shape[-1]] = h
     return maps
 
-# %% ../nbs/03_networks.ipynb #e61fc415
+# %% ../nbs/03_networks.ipynb #042
 def map_widths(encoder): # -> {stride: channels}
     "How many channels `encoder_maps` finds at each stride"
     if not (hasattr(encoder, 'norm') and hasattr(encoder, 'body')): raise TypeError(
@@ -204,7 +204,7 @@ def map_widths(encoder): # -> {stride: channels}
         f"'{encoder.settings['arch']}' is no chain of layers with a map at stride 4: take 'tiny' or a ResNet")
     return {s:m.shape[1] for s,m in maps.items()}
 
-# %% ../nbs/03_networks.ipynb #e6ddce05
+# %% ../nbs/03_networks.ipynb #046
 class Join(nn.Module):
     "One step up: the coarse map x2 + the finer one, 3x3 convolution, batch norm, ReLU"
     def __init__(self, n_in, n_skip, n_out): # channels of the coarse map, of the finer one, of the result
@@ -216,7 +216,7 @@ class Join(nn.Module):
     def forward(self, x, skip): # [B,n_in,h,w], [B,n_skip,2h,2w] -> [B,n_out,2h,2w]
         return self.conv(F.interpolate(x, scale_factor=2, mode='bilinear') + self.skip(skip))
 
-# %% ../nbs/03_networks.ipynb #06d02529
+# %% ../nbs/03_networks.ipynb #047
 class Extractor(nn.Module):
     "Images to features: down an encoder, up again with its maps joined in"
     def __init__(self,
@@ -242,7 +242,7 @@ class Extractor(nn.Module):
         for s,join in zip(self.strides[1:], self.joins): x = join(x, maps[s])
         return x
 
-# %% ../nbs/03_networks.ipynb #68884461
+# %% ../nbs/03_networks.ipynb #049
 class PixelProjector(nn.Sequential):
     "Features to vectors of length one at stride 8"
     def __init__(self, n_in, n_out=128, stride=4): # channels of features and of projections; stride of the features
@@ -254,7 +254,7 @@ class UNetOut(Outputs, namedtuple('UNetOut', 'logits z')):
     "`logits` [B,n_classes,H,W] and projections `z` [B,n_projected,H/8,W/8] of length one"
     __slots__ = ()
 
-# %% ../nbs/03_networks.ipynb #34183bf3
+# %% ../nbs/03_networks.ipynb #050
 class UNet(nn.Module):
     "Images to logits for every pixel, on the maps of an encoder"
     def __init__(self,

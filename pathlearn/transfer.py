@@ -6,7 +6,7 @@
 __all__ = ['mask_dls', 'warp_pair', 'right_angles', 'MaskView', 'mean_dice', 'mask_learner', 'predict_masks', 'boxes_of',
            'MapPyramid', 'detector', 'fit_detector', 'predict_boxes', 'average_precision']
 
-# %% ../nbs/07_transfer.ipynb #dd7e4844
+# %% ../nbs/07_transfer.ipynb #003
 import copy
 from functools import partial
 import torch, torch.nn as nn
@@ -27,7 +27,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/07_transfer.ipynb #07345442
+# %% ../nbs/07_transfer.ipynb #008
 def _foreground(data): # -> PatchData whose labels are maps, 1 = foreground
     if data.masks is None:
         raise ValueError(f"{data.name or 'the data'} has no masks: read it with nuclei_data, or give PatchData masks=")
@@ -45,7 +45,7 @@ def mask_dls(train,      # PatchData with masks
     if not train.labels.any(): raise ValueError(f"all {len(train)} training masks are empty: expected a nucleus")
     return train.dls(None if valid is None else _foreground(valid), bs, **kw)
 
-# %% ../nbs/07_transfer.ipynb #d4c9e8f0
+# %% ../nbs/07_transfer.ipynb #011
 def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
               masks,    # [B,H,W] whole numbers
               geometry, # `Geometry`, which draws a map for each image
@@ -60,7 +60,7 @@ def right_angles(size): # side of the views in pixels
     "Flips and right-angle turns, which keep every pixel as it is"
     return Geometry(size, flip=.5, vflip=.5, turn=True)
 
-# %% ../nbs/07_transfer.ipynb #7847d200
+# %% ../nbs/07_transfer.ipynb #014
 class MaskView(Callback):
     "In training draws one view of image and mask together; masks become int64, as the loss wants them"
     order = 5 # before mixed precision begins
@@ -76,7 +76,7 @@ class MaskView(Callback):
             if self.look: x = self.look(x)
         self.learn.xb,self.learn.yb = (x,),(mask.long(),)
 
-# %% ../nbs/07_transfer.ipynb #43c3586a
+# %% ../nbs/07_transfer.ipynb #016
 def mean_dice(logits, mask): # [B,n_classes,H,W], [B,H,W] -> float
     "Dice of the foreground, mean over images"
     return segmentation_scores(logits.argmax(1), mask)['dice']
@@ -97,7 +97,7 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/07_transfer.ipynb #f6c77c1e
+# %% ../nbs/07_transfer.ipynb #017
 def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,W]
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
                   bs=16,  # images a batch
@@ -107,7 +107,7 @@ def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,
     with evaluating(net) as place:
         return torch.cat([net(x.to(place)).argmax(1).byte().cpu() for x in images.split(bs)])
 
-# %% ../nbs/07_transfer.ipynb #7cd699b8
+# %% ../nbs/07_transfer.ipynb #023
 def boxes_of(mask, # [H,W] instance ids, 0 = background
 ):                 # -> float [n,4] x1, y1, x2, y2 in pixels, in the order of the ids; [0,4] for an empty mask
     "The box around each instance"
@@ -115,7 +115,7 @@ def boxes_of(mask, # [H,W] instance ids, 0 = background
     ids = mask.unique()
     return masks_to_boxes(mask == ids[ids > 0][:,None,None]).float() + torch.tensor([0,0,1,1], device=mask.device)
 
-# %% ../nbs/07_transfer.ipynb #7d7702df
+# %% ../nbs/07_transfer.ipynb #026
 class MapPyramid(nn.Module):
     "The maps of an encoder from stride 4 on, brought to one width"
     def __init__(self, encoder, out_channels=64): # an Encoder, shared and not copied; the width
@@ -144,7 +144,7 @@ def detector(encoder,            # an Encoder, or a model that has one: its weig
     return RetinaNet(maps, n_classes, head=head, anchor_generator=anchors, min_size=size, max_size=size,
                      image_mean=[0.]*n_in, image_std=[1.]*n_in, **kwargs)
 
-# %% ../nbs/07_transfer.ipynb #ffdd3458
+# %% ../nbs/07_transfer.ipynb #029
 def fit_detector(net,           # see `detector`
                  data,          # PatchData with masks; an image without instances is a lesson, too
                  epochs=20,
@@ -153,7 +153,7 @@ def fit_detector(net,           # see `detector`
                  geometry=None, # view of image and mask; None: `right_angles`
 ):                              # -> [epochs] mean loss
     "Train on the boxes of `data.masks` by AdamW"
-    if not _foreground(data).labels.any(): raise ValueError(f"all {len(data)} training masks are empty: no box is there")
+    if not _foreground(data).labels.any(): raise ValueError(f"all {len(data)} masks are empty: there is no box to learn")
     geometry,place = geometry or right_angles(data.size), next(net.parameters()).device
     opt = torch.optim.AdamW(net.parameters(), lr)
     batches = [torch.randperm(len(data)).split(bs) for _ in range(epochs)]
@@ -177,7 +177,7 @@ def predict_boxes(net,    # see `detector`
         found = [o for x in images.split(bs) for o in net(list(to_unit(x.to(place))))]
     return [{k:v.cpu() for k,v in o.items()} for o in found]
 
-# %% ../nbs/07_transfer.ipynb #7af443a2
+# %% ../nbs/07_transfer.ipynb #033
 def _claims(found, boxes, iou): # -> [n] bool, by falling score: does it claim a true box that is still free?
     free,right = torch.ones(len(boxes), dtype=torch.bool), []
     if not len(boxes): return torch.zeros(len(found['boxes']), dtype=torch.bool)

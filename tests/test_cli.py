@@ -61,7 +61,7 @@ sys.exit(bool({'torch', 'fastai', 'pandas'} & set(sys.modules)))'''
     ('train', 'clusiam --data x --size 8', "--size: expected a whole number of at least 16"), ('train', 'clusiam --data x --k 1', '--k: expected'),
     ('train', 'clusiam --data x --alpha 1.5', "--alpha: expected a number of at least 0 and at most 1, found '1.5'"),
     ('train', 'clusiam --data x --lr nan', "--lr: expected a number"),
-    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: WEIGHTS'), ('reproduce', 'cdcl --data x', "invalid choice: 'cdcl'")])
+    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: WEIGHTS'), ('reproduce', 'byol --data x', "invalid choice: 'byol'")])
 def test_wrong_usage_exits_with_2(command, args, words, capsys):
     code, err = call(command, *args.split(), capsys=capsys)
     assert code == 2 and words in err and 'usage:' in err and 'Traceback' not in err
@@ -215,6 +215,41 @@ def test_the_parts_of_ca2cl(patches, tmp_path, capsys):
     assert pd.read_csv(file).accuracy.tolist() == table.accuracy.tolist()
     assert call(*args, '--parts', 'all', '--eps', '2')[0] == 0
     assert len(pd.read_csv(file)) == len(table) + 4
+
+@pytest.fixture
+def nuclei(tmp_path):
+    "Twenty drawn nuclei images in a folder of images and one of masks"
+    from PIL import Image
+    from pathlearn.synthetic import synthetic_nuclei
+    drawn = synthetic_nuclei(n=20, size=64)
+    for kind in ('images', 'masks'): (tmp_path/'cells'/kind).mkdir(parents=True)
+    for i,(x,m) in enumerate(zip(drawn.images, drawn.masks)):
+        Image.fromarray(x.permute(1,2,0).numpy()).save(tmp_path/'cells'/'images'/f'{i:02}.png')
+        Image.fromarray(m.numpy().astype(np.uint16)).save(tmp_path/'cells'/'masks'/f'{i:02}.png')
+    return tmp_path/'cells'
+
+def test_encoders_carried_over_to_masks(nuclei, patches, tmp_path, capsys):
+    train = 'ca2cl', '--data', patches/'labelled.npz', '--epochs', 1, '--arch', 'tiny', '--bs', 18, '--k', 4, '--device', 'cpu'
+    assert call('train', *train, '--out', tmp_path/'run')[0] == 0
+    args = ('reproduce', 'ca2cl', '--data', nuclei, '--size', 64, '--arch', 'tiny', '--tune-epochs', 1, '--seed', 0, '--device', 'cpu',
+            '--weights', tmp_path/'run'/'ca2cl.safetensors', '--out', tmp_path/'res', '--runs', tmp_path/'runs')
+    assert call(*args)[0] == 0
+    table = pd.read_csv(tmp_path/'res'/'ca2cl_cells_transfer.csv')
+    assert list(table.method) == ['untrained', 'ca2cl'] and table.Dice.between(0, 1).all() and table.AP.between(0, 1).all()
+    capsys.readouterr()
+    assert call(*args)[0] == 0 and 'Dice' not in capsys.readouterr().out
+
+def test_the_schemes_of_cdcl(nuclei, tmp_path, capsys):
+    args = ('reproduce', 'cdcl', '--data', nuclei, '--size', 64, '--arch', 'tiny', '--epochs', 2, '--start', 1, '--bs', 4, '--seed', 0,
+            '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs')
+    assert call(*args, '--schemes', 'SupOnly', 'CDCL', '--shares', '1/8')[0] == 0
+    table = pd.read_csv(tmp_path/'res'/'cdcl_cells.csv')
+    assert list(table.method) == ['Otsu', 'SupOnly', 'CDCL'] and (table.n_test == 4).all() and table['panoptic quality'].between(0, 1).all()
+    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {'cdcl_cells_SupOnly_1-8.jpg', 'cdcl_cells_CDCL_1-8.jpg'}
+    capsys.readouterr()
+    assert call(*args, '--schemes', 'SupOnly', 'CDCL', '--shares', '1/8')[0] == 0 and 'epoch ' not in capsys.readouterr().out
+    code, err = call(*args, '--schemes', 'scheme 9', capsys=capsys)
+    assert code == 1 and "no scheme is called 'scheme 9'" in sentence(err)
 
 def test_the_autoencoder_in_a_folder(patches, tmp_path, capsys):
     args = 'autoencoder', '--data', patches/'labelled.npz', '--epochs', 3, '--bs', 18, '--k', 3, '--latent', 8, '--opt', 'adamw', '--device', 'cpu'

@@ -102,5 +102,5 @@ if __name__ == '__main__':
     assert abs(v1-v2) < 1e-5*abs(v2) and (g1-g2).abs().max() < 1e-5, (v1, v2, (g1-g2).abs().max())
     t,mem = {n: statistics.median(v) for n,v in times.items()}, {n: alone(n, a.share)[0] for n in fs}
     print(f'{torch.get_num_threads()} threads, torch {torch.__version__}, {a.share:.1%} of the patches foreground')
-    print(f"time, loop / fast    {t['loop']/t['fast']:6.1f} x   ({t['loop']:.2f} s / {t['fast']:.2f} s)   must reach >= 6 x")
-    print(f"memory above data    {mem['fast']:6.0f} MiB, loop {mem['loop']:.0f} MiB   must reach: no more")
+    print(f"time, loop / fast {t['loop']/t['fast']:6.1f} x ({t['loop']:.2f} s / {t['fast']:.2f} s)  must reach >= 6 x")
+    print(f"memory above data {mem['fast']:6.0f} MiB, loop {mem['loop']:.0f} MiB   must reach: no more")
