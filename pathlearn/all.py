@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/90_all.ipynb #5e361544
+# %% ../nbs/90_all.ipynb #003
 from . import autoencoder, ca2cl, cdcl, clusiam
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *
 from .clusiam import *
 
-# %% ../nbs/90_all.ipynb #54dc4c58
+# %% ../nbs/90_all.ipynb #007
 __all__ = [*dict.fromkeys(n for m in (clusiam, autoencoder, ca2cl, cdcl) for n in m.__all__)]

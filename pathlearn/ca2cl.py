@@ -6,7 +6,7 @@
 __all__ = ['false_negatives', 'batch_kmeans', 'cluster_aware_loss', 'CosineLinear', 'CA2CLOut', 'CA2CL', 'CA2CLLoss',
            'AdversarialStep', 'ca2cl_learner']
 
-# %% ../nbs/22_ca2cl.ipynb #c8290806
+# %% ../nbs/22_ca2cl.ipynb #002
 from collections import namedtuple
 from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
@@ -25,7 +25,7 @@ from fastai.basics import Callback
 from fastai.optimizer import Adam
 from fastcore.foundation import L
 
-# %% ../nbs/22_ca2cl.ipynb #e7f46eba
+# %% ../nbs/22_ca2cl.ipynb #010
 def false_negatives(labels,        # [N] classes of a batch, for the reader only
                     clusters=None, # [N] clusters of the same batch
 ):                                 # -> share of pairs of one class; with clusters: also the share of these in one cluster
@@ -36,7 +36,7 @@ def false_negatives(labels,        # [N] classes of a batch, for the reader only
     together = (clusters[:,None] == clusters)[off]
     return same.float().mean().item(), together[same].float().mean().item()
 
-# %% ../nbs/22_ca2cl.ipynb #c5dfb26a
+# %% ../nbs/22_ca2cl.ipynb #014
 def batch_kmeans(u,       # [N,D] vectors of length one
                  k=10,    # K
                  steps=10,# Lloyd steps
@@ -51,7 +51,7 @@ def batch_kmeans(u,       # [N,D] vectors of length one
         c = share @ u.detach()
     return share @ u, a # the same values, now with a gradient
 
-# %% ../nbs/22_ca2cl.ipynb #59618a59
+# %% ../nbs/22_ca2cl.ipynb #018
 def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
                        k=10,     # K of the k-means inside the batch
                        temp=.2,  # tau
@@ -64,7 +64,7 @@ def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
     g1,g2 = F.normalize(g1.float(), dim=1), F.normalize(g2.float(), dim=1)
     return (one_way(g1, g2) + one_way(g2, g1))/2
 
-# %% ../nbs/22_ca2cl.ipynb #e507206c
+# %% ../nbs/22_ca2cl.ipynb #023
 class CosineLinear(nn.Module):
     "Cosines to `n_out` learned directions: [B,n_in] -> [B,n_out] in [-1,1]"
     def __init__(self, n_in, n_out):
@@ -109,7 +109,7 @@ class CA2CLLoss:
         self.parts['cluster'] = cluster.detach()
         return loss + self.lam*cluster
 
-# %% ../nbs/22_ca2cl.ipynb #3f0417fc
+# %% ../nbs/22_ca2cl.ipynb #026
 class AdversarialStep(Callback):
     "After the backward pass of the loss a second one, of the loss of the adversarial pair"
     order = 50 # after mixed precision has scaled the loss
@@ -140,7 +140,7 @@ class AdversarialStep(Callback):
         self.learn.loss_func.parts['adversarial'] = loss.detach()
         self.learn.loss_grad,self.learn.loss = loss*scale, self.loss + loss.detach()
 
-# %% ../nbs/22_ca2cl.ipynb #d76e12f6
+# %% ../nbs/22_ca2cl.ipynb #028
 def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     eps=1.,              # length of the adversarial step; None: without adversarial pairs
@@ -169,7 +169,7 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 
-# %% ../nbs/22_ca2cl.ipynb #adbaf4df
+# %% ../nbs/22_ca2cl.ipynb #042
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]

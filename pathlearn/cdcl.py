@@ -6,8 +6,8 @@
 __all__ = ['CDCLOut', 'CDCL', 'prediction_entropy', 'gaussian_ramp', 'CDCLLoss', 'SemiViews', 'nuclei_views', 'cdcl_learner',
            'segment', 'split_touching', 'overlay', 'show_overlays']
 
-# %% ../nbs/41_cdcl.ipynb #eb1e894a
-import warnings
+# %% ../nbs/41_cdcl.ipynb #002
+import math, warnings
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from . import crosspatch, data, evaluate, learning, networks, synthetic, transfer, views
@@ -27,7 +27,7 @@ from fastai.optimizer import Adam
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/41_cdcl.ipynb #5a57b0fd
+# %% ../nbs/41_cdcl.ipynb #010
 class CDCLOut(Outputs, namedtuple('CDCLOut', 'logits logits_s z_s logits_t z_t')):
     "Logits of the labelled images; logits and projections of student and teacher for the unlabelled ones"
     __slots__ = ()
@@ -56,7 +56,7 @@ class CDCL(nn.Module):
         with torch.no_grad(): logits_t,z_t = self.teacher(weak, True)
         return CDCLOut(logits[:len(x)], logits[len(x):], z[len(x):], logits_t, z_t)
 
-# %% ../nbs/41_cdcl.ipynb #a8827ee3
+# %% ../nbs/41_cdcl.ipynb #013
 def prediction_entropy(logits): # [B,K,H,W] -> scalar
     "Mean entropy of the predictions of all pixels, CDCL eq. 15"
     log_p = logits.float().log_softmax(1)
@@ -64,9 +64,9 @@ def prediction_entropy(logits): # [B,K,H,W] -> scalar
 
 def gaussian_ramp(t): # t: share of the training that is over -> weight in [0,1]
     "exp(-5 (1-t)^2): how much consistency counts"
-    return float(torch.tensor(-5*(1-min(max(t, 0.), 1.))**2).exp())
+    return math.exp(-5*(1-min(max(float(t), 0.), 1.))**2)
 
-# %% ../nbs/41_cdcl.ipynb #ed81ed8b
+# %% ../nbs/41_cdcl.ipynb #016
 class CDCLLoss:
     "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; the parts are kept in `parts` for the log"
     def __init__(self,
@@ -104,7 +104,7 @@ class CDCLLoss:
         self.parts = dict(sup=sup.detach(), **{n: v.detach() for n,(_,v) in used.items()})
         return sup + sum(w*v for w,v in used.values())
 
-# %% ../nbs/41_cdcl.ipynb #a25b59b4
+# %% ../nbs/41_cdcl.ipynb #019
 class SemiViews(Callback):
     "Draws image and mask together, and a weak and a strong view of each unlabelled image that share their geometry"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -114,13 +114,13 @@ class SemiViews(Callback):
         start=5,  # first epoch, from 0, with unlabelled images
     ): self.geometry,self.look,self.start = geometry,look,start
 
-    def before_fit(self): self.loss = self.learn.loss_func
-    def before_train(self): self.loss.ramp = gaussian_ramp((self.epoch+1-self.start)/max(1, self.n_epoch-self.start))
+    def before_fit(self): self.objective = self.learn.loss_func
+    def before_train(self): self.objective.ramp = gaussian_ramp((self.epoch+1-self.start)/max(1, self.n_epoch-self.start))
     def before_batch(self):
         x,*u,mask = *self.xb,*self.yb # fastai counts the inputs of the training loader, also in validation
         if self.training:
             x,mask = warp_pair(x, mask, self.geometry)
-            x,u = self.look(x), self.views(*u) if self.loss.unsupervised and self.epoch >= self.start else ()
+            x,u = self.look(x), self.views(*u) if self.objective.unsupervised and self.epoch >= self.start else ()
         self.learn.xb,self.learn.yb = (x,*u),(mask.long(),)
 
     def views(self, x): # [B,C,H,W] -> strong, weak [B,C,size,size]
@@ -134,14 +134,15 @@ def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     look = nn.Sequential(Colour(.4, .4, .4, .1), Blur())
     return Geometry(size, scale=(.5,1.), ratio=(1.,1.), flip=.5, vflip=.5, turn=True, rotate=15.), look
 
-# %% ../nbs/41_cdcl.ipynb #21b79bb5
+# %% ../nbs/41_cdcl.ipynb #022
 def _network(x, arch): # [B,C,H,W], name, encoder or UNet -> UNet
     if isinstance(arch, nn.Module): return UNet(arch) if hasattr(arch, 'n_out') else arch
     arch = arch if isinstance(arch, str) else arch.__name__
     kw = dict(n_in=x.shape[1], small_stem=False)
     def net(weights):
         if arch == 'densenet161': return DenseUNet(weights=weights, **kw)
-        return UNet(encoder(arch, weights=None if arch == 'tiny' else weights, **kw))
+        small = 2 if x.shape[-1] <= 160 else 4 # nuclei of a few pixels would not survive stride 4
+        return UNet(encoder(arch, weights=None if arch == 'tiny' else weights, **kw), stride=small)
     try: return net('DEFAULT')
     except OSError as e:
         warnings.warn(f"{str(e).splitlines()[0][:80]}...: the network starts from random weights")
@@ -172,7 +173,7 @@ def cdcl_learner(dls,    # of `semi_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/41_cdcl.ipynb #d71c0338
+# %% ../nbs/41_cdcl.ipynb #025
 def _starts(n, tile, step): return sorted({min(i, n-tile) for i in range(0, n-tile+step, step)}) # first pixels of tiles
 
 @torch.no_grad()
@@ -203,7 +204,7 @@ def segment(net,        # Learner, `CDCL`, or module: images -> logits [B,2,H,W]
         return [(_by_tiles(net, to_unit(x[None].to(place))[0], tile, overlap, bs) > .5).byte().cpu()
                 for x in getattr(images, 'images', images)]
 
-# %% ../nbs/41_cdcl.ipynb #bea7ea32
+# %% ../nbs/41_cdcl.ipynb #028
 def split_touching(mask,       # [H,W], nonzero is nucleus
                    distance=5, # least distance between two centres, in pixels
                    least=10,   # smaller pieces are dropped, in pixels
@@ -220,7 +221,7 @@ def split_touching(mask,       # [H,W], nonzero is nucleus
     ids = watershed(-depth, seeds, mask=mask)
     return torch.from_numpy(relabel_sequential(remove_small_objects(ids, max_size=least-1))[0]).int()
 
-# %% ../nbs/41_cdcl.ipynb #358ba111
+# %% ../nbs/41_cdcl.ipynb #031
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise
@@ -238,7 +239,7 @@ def show_overlays(data, # PatchData with masks
     tops = to_unit(data.images).expand(-1,3,-1,-1)
     return show_rows([tops, torch.stack([overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)])])
 
-# %% ../nbs/41_cdcl.ipynb #4dc8313f
+# %% ../nbs/41_cdcl.ipynb #033
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *transfer.__all__, *crosspatch.__all__]

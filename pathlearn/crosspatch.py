@@ -6,12 +6,12 @@
 __all__ = ['PatchFeatures', 'SAMPLING', 'DenseContrast', 'foreground_score', 'patch_kinds', 'show_patches', 'patch_features',
            'dense_contrastive_loss', 'FeatureBank']
 
-# %% ../nbs/40_crosspatch.ipynb #08e905f5
+# %% ../nbs/40_crosspatch.ipynb #002
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, matplotlib.pyplot as plt
 from torch.autograd.function import once_differentiable
 
-# %% ../nbs/40_crosspatch.ipynb #e751fbbf
+# %% ../nbs/40_crosspatch.ipynb #012
 def _check_labels(pseudo):
     "Pseudo labels [B,H,W] of two classes"
     if pseudo.ndim != 3: raise ValueError(f"pseudo labels have shape {list(pseudo.shape)}: expected [B,H,W], "
@@ -30,7 +30,7 @@ def foreground_score(pseudo, # [B,H,W] pseudo labels, 1 = foreground
     if h%grid or w%grid: raise ValueError(f"a {h}x{w} map has no {grid}x{grid} grid: resize to a multiple of {grid}")
     return pseudo.float().view(b,grid,h//grid,grid,w//grid).mean((2,4)).flatten(1)
 
-# %% ../nbs/40_crosspatch.ipynb #d13ad603
+# %% ../nbs/40_crosspatch.ipynb #015
 def patch_kinds(fs,      # foreground scores, any shape
                 low=.3,  # background-dominated up to here
                 high=.7, # foreground-dominated from here
@@ -39,7 +39,7 @@ def patch_kinds(fs,      # foreground scores, any shape
     if not 0 <= low < high <= 1: raise ValueError(f"expected 0 <= low < high <= 1, found low={low} and high={high}")
     return (fs >= high).long() - ((fs > low) & (fs < high)).long()
 
-# %% ../nbs/40_crosspatch.ipynb #2f15419b
+# %% ../nbs/40_crosspatch.ipynb #016
 def show_patches(image,   # [C,H,W] uint8 or in [0,1]
                  kind,    # [grid*grid] kinds of its patches
                  ax=None,    # where to draw
@@ -56,7 +56,7 @@ def show_patches(image,   # [C,H,W] uint8 or in [0,1]
         if k == shade: ax.add_patch(plt.Rectangle(xy, .88*w, .88*h, fc=color, alpha=.4))
     return ax
 
-# %% ../nbs/40_crosspatch.ipynb #b09ff871
+# %% ../nbs/40_crosspatch.ipynb #019
 PatchFeatures = namedtuple('PatchFeatures', 'z label kind') # [N,D] of length one, [N] 0 or 1, [N] kind of its patch
 
 def patch_features(z,       # [B,D,h,w] projections, of any length
@@ -78,7 +78,7 @@ def patch_features(z,       # [B,D,h,w] projections, of any length
     z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1) # eq. 8 divides by the lengths
     return PatchFeatures(z.permute(0,2,3,1).reshape(-1,d), label.flatten().long(), kind.flatten())
 
-# %% ../nbs/40_crosspatch.ipynb #ac347360
+# %% ../nbs/40_crosspatch.ipynb #028
 class _DenseNCE(torch.autograd.Function):
     "Sum of CDCL eq. 7 over anchors, a chunk at a time, with the gradient taken along with the value"
     @staticmethod
@@ -102,7 +102,7 @@ class _DenseNCE(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, g): return g*ctx.saved_tensors[0], None, g*ctx.saved_tensors[1], None, None, None, None
 
-# %% ../nbs/40_crosspatch.ipynb #0a12e3f0
+# %% ../nbs/40_crosspatch.ipynb #029
 SAMPLING = {'random':0, 'pixel':1, 'patch':2, 'pixel-patch':3} # bits that differ in a negative pair: 1 label, 2 kind
 DenseContrast = namedtuple('DenseContrast', 'loss anchors pairs') # scalar, features used, (anchor, negative) pairs
 
@@ -137,7 +137,7 @@ def dense_contrastive_loss(student,     # PatchFeatures of the strong views; the
             if own: pairs -= torch.isin(own[1], own[0]).sum().item()
     return DenseContrast(loss/max(anchors, 1), anchors, pairs)
 
-# %% ../nbs/40_crosspatch.ipynb #e3e0b2ea
+# %% ../nbs/40_crosspatch.ipynb #039
 class FeatureBank(nn.Module):
     "Features of dominated patches of the last batches, detached: FDB (kind 1) and BDB (kind 0) of CDCL sec. 3.1"
     def __init__(self,

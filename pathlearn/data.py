@@ -7,7 +7,7 @@ __all__ = ['PatchData', 'PatchLoader', 'Splits', 'npz_data', 'medmnist_data', 'U
            'folder_splits', 'ImageFiles', 'FileLoader', 'folder_dls', 'nuclei_items', 'nuclei_data', 'foreground_data',
            'SemiLoader', 'semi_dls', 'nct_crc_data', 'pcam_data', 'gland_items', 'gland_data', 'published_splits']
 
-# %% ../nbs/00_data.ipynb #81716d85
+# %% ../nbs/00_data.ipynb #003
 import warnings
 with warnings.catch_warnings():
     # under torch 2.15 fastai's import warns of torch.jit.script, about which no reader can do anything
@@ -35,7 +35,7 @@ from torchvision.datasets import PCAM
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
 from torchvision.transforms.functional import resize
 
-# %% ../nbs/00_data.ipynb #174121c1
+# %% ../nbs/00_data.ipynb #012
 def _check_images(x):
     x = torch.as_tensor(x)
     if x.is_floating_point() and x.isnan().any():
@@ -48,7 +48,7 @@ def _check_images(x):
     if not len(x): raise ValueError("images hold no image: expected at least one")
     return x
 
-# %% ../nbs/00_data.ipynb #6418f453
+# %% ../nbs/00_data.ipynb #013
 def _check_labels(y, n, classes):
     try: y = torch.as_tensor(y)
     except (TypeError, ValueError):
@@ -66,7 +66,7 @@ def _check_labels(y, n, classes):
         raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, expected 0 to {top}: one number a class")
     return y
 
-# %% ../nbs/00_data.ipynb #3229d0ee
+# %% ../nbs/00_data.ipynb #014
 def _check_masks(m, images):
     m = torch.as_tensor(m)
     if m.ndim != 3 or m.is_floating_point():
@@ -79,7 +79,7 @@ def _check_masks(m, images):
     if m.min() < 0: raise ValueError(f"masks hold {int(m.min())}, expected 0 = background and 1, 2, ... = instances")
     return m
 
-# %% ../nbs/00_data.ipynb #57aa1800
+# %% ../nbs/00_data.ipynb #018
 class PatchData:
     "Patches in memory: one uint8 tensor, with labels, instance masks and groups where they exist"
     def __init__(self,
@@ -144,13 +144,13 @@ class PatchData:
         if self.masks is not None: res += ", masks"
         return res if self.groups is None else res + f", {len(np.unique(self.groups))} groups"
 
-# %% ../nbs/00_data.ipynb #8f67a870
+# %% ../nbs/00_data.ipynb #026
 def _caption(data, i):
     if data.labels is None: return ''
     if data.labels.ndim == 1: return data.classes[data.labels[i]]
     return ', '.join(c for c,on in zip(data.classes, data.labels[i]) if on) or 'no finding'
 
-# %% ../nbs/00_data.ipynb #f1dc6d53
+# %% ../nbs/00_data.ipynb #027
 @patch
 def show(self:PatchData,
     n=9,        # how many images, evenly spread over the data
@@ -173,7 +173,7 @@ def show(self:PatchData,
         ax.set_title(_caption(self, i), fontsize=8)
     plt.tight_layout(pad=.3, h_pad=.6)
 
-# %% ../nbs/00_data.ipynb #b047d5d8
+# %% ../nbs/00_data.ipynb #033
 class PatchLoader(DataLoader):
     "A fastai `DataLoader` that cuts each whole batch out of a `PatchData` with one tensor of indices"
     n_inp = 1 # an image is the input, a label the target
@@ -184,7 +184,7 @@ class PatchLoader(DataLoader):
             # copies image by image; t[idx] would go byte by byte, some twenty times slower
             yield tuple(t.index_select(0, idx.to(t.device)) for t in (d.images, d.labels) if t is not None)
 
-# %% ../nbs/00_data.ipynb #72470e14
+# %% ../nbs/00_data.ipynb #038
 def _batch_size(n, bs, shuffle, drop_last):
     "At most `n`, and never such that batch norm meets one image alone"
     bs = min(bs, n)
@@ -193,7 +193,7 @@ def _batch_size(n, bs, shuffle, drop_last):
                          "give more images, another bs, or drop_last=True")
     return bs
 
-# %% ../nbs/00_data.ipynb #881530b0
+# %% ../nbs/00_data.ipynb #039
 def _data_loaders(train, valid, device):
     "Both loaders as fastai's `DataLoaders`, in an order that `torch.manual_seed` fixes"
     train.rng = random.Random(int(torch.randint(2**31, (1,))))
@@ -201,7 +201,7 @@ def _data_loaders(train, valid, device):
     if train.dataset.labels is not None: dls.c,dls.vocab = len(train.dataset.classes),train.dataset.classes
     return dls
 
-# %% ../nbs/00_data.ipynb #076e0d1f
+# %% ../nbs/00_data.ipynb #040
 @patch
 def dls(self:PatchData,
     valid=None,     # `PatchData` to validate on; without it the second loader is empty
@@ -219,7 +219,7 @@ def dls(self:PatchData,
     train = PatchLoader(self, bs=bs, shuffle=shuffle, drop_last=drop_last, **kw)
     return _data_loaders(train, PatchLoader(valid, bs=bs, **kw), device)
 
-# %% ../nbs/00_data.ipynb #e727e5be
+# %% ../nbs/00_data.ipynb #047
 @dataclass
 class Splits:
     "Train, validation and test part of one data set; a part that does not exist is `None`"
@@ -228,7 +228,7 @@ class Splits:
     test: PatchData = None
     def __iter__(self): return iter((self.train, self.val, self.test))
 
-# %% ../nbs/00_data.ipynb #129962e8
+# %% ../nbs/00_data.ipynb #050
 def _warn_of_leaks(splits, where):
     "Warn when one group, say a patient, stands in two parts"
     names = 'train','val','test'
@@ -238,7 +238,7 @@ def _warn_of_leaks(splits, where):
             warnings.warn(f"{where}: {len(both)} groups stand in both {a} and {b}, e.g. {min(both)}: "
                           "scores will look better than on new patients", stacklevel=3)
 
-# %% ../nbs/00_data.ipynb #4f0e015e
+# %% ../nbs/00_data.ipynb #052
 @patch
 def split(self:PatchData,
     val=.15,  # share of the images, or of the groups where there are groups
@@ -263,14 +263,14 @@ def split(self:PatchData,
     train_units,val_units = draw(rest, val)
     return Splits(*(self[np.isin(unit, u)] if len(u) else None for u in (train_units, val_units, test_units)))
 
-# %% ../nbs/00_data.ipynb #f61b4c00
+# %% ../nbs/00_data.ipynb #055
 def _channels_first(x):
     "The npz layout [N,H,W] or [N,H,W,C] as a tensor [N,C,H,W]"
     if x.ndim not in (3,4) or (x.ndim == 4 and x.shape[-1] not in (1,3)):
         raise ValueError(f"images have shape {[*x.shape]}, expected [N,H,W] (grey) or [N,H,W,3] (colour) in a file")
     return torch.from_numpy(np.ascontiguousarray(x[:,None] if x.ndim == 3 else np.moveaxis(x, -1, 1)))
 
-# %% ../nbs/00_data.ipynb #8356a6fb
+# %% ../nbs/00_data.ipynb #056
 def _npz_part(arrays, split, path):
     images,labels,groups = (arrays.pop(f'{split}_{k}', None) for k in ('images','labels','groups'))
     if images is None: return None
@@ -279,7 +279,7 @@ def _npz_part(arrays, split, path):
     try: return PatchData(_channels_first(images), labels, None, arrays.get('classes'), Path(path).stem, groups)
     except (ValueError, TypeError) as e: raise ValueError(f"{path}, {split} part: {e}") from None
 
-# %% ../nbs/00_data.ipynb #8c2d0a6a
+# %% ../nbs/00_data.ipynb #058
 def _read_npz(path):
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -288,7 +288,7 @@ def _read_npz(path):
         raise ValueError(f"{path} cannot be read as an npz file: it is damaged, cut short, or holds Python objects, "
                          f"which are never loaded ({type(e).__name__}: {e})") from e
 
-# %% ../nbs/00_data.ipynb #5fb61700
+# %% ../nbs/00_data.ipynb #059
 def npz_data(path, # an npz file with `train_images`, `train_labels`, `val_images`, ... as in MedMNIST
 ):                 # -> `Splits`; a part whose images are not in the file is `None`
     "Read arrays in MedMNIST's format, with groups and class names where the file has them"
@@ -306,7 +306,7 @@ def npz_data(path, # an npz file with `train_images`, `train_labels`, `val_image
     _warn_of_leaks(splits, path)
     return splits
 
-# %% ../nbs/00_data.ipynb #e46f3944
+# %% ../nbs/00_data.ipynb #064
 def _fetch(url, file, md5):
     "Download to a temporary folder beside `file`, check, then rename"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -314,7 +314,7 @@ def _fetch(url, file, md5):
         download_url(url, tmp, file.name, md5)
         os.replace(Path(tmp)/file.name, file)
 
-# %% ../nbs/00_data.ipynb #2a864248
+# %% ../nbs/00_data.ipynb #065
 def _medmnist_file(name, size):
     "File name, address, MD5 and class names of a 2D set of MedMNIST"
     from medmnist.info import INFO
@@ -324,7 +324,7 @@ def _medmnist_file(name, size):
     info,suffix = INFO[name], '' if size == 28 else f'_{size}'
     return f'{name}{suffix}.npz', info['url'+suffix], info['MD5'+suffix], list(info['label'].values())
 
-# %% ../nbs/00_data.ipynb #084914f1
+# %% ../nbs/00_data.ipynb #066
 def medmnist_data(
     name,          # a 2D set, such as 'pathmnist'
     size=28,       # pixels a side: 28, 64, 128 or 224
@@ -347,7 +347,7 @@ def medmnist_data(
     for p in splits: p.classes = classes
     return splits
 
-# %% ../nbs/00_data.ipynb #95304e68
+# %% ../nbs/00_data.ipynb #071
 class UnreadableImage(ValueError):
     "A file that should hold an image and does not"
 
@@ -358,7 +358,7 @@ def _channels(img):
     if img.mode.startswith(('I','F')): raise ValueError("it has more than 8 bits a channel: scale it to 0..255 first")
     return 1 if img.mode in ('1','L','LA') else 3
 
-# %% ../nbs/00_data.ipynb #1979c63a
+# %% ../nbs/00_data.ipynb #072
 def _plain(img, n_in):
     "Grey or colour with 8 bits a channel, no palette, no transparency"
     found = _channels(img)
@@ -367,7 +367,7 @@ def _plain(img, n_in):
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
     return img.convert('L' if (n_in or found) == 1 else 'RGB')
 
-# %% ../nbs/00_data.ipynb #6eafe975
+# %% ../nbs/00_data.ipynb #073
 def read_image(
     path,      # an image file
     size=None, # pixels a side; `None` keeps the image as it is
@@ -382,7 +382,7 @@ def read_image(
     x = np.asarray(img)
     return x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0)
 
-# %% ../nbs/00_data.ipynb #e3f2bc9e
+# %% ../nbs/00_data.ipynb #077
 def _list_folder(path, classes=None):
     "Image files below `path`, their class numbers and the class names; the latter two `None` for a flat folder"
     path = Path(path)
@@ -396,7 +396,7 @@ def _list_folder(path, classes=None):
     classes = classes or sorted(set(kinds))
     return files, [classes.index(k) for k in kinds], classes
 
-# %% ../nbs/00_data.ipynb #7c58b6e9
+# %% ../nbs/00_data.ipynb #078
 def _check_kinds(path, files, kinds, classes):
     loose = len(files) - len(kinds)
     if loose: raise ValueError(f"{path} holds {loose} images beside its class folders: move them elsewhere")
@@ -407,7 +407,7 @@ def _check_kinds(path, files, kinds, classes):
     if classes and (new := set(kinds) - set(classes)):
         raise ValueError(f"{path/min(new)} is a class that train does not have: expected {', '.join(classes)}")
 
-# %% ../nbs/00_data.ipynb #32431809
+# %% ../nbs/00_data.ipynb #080
 def _in_threads(f, items):
     "`f` of every item, in order; decoding images leaves Python free, so threads suffice"
     with ThreadPoolExecutor() as pool: return list(pool.map(f, items))
@@ -418,7 +418,7 @@ def _header(file):
         with Image.open(file) as img: return (img.height, img.width), _channels(img)
     except Exception as e: return UnreadableImage(f"{file} cannot be read as an image: {e}")
 
-# %% ../nbs/00_data.ipynb #9aab45de
+# %% ../nbs/00_data.ipynb #081
 def _one_size(sizes):
     "The one size (height, width) that all images have"
     counts = Counter(sizes).most_common()
@@ -434,7 +434,7 @@ def _one_kind(files, channels):
         "give n_in=3 to make all colour, n_in=1 to make all grey")
     return channels[0]
 
-# %% ../nbs/00_data.ipynb #d41efd84
+# %% ../nbs/00_data.ipynb #082
 def _sift(files, results, skip_bad):
     "Indices of the files that gave no error; the first is raised, or with `skip_bad` all are counted in a warning"
     bad = [i for i,r in enumerate(results) if isinstance(r, UnreadableImage)]
@@ -445,7 +445,7 @@ def _sift(files, results, skip_bad):
                           + ', '.join(str(files[i]) for i in bad[:5]) + (', ...' if len(bad) > 5 else ''), stacklevel=3)
     return [i for i in range(len(files)) if not isinstance(results[i], UnreadableImage)]
 
-# %% ../nbs/00_data.ipynb #47067851
+# %% ../nbs/00_data.ipynb #083
 def folder_data(
     path,           # folder of images, or of one folder of images a class
     size=None,      # pixels a side; `None` takes images as they are, which must then be of one size
@@ -469,13 +469,13 @@ def folder_data(
     if len(whole) < len(files): images = images[whole]
     return PatchData(images, labels, classes=classes, name=Path(path).name)
 
-# %% ../nbs/00_data.ipynb #785c352a
+# %% ../nbs/00_data.ipynb #085
 def _parts(path):
     "The folders of the three parts, `None` for those missing"
     names = ('train',), ('val','valid','validation'), ('test',)
     return [next((Path(path)/n for n in ns if (Path(path)/n).is_dir()), None) for ns in names]
 
-# %% ../nbs/00_data.ipynb #f373e427
+# %% ../nbs/00_data.ipynb #086
 def folder_splits(
     path,    # folder with a folder `train`, and where they exist `val` (or `valid`) and `test`
     size=None, skip_bad=False, n_in=None, # as in `folder_data`
@@ -496,7 +496,7 @@ def _read_parts(path, found, size, skip_bad=False, n_in=None):
                              f"of train {[*train.images.shape[1:]]}: give size= or n_in= to bring them to one shape")
     return Splits(train, *rest)
 
-# %% ../nbs/00_data.ipynb #159c671b
+# %% ../nbs/00_data.ipynb #092
 class ImageFiles:
     "The images of a folder, each read when it is asked for"
     def __init__(self,
@@ -547,7 +547,7 @@ class ImageFiles:
     @property
     def std(self): return self._moments[1]
 
-# %% ../nbs/00_data.ipynb #3ff0b6a5
+# %% ../nbs/00_data.ipynb #094
 class FileLoader(DataLoader):
     "A fastai `DataLoader` over `ImageFiles` that counts what it skipped"
     n_inp = 1
@@ -556,7 +556,7 @@ class FileLoader(DataLoader):
         if bad: warnings.warn(f"skipped {len(bad)} of {len(self.dataset)} images that cannot be read: "
                               + ', '.join(bad[:5]) + (', ...' if len(bad) > 5 else ''))
 
-# %% ../nbs/00_data.ipynb #c31354af
+# %% ../nbs/00_data.ipynb #095
 def folder_dls(
     path,           # folder of images, or of one folder of images a class, or of `train` and `val` with those
     size,           # pixels a side
@@ -575,7 +575,7 @@ def folder_dls(
     return _data_loaders(FileLoader(train, bs=bs, num_workers=workers, shuffle=shuffle, drop_last=drop_last, **kw),
                          FileLoader(valid, bs=bs, num_workers=workers, **kw), device)
 
-# %% ../nbs/00_data.ipynb #12adc86c
+# %% ../nbs/00_data.ipynb #100
 def _nuclei_files(path):
     "(id, image file, mask) of each image: a list of files in the first layout, one file in the second"
     path = Path(path)
@@ -594,7 +594,7 @@ def _nuclei_files(path):
 
 def _images_in(folder): return sorted(get_files(folder, extensions=_SUFFIXES, recurse=False)) if folder.is_dir() else []
 
-# %% ../nbs/00_data.ipynb #3e162766
+# %% ../nbs/00_data.ipynb #101
 def _side_by_side(path):
     images,masks = _images_in(path/'images'), {f.stem: f for f in _images_in(path/'masks')}
     if not images: raise ValueError(f"{path/'images'} holds no image")
@@ -606,7 +606,7 @@ def _with_masks(items):
     if lost: raise ValueError(f"{len(lost)} of {len(items)} images have no mask: {lost[0][1]} expects {lost[0][2]}")
     return items
 
-# %% ../nbs/00_data.ipynb #d18bbb0a
+# %% ../nbs/00_data.ipynb #102
 def _read_mask(path, image_path, shape):
     "Whole numbers [H,W] of a mask file that must be as large as its image"
     try:
@@ -619,7 +619,7 @@ def _read_mask(path, image_path, shape):
         raise ValueError(f"the mask {path} is coloured: expected grey values, 0 = background")
     return (m[...,0] if m.ndim == 3 else m).astype(np.int32)
 
-# %% ../nbs/00_data.ipynb #40b9d0d6
+# %% ../nbs/00_data.ipynb #103
 def _instances(mask, image_path, shape):
     "One map [H,W] of instance ids from a list of files, one a nucleus, or from one file of ids or of two values"
     if not isinstance(mask, list):
@@ -634,20 +634,20 @@ def _read_nuclei(item):
     image = read_image(file, n_in=3)
     return image, _instances(mask, file, image.shape[1:]), name
 
-# %% ../nbs/00_data.ipynb #db0d38b4
+# %% ../nbs/00_data.ipynb #105
 def nuclei_items(path, # folder in one of the two layouts
 ):                     # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], id)
     "Nuclei images with their masks, each at its own size, read one at a time"
     return map(_read_nuclei, _nuclei_files(path))
 
-# %% ../nbs/00_data.ipynb #ef60e83d
+# %% ../nbs/00_data.ipynb #107
 def _fit_nuclei(image, ids, size):
     "Both cut to a square in the middle and scaled"
     image = ImageOps.fit(Image.fromarray(np.moveaxis(image, 0, -1)), (size,size), Image.BILINEAR)
     ids = ImageOps.fit(Image.fromarray(ids), (size,size), Image.NEAREST)
     return np.moveaxis(np.asarray(image), -1, 0), np.asarray(ids)
 
-# %% ../nbs/00_data.ipynb #56ff1a3e
+# %% ../nbs/00_data.ipynb #108
 def _check_one_size(files):
     headers = _in_threads(_header, files)
     _sift(files, headers, skip_bad=False)
@@ -666,7 +666,7 @@ def nuclei_data(
     images,masks = map(np.stack, zip(*_in_threads(read, items)))
     return PatchData(images, masks=masks, name=Path(path).name)
 
-# %% ../nbs/00_data.ipynb #063fa3ff
+# %% ../nbs/00_data.ipynb #116
 def foreground_data(data): # `PatchData` with masks -> the same with maps as labels, 1 = foreground
     "Labels [N,H,W] from masks of instances"
     if data.masks is None:
@@ -689,7 +689,7 @@ class SemiLoader(PatchLoader):
             few = self.labelled[[next(again) for _ in x]]
             yield few.images, x, few.labels
 
-# %% ../nbs/00_data.ipynb #dc71737b
+# %% ../nbs/00_data.ipynb #117
 def semi_dls(
     labelled,    # `PatchData` with masks
     unlabelled,  # `PatchData`; masks it may have are not looked at
@@ -709,7 +709,7 @@ def semi_dls(
     train = SemiLoader(few, unlabelled, bs=bs, shuffle=True, drop_last=True)
     return _data_loaders(train, PatchLoader(foreground_data(valid) if valid else few[:0], bs=bs), device)
 
-# %% ../nbs/00_data.ipynb #984ee7b5
+# %% ../nbs/00_data.ipynb #122
 def _check_memory(n, size, instead):
     "Refuse what this machine cannot hold, before it is read"
     need,have = n*3*size**2/1e9, math.inf
@@ -717,7 +717,7 @@ def _check_memory(n, size, instead):
     if need > have: raise ValueError(f"reading {size} px a side takes {need:.3g} GB of memory, this machine has "
                                      f"{have:.3g} GB: {instead}")
 
-# %% ../nbs/00_data.ipynb #7e57a0c5
+# %% ../nbs/00_data.ipynb #123
 _NCT = 'NCT-CRC-HE-100K','NCT-CRC-HE-100K-NONORM','CRC-VAL-HE-7K'
 _TISSUES = ['ADI','BACK','DEB','LYM','MUC','MUS','NORM','STR','TUM']
 
@@ -740,7 +740,7 @@ def nct_crc_data(
     parts = whole.train.split(val=val, test=0, seed=seed)
     return Splits(parts.train, parts.val, whole.test)
 
-# %% ../nbs/00_data.ipynb #ad96210b
+# %% ../nbs/00_data.ipynb #126
 def _pcam_files(root, part, download):
     "Images and labels of one part, unpacked or fetched where they are not there"
     files = [root/'pcam'/f"camelyonpatch_level_2_split_{part.replace('val','valid')}_{k}.h5" for k in 'xy']
@@ -758,7 +758,7 @@ def _pcam_files(root, part, download):
                                                    "https://zenodo.org/records/2546921 and put it there")
     return files
 
-# %% ../nbs/00_data.ipynb #b9221d66
+# %% ../nbs/00_data.ipynb #128
 def _read_pcam(files, size, n, seed):
     import h5py
     try:
@@ -778,7 +778,7 @@ def _read_pcam(files, size, n, seed):
                          f"delete them and fetch them again ({e})") from e
     return PatchData(images, y[idx], classes=['normal','metastasis'], name='PCam')
 
-# %% ../nbs/00_data.ipynb #c03dc2eb
+# %% ../nbs/00_data.ipynb #129
 def pcam_data(
     root=None,     # folder whose folder `pcam` holds the h5 or h5.gz files, by default `.pathlearn` in the home folder
     size=None,     # pixels a side; `None` keeps 96, for which all parts are 9 GB in memory
@@ -793,7 +793,7 @@ def pcam_data(
     files = [_pcam_files(root, part, download) for part in ('train','val','test')]
     return Splits(*(_read_pcam(f, size, n, seed) for f in files))
 
-# %% ../nbs/00_data.ipynb #021ce2b3
+# %% ../nbs/00_data.ipynb #135
 def _gland_files(path):
     "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
     path = Path(path)
@@ -815,20 +815,20 @@ def _read_gland(item):
     image = read_image(file, n_in=3)
     return image, _read_mask(mask, file, image.shape[1:]), name, part
 
-# %% ../nbs/00_data.ipynb #80c9e6a0
+# %% ../nbs/00_data.ipynb #136
 def gland_items(path, # folder of GlaS (train_1.bmp, train_1_anno.bmp, ...) or CRAG (train/Images, train/Annotation)
 ):                    # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], name, part)
     "Images of glands with their masks, each at its own size, read one at a time; `part` as published, such as testA"
     return map(_read_gland, _gland_files(path))
 
-# %% ../nbs/00_data.ipynb #7cec3d00
+# %% ../nbs/00_data.ipynb #138
 def _cut_tiles(image, ids, px, name):
     "Tiles side by side from the upper left; what fills no tile at the right and lower edge is dropped"
     h,w = ids.shape
     if min(h,w) < px: raise ValueError(f"{name} is {h}x{w}, smaller than tiles of {px}: give smaller tiles=")
     return [(image[:,y:y+px,x:x+px], ids[y:y+px,x:x+px]) for y in range(0, h-px+1, px) for x in range(0, w-px+1, px)]
 
-# %% ../nbs/00_data.ipynb #7091f9b9
+# %% ../nbs/00_data.ipynb #140
 def _grades(path, names):
     "Patient and grade of each image, from the table of GlaS; without a table the names and `None`"
     file = Path(path)/'Grade.csv'
@@ -840,7 +840,7 @@ def _grades(path, names):
     except KeyError as e: raise ValueError(f"{file} lacks {e}: expected the columns name, patient ID and grade (GlaS), "
                                            "and a row for each image") from None
 
-# %% ../nbs/00_data.ipynb #1c5c06be
+# %% ../nbs/00_data.ipynb #141
 def gland_data(
     path,       # folder of GlaS or of CRAG, as in `gland_items`
     size=None,  # pixels a side, cut from the middle and scaled; `None` keeps pixels as they are
@@ -864,7 +864,7 @@ def gland_data(
     _warn_of_leaks(splits, path)
     return splits
 
-# %% ../nbs/00_data.ipynb #48f59a1d
+# %% ../nbs/00_data.ipynb #146
 def published_splits(
     path,      # any folder
     size=None, # pixels a side

@@ -9,7 +9,7 @@ __all__ = ['Embeddings', 'evaluating', 'image_batches', 'embed', 'neighbours', '
            'classification_scores', 'mean_rgb', 'colour_histogram', 'untrained_encoder', 'compare', 'floor_rows',
            'segmentation_scores', 'panoptic_quality', 'otsu_threshold', 'otsu_mask', 'segmentation_floor']
 
-# %% ../nbs/05_evaluate.ipynb #fb53f0cd
+# %% ../nbs/05_evaluate.ipynb #003
 import copy
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.torch_core import no_random
 
-# %% ../nbs/05_evaluate.ipynb #2626a0ce
+# %% ../nbs/05_evaluate.ipynb #008
 @dataclass
 class Embeddings:
     "What an encoder makes of a set of patches: one row a patch"
@@ -65,7 +65,7 @@ class Embeddings:
         extra = [n for n in ('labels', 'assignments') if getattr(self, n) is not None]
         return f"Embeddings({len(self)} x {self.features.shape[1]}{', with ' + ' and '.join(extra) if extra else ''})"
 
-# %% ../nbs/05_evaluate.ipynb #3d65fab9
+# %% ../nbs/05_evaluate.ipynb #011
 @contextmanager
 def evaluating(model,       # any nn.Module
                device=None, # where to run; None: where the model is
@@ -82,7 +82,7 @@ def evaluating(model,       # any nn.Module
         for m, mode in modes: m.training = mode
         if place != home: model.to(home)
 
-# %% ../nbs/05_evaluate.ipynb #e6e06a41
+# %% ../nbs/05_evaluate.ipynb #014
 def image_batches(data, bs=512):
     "Batches (images, labels or None) of a PatchData, or of a DataLoader as it comes"
     if isinstance(data, PatchData):
@@ -99,7 +99,7 @@ def _clusters(model, xb, h):
     assign = getattr(model, 'assign', None)
     return None if assign is None else assign(xb).argmax(1)
 
-# %% ../nbs/05_evaluate.ipynb #38c632fa
+# %% ../nbs/05_evaluate.ipynb #015
 def embed(model,       # Learner, model with `.encoder`, or encoder: images [B,C,H,W] -> features [B,F]
           data,        # PatchData, or DataLoader of (image,) or (image, label)
           bs=512,      # patches a batch (a DataLoader keeps its own)
@@ -117,7 +117,7 @@ def embed(model,       # Learner, model with `.encoder`, or encoder: images [B,C
     columns = [None if c[0] is None else torch.cat(c) for c in zip(*rows)]
     return Embeddings(*columns, classes=getattr(data, 'classes', None))
 
-# %% ../nbs/05_evaluate.ipynb #ed6243f5
+# %% ../nbs/05_evaluate.ipynb #023
 def _need_labels(**sets):
     "Raise if one of the named Embeddings lacks one class a patch"
     for name, emb in sets.items():
@@ -163,7 +163,7 @@ def standardise(train, *others):
     std[std < 1e-7] = 1.
     return [(e.features - mean)/std for e in (train, *others)]
 
-# %% ../nbs/05_evaluate.ipynb #1d0762fa
+# %% ../nbs/05_evaluate.ipynb #024
 def knn_predict(train,             # Embeddings with labels
                 test=None,         # Embeddings; None: `train`, each patch judged by the others
                 k=5,               # neighbours that vote
@@ -194,7 +194,7 @@ def knn_score(train,             # Embeddings with labels
     _need_labels(train=train, test=test)
     return _score(test.labels, knn_predict(train, test, k, distance), metric)
 
-# %% ../nbs/05_evaluate.ipynb #98e3f40e
+# %% ../nbs/05_evaluate.ipynb #030
 def label_subset(labels,        # int64 [N]
                  frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
@@ -211,7 +211,7 @@ def label_subset(labels,        # int64 [N]
         rows.append((labels == c).nonzero().flatten()[drawn])
     return torch.cat(rows).sort().values
 
-# %% ../nbs/05_evaluate.ipynb #16e52f5c
+# %% ../nbs/05_evaluate.ipynb #033
 def _check_classes(labels):
     "Raise if there is nothing to tell apart"
     if len(found := labels.unique()) < 2:
@@ -235,7 +235,7 @@ def linear_score(train,    # Embeddings with labels
     best = max(fits, key=lambda m: m.score(others[1], val.labels)) if val else fits[0]
     return _score(test.labels, torch.from_numpy(best.predict(others[0])), metric)
 
-# %% ../nbs/05_evaluate.ipynb #0af553fd
+# %% ../nbs/05_evaluate.ipynb #036
 def linear_predict(train,      # Embeddings with labels
                    test,       # Embeddings
                    frac=.2,    # share of the training labels
@@ -262,7 +262,7 @@ def linear_predict(train,      # Embeddings with labels
             if right > best: best, preds = right, layer(x_test).argmax(1)
     return preds
 
-# %% ../nbs/05_evaluate.ipynb #1a973e3c
+# %% ../nbs/05_evaluate.ipynb #040
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
     def __init__(self, encoder, n_classes, view=None, linear=False):
@@ -281,7 +281,7 @@ class KeepBest(Callback):
     def after_fit(self):
         if self.weights is not None: self.model.load_state_dict(self.weights)
 
-# %% ../nbs/05_evaluate.ipynb #5e5f1d7b
+# %% ../nbs/05_evaluate.ipynb #041
 def _splits_with_labels(splits):
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -325,7 +325,7 @@ def fine_tune_score(learner,           # as in `fine_tune`
     logits = embed(nn.Sequential(net.encoder, net.head), splits.test).features
     return _score(splits.test.labels, logits.argmax(1), metric)
 
-# %% ../nbs/05_evaluate.ipynb #f616d9ea
+# %% ../nbs/05_evaluate.ipynb #045
 def cluster_scores(labels,   # int64 [N]
                    clusters, # int64 [N]
 ):                           # -> dict(rand, adjusted_rand, nmi, purity, n_clusters)
@@ -339,7 +339,7 @@ def cluster_scores(labels,   # int64 [N]
                 purity=float(contingency_matrix(labels, clusters).max(0).sum()/len(labels)),
                 n_clusters=len(np.unique(clusters)))
 
-# %% ../nbs/05_evaluate.ipynb #8e32f2c9
+# %% ../nbs/05_evaluate.ipynb #048
 def kmeans_clusters(train,     # Embeddings to fit on
                     k,         # clusters
                     seed=0,
@@ -350,7 +350,7 @@ def kmeans_clusters(train,     # Embeddings to fit on
     means = KMeans(k, n_init=10, random_state=seed).fit(train.normed.numpy())
     return torch.from_numpy(means.predict((test or train).normed.numpy())).long()
 
-# %% ../nbs/05_evaluate.ipynb #45c4c478
+# %% ../nbs/05_evaluate.ipynb #050
 def map_clusters(clusters, # int64 [N]
                  labels,   # int64 [N]
 ):                         # -> dict: cluster -> its commonest class (of several, the lowest)
@@ -377,7 +377,7 @@ def mapped_score(train, # Embeddings with labels and assignments: they name the 
     _need_labels(test=test)
     return _score(test.labels, mapped_predict(train, test), 'accuracy')
 
-# %% ../nbs/05_evaluate.ipynb #a2c42786
+# %% ../nbs/05_evaluate.ipynb #053
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by how often each occurs
@@ -388,7 +388,7 @@ def classification_scores(labels,          # int64 [N]
     p, r, _, _ = precision_recall_fscore_support(labels, preds, labels=np.unique(labels), average=average, zero_division=0)
     return dict(accuracy=float(accuracy_score(labels, preds)), precision=float(p), recall=float(r))
 
-# %% ../nbs/05_evaluate.ipynb #4ac36c0a
+# %% ../nbs/05_evaluate.ipynb #056
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
@@ -405,7 +405,7 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     x = getattr(data, 'images', data)
     return torch.cat([count(part) for part in x.split(1024)]).flatten(1)/x[0,0].numel()
 
-# %% ../nbs/05_evaluate.ipynb #c907e764
+# %% ../nbs/05_evaluate.ipynb #058
 def _row(train, val, test, k, frac, seed, distance):
     "One row of a table: the scores of three Embeddings, and the protocol they were measured by"
     return {f'{k}-NN': knn_score(train, test, k, distance=distance),
@@ -427,7 +427,7 @@ def untrained_encoder(data,            # PatchData, for its channels, size, mean
     "An encoder with random weights, the same at each call"
     with no_random(seed): return encoder(arch, n_in=data.n_in, size=data.size, mean=data.mean, std=data.std)
 
-# %% ../nbs/05_evaluate.ipynb #4334816a
+# %% ../nbs/05_evaluate.ipynb #059
 def _majority(train, test, k, frac, seed):
     "The row of the commonest training label"
     guess = torch.full_like(test.labels, train.labels.bincount().argmax())
@@ -476,7 +476,7 @@ def floor_rows(splits,          # Splits with labels
     "What needs no training: majority class, mean RGB, colour histogram, untrained encoder"
     return compare({}, splits, k, frac, seed, arch, n_clusters=0)
 
-# %% ../nbs/05_evaluate.ipynb #0addb14c
+# %% ../nbs/05_evaluate.ipynb #066
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # the same shape, nonzero is foreground (instance ids will do)
                         pooled=False, # count over all images at once, instead of the mean over images
@@ -493,7 +493,7 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
     return dict(dice=ratio(2*tp, 2*tp+fp+fn), jaccard=ratio(tp, tp+fp+fn), accuracy=ratio(tp+tn, tp+fp+fn+tn),
                 specificity=ratio(tn, tn+fp), sensitivity=ratio(tp, tp+fn))
 
-# %% ../nbs/05_evaluate.ipynb #ba0e53c1
+# %% ../nbs/05_evaluate.ipynb #071
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise
 ):                         # -> float in [0,1]
@@ -506,7 +506,7 @@ def panoptic_quality(pred, # [H,W] instance ids, 0 = background
     matched = iou[iou > .5]
     return (matched.sum()/((n + m)/2)).item() if n + m else 1.
 
-# %% ../nbs/05_evaluate.ipynb #d593c35f
+# %% ../nbs/05_evaluate.ipynb #074
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"

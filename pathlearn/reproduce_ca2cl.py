@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'EVALUATIONS', 'FRACTIONS', 'LOGGED', 'TRANSFER', 'chosen_parts', 'score_ours', 'score_authors', 'Task',
            'reproduce_ca2cl']
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #13215062
+# %% ../nbs/62_reproduce_ca2cl.ipynb #002
 import copy
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from .cli import complete, data_name, labelled, pl, read_data, trained
 from .reproduce import _append, _has, _made
 from fastai.torch_core import no_random
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #b448d211
+# %% ../nbs/62_reproduce_ca2cl.ipynb #005
 PARTS = dict(mixed=dict(mixed=False), cluster=dict(lam=0.), adversarial=dict(eps=None)) # part: what leaves it out
 
 def chosen_parts(parts): # 'none', 'all', or names joined by + -> name of the row, arguments of `ca2cl_learner`
@@ -27,7 +27,7 @@ def chosen_parts(parts): # 'none', 'all', or names joined by + -> name of the ro
     name = 'CA2CL' if len(kept) == len(PARTS) else ' + '.join(['SimCLR', *kept])
     return name, {k:v for p,off in PARTS.items() if p not in kept for k,v in off.items()}
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #1f62a6fe
+# %% ../nbs/62_reproduce_ca2cl.ipynb #008
 EVALUATIONS = 'linear','fine-tuning'
 
 def _schedule(n, frac, epochs): # labels, share, epochs -> arguments of `fine_tune`
@@ -51,7 +51,7 @@ def score_authors(evaluation, model, splits, frac, seed, epochs): # -> float
     return pl.fine_tune_score(model, seen, frac, seed, linear=linear, lr=1e-2 if linear else 1e-3, replace=True,
                               **_schedule(n, frac, epochs))
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #1a1694bd
+# %% ../nbs/62_reproduce_ca2cl.ipynb #012
 def _colours(splits): # -> name: three Embeddings
     "What needs no network"
     found = {'mean RGB': pl.mean_rgb, 'colour histogram': pl.colour_histogram}
@@ -79,7 +79,7 @@ def _trained_encoder(task, parts, seed, arch=None): # arch: an encoder to begin 
     model = pl.load_encoder(file)
     return model, float(model.meta['minutes'])
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #de04f2de
+# %% ../nbs/62_reproduce_ca2cl.ipynb #013
 def _encoders(task, seed): # -> name, settings of the row, function that makes encoder and minutes
     "Everything that is asked, in the order of the table"
     args = task.args
@@ -99,7 +99,7 @@ def _settings(args, parts): # -> dict of columns
     cluster, step = dict(k=args.k, lam=args.lam), dict(eps=args.eps, where=args.where, detach=args.detach)
     return about | {n: '' if p in off else v for p,own in (('lam',cluster), ('eps',step)) for n,v in own.items()}
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #98d44dba
+# %% ../nbs/62_reproduce_ca2cl.ipynb #015
 FRACTIONS = .01,.1,.5,1.
 # the authors' logs at these fractions: NCT-CRC-HE-100K to CRC-VAL-HE-7K, which are the test images of PathMNIST
 LOGGED = {('linear','CA2CL from ImageNet'): (.9671,.9691,.9692,.9682),
@@ -131,7 +131,7 @@ def _write(task, key, ours, theirs='', **made):
     print(f"{key['method']}, {key['evaluation']}, {key['fraction']:.0%} of the labels: {row['accuracy']:.3f}"
           + (f" (authors' protocol {theirs:.3f})" if theirs != '' else ''), flush=True)
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #558f618f
+# %% ../nbs/62_reproduce_ca2cl.ipynb #017
 def _dice(model, splits, seed, epochs): # encoder, or model with one -> Dice on test
     dls = pl.mask_dls(splits.train, splits.val, bs=8)
     with no_random(seed):
@@ -161,7 +161,7 @@ def _transfer(task, seed):
         _append(task.file, pd.DataFrame([key | row]).round(4).assign(size=train.size, n_train=len(train), **_made(args)))
         print(', '.join([f'{task.name}, seed {seed}: {name}', *(f'{n} {v:.3f}' for n,v in row.items())]), flush=True)
 
-# %% ../nbs/62_reproduce_ca2cl.ipynb #ddba84d7
+# %% ../nbs/62_reproduce_ca2cl.ipynb #020
 class Task: # a data set, its file of rows, and what the command was asked
     def __init__(self, name, splits, args):
         self.name,self.splits,self.args,self.masks = name,splits,args,splits.train.masks is not None

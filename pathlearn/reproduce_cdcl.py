@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMES', 'PAPER', 'unpacked', 'native_masks', 'native_scores', 'Nuclei', 'reproduce_cdcl']
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #f0934414
+# %% ../nbs/63_reproduce_cdcl.ipynb #002
 import shutil, tarfile, tempfile
 from contextlib import contextmanager
 from fractions import Fraction
@@ -16,7 +16,7 @@ from .reproduce import _append, _has, _made
 from fastai.torch_core import no_random
 from torchvision.transforms.functional import resize
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #4ff951b6
+# %% ../nbs/63_reproduce_cdcl.ipynb #005
 _OFF = dict(w_contr=0., w_cons=0., w_ent=0.)
 SCHEMES = { # row: arguments of `cdcl_learner`, CDCL tables 1 and 2
     'SupOnly': _OFF, 'FullSup': _OFF, 'mean teacher': dict(w_contr=0., w_ent=0.),
@@ -28,7 +28,7 @@ PAPER = {'1/32': {'SupOnly':83.93, 'scheme 1':81.68, 'scheme 2':85.54, 'scheme 3
                   'scheme 6':86.40, 'CDCL':87.49},
          '1/16': {'SupOnly':86.10, 'CDCL':89.88}, '1/8': {'SupOnly':87.38, 'CDCL':90.09}, '1': {'FullSup':90.46}}
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #61d657de
+# %% ../nbs/63_reproduce_cdcl.ipynb #007
 @contextmanager
 def unpacked(path): # a folder, an archive, or a folder with an archive of the Bowl -> folder, name
     "The folder itself, or one with the archive's contents that goes away afterwards"
@@ -62,7 +62,7 @@ def native_scores(masks, truths): # predicted and true masks [H,W] -> dict
     pq = torch.tensor([pl.panoptic_quality(pl.split_touching(m), t) for m,t in pairs]).mean().item()
     return {**means, 'pooled dice': pooled['dice'], 'pooled jaccard': pooled['jaccard'], 'panoptic quality': pq}
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #c3f730fb
+# %% ../nbs/63_reproduce_cdcl.ipynb #010
 class Nuclei:
     "The Bowl divided 7:1:2 at random: training images at the working size, test images as they are"
     def __init__(self, path, size, seed=0):
@@ -94,7 +94,7 @@ def _fit(nuclei, scheme, share, seed, args, file): # -> Learner, minutes
     learn.fit(args.epochs)
     return learn, watch.seconds/60
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #f58f1fe9
+# %% ../nbs/63_reproduce_cdcl.ipynb #011
 def _otsu(file, nuclei, made): # the floor
     if _has(file, method='Otsu'): return
     images,truths = zip(*nuclei.test)
@@ -130,7 +130,7 @@ def _overlays(file, nuclei, masks, name): # eight test images, from the worst to
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     _save(fig, file.with_name(f'{file.stem}_{name}.jpg'), 'jpeg')
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #19e55f77
+# %% ../nbs/63_reproduce_cdcl.ipynb #012
 def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
     "Schemes x shares of the labels x seeds on nuclei, into OUT/cdcl_DATA.csv, with overlays"
     slow = args.device == 'cpu' or not torch.cuda.is_available()

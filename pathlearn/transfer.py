@@ -153,7 +153,7 @@ def fit_detector(net,           # see `detector`
                  geometry=None, # view of image and mask; None: `right_angles`
 ):                              # -> [epochs] mean loss
     "Train on the boxes of `data.masks` by AdamW"
-    if not _foreground(data).labels.any(): raise ValueError(f"all {len(data)} masks are empty: there is no box to learn")
+    if not _foreground(data).labels.any(): raise ValueError(f"all {len(data)} masks are empty: no box to learn")
     geometry,place = geometry or right_angles(data.size), next(net.parameters()).device
     opt = torch.optim.AdamW(net.parameters(), lr)
     batches = [torch.randperm(len(data)).split(bs) for _ in range(epochs)]

@@ -8,12 +8,12 @@ __all__ = ['STAINS', 'to_unit', 'warp', 'crop_windows', 'Geometry', 'colour_basi
            'standard_view', 'weak_view', 'gentle_view', 'strong_view', 'show_rows', 'show_views', 'mixup_views',
            'cutmix_views']
 
-# %% ../nbs/02_views.ipynb #598664dd
+# %% ../nbs/02_views.ipynb #004
 import math, torch, torch.nn as nn, torch.nn.functional as F
 from functools import lru_cache
 from fastcore.meta import delegates
 
-# %% ../nbs/02_views.ipynb #52eaad17
+# %% ../nbs/02_views.ipynb #012
 def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     least=8,   # smallest side in pixels
 ):             # -> [B,C,H,W] float32 in [0,1]
@@ -36,7 +36,7 @@ def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
                                                   "leave normalising to the encoder, and divide 0-255 by 255")
     return x.float().clamp(0,1)
 
-# %% ../nbs/02_views.ipynb #ce463a3f
+# %% ../nbs/02_views.ipynb #015
 def uniform(x, lo, hi): # -> [B] one number for each image of x, on its device
     "Uniform random numbers between `lo` and `hi`"
     return torch.empty(len(x), device=x.device).uniform_(lo, hi)
@@ -45,7 +45,7 @@ def chance(x, p): # -> [B] bool
     "True with probability `p`, for each image of `x` anew"
     return torch.rand(len(x), device=x.device) < p
 
-# %% ../nbs/02_views.ipynb #1a8aa865
+# %% ../nbs/02_views.ipynb #020
 def warp(x,          # [B,C,H,W] float images
     theta,           # [B,2,3] from output to input coordinates, both -1..1 from edge to edge (as in `F.affine_grid`)
     size,            # side of the output in pixels
@@ -61,7 +61,7 @@ def warp(x,          # [B,C,H,W] float images
     y = F.grid_sample(x, grid, mode=mode, padding_mode=border, align_corners=False)
     return F.avg_pool2d(y, samples) if samples > 1 else y
 
-# %% ../nbs/02_views.ipynb #169f9e98
+# %% ../nbs/02_views.ipynb #027
 def crop_windows(x, # [B,C,H,W] images
     scale=(.2,1.),  # (least, most) share of the area
     ratio=(3/4,4/3),# (least, most) width / height in pixels
@@ -74,12 +74,12 @@ def crop_windows(x, # [B,C,H,W] images
     first = (sides <= 1).all(2).float().argmax(1)
     return sides.gather(1, first[:,None,None].expand(-1,1,2))[:,0].clamp(max=1)
 
-# %% ../nbs/02_views.ipynb #b22d3cc8
+# %% ../nbs/02_views.ipynb #029
 def rotation(t): # [B] angles in radians
     "Matrices [B,2,2] that turn the plane by `t`"
     return torch.stack([t.cos(), -t.sin(), t.sin(), t.cos()], 1).view(-1,2,2)
 
-# %% ../nbs/02_views.ipynb #6f8c319d
+# %% ../nbs/02_views.ipynb #030
 class Geometry(nn.Module):
     "Crop, resize, flips, right-angle turns and a small rotation, drawn anew for each image and composed into one map"
     def __init__(self,
@@ -121,7 +121,7 @@ class Geometry(nn.Module):
         return warp(x, self.draw(x), self.size, samples, border='reflection' if self.rotate else 'border')
     def extra_repr(self): return ', '.join(f'{k}={v}' for k,v in vars(self).items() if k[0]!='_' and k!='training')
 
-# %% ../nbs/02_views.ipynb #265b01d1
+# %% ../nbs/02_views.ipynb #037
 @lru_cache
 def colour_basis(channels, # 1 or 3
     device='cpu'
@@ -144,7 +144,7 @@ def colour_matrix(x, # [B,C,H,W] images in [0,1]
     shift = b*(1-c)*(G @ x.mean((2,3))[...,None])
     return torch.baddbmm(shift, m, x.flatten(2)).clamp_(0,1).view_as(x)
 
-# %% ../nbs/02_views.ipynb #a35c0b7b
+# %% ../nbs/02_views.ipynb #040
 def hue_hsv(x, # [B,3,H,W] in [0,1]
     hue,       # [B] in full turns
 ):             # -> [B,3,H,W]
@@ -159,7 +159,7 @@ def hue_hsv(x, # [B,3,H,W] in [0,1]
     ramps = (sixths-3).abs_().sub_(1), 2-(sixths-2).abs_(), 2-(sixths-4).abs_()
     return torch.stack([ramp.clamp_(0,1).mul_(span).add_(low) for ramp in ramps], 1)
 
-# %% ../nbs/02_views.ipynb #36d5b844
+# %% ../nbs/02_views.ipynb #042
 def colour_exact(x, # [B,C,H,W] images in [0,1]
     factors,        # [B,4] brightness, contrast, saturation, hue
     order,          # [B,4] which of the four comes first, second, ...
@@ -172,7 +172,7 @@ def colour_exact(x, # [B,C,H,W] images in [0,1]
         if x.shape[1]==3: x[turned] = hue_hsv(x[turned], h[turned])
     return x
 
-# %% ../nbs/02_views.ipynb #4a2df70e
+# %% ../nbs/02_views.ipynb #045
 class Colour(nn.Module):
     "Colour jitter and grey conversion, drawn anew for each image"
     def __init__(self,
@@ -201,7 +201,7 @@ class Colour(nn.Module):
         return colour_matrix(colour_exact(x, f, torch.rand_like(f).argsort(1)), one, one, one*colourful, 0*one)
     def extra_repr(self): return f'{self.strength}, p={self.p}, grey={self.grey}, exact={self.exact}'
 
-# %% ../nbs/02_views.ipynb #023342e4
+# %% ../nbs/02_views.ipynb #048
 # optical density in r, g, b (rows) of haematoxylin, eosin and a residual (columns), Ruifrok and Johnston 2001
 STAINS = torch.tensor([[.65,.07,.27],[.70,.99,.57],[.29,.11,.78]])
 
@@ -215,7 +215,7 @@ def stain_matrix(x, # [B,3,H,W] in [0,1]
     density = x.add(1/255).log_().neg_().flatten(2) # a step of grey more, or black would be infinitely dense
     return torch.baddbmm(S @ shift[...,None], m, density).neg_().exp_().sub_(1/255).clamp_(0,1).view_as(x)
 
-# %% ../nbs/02_views.ipynb #0f3ed98c
+# %% ../nbs/02_views.ipynb #050
 class StainJitter(nn.Module):
     "Scale and shift haematoxylin and eosin, Tellez et al. 2018; images of one channel pass unchanged"
     def __init__(self,
@@ -231,7 +231,7 @@ class StainJitter(nn.Module):
         return stain_matrix(x, 1+draw(self.scale), draw(self.shift))
     def extra_repr(self): return f'scale={self.scale}, shift={self.shift}, p={self.p}'
 
-# %% ../nbs/02_views.ipynb #c8060757
+# %% ../nbs/02_views.ipynb #053
 def gaussian_blur(x, # [B,C,H,W]
     sigma,           # [B] widths in pixels, 0 = unchanged
     radius,          # reach of the weights in pixels, at least 3 x the largest sigma
@@ -248,7 +248,7 @@ def gaussian_blur(x, # [B,C,H,W]
         x = y
     return x
 
-# %% ../nbs/02_views.ipynb #45078215
+# %% ../nbs/02_views.ipynb #055
 class Blur(nn.Module):
     "Gaussian blur, its width drawn anew for each image"
     def __init__(self,
@@ -263,7 +263,7 @@ class Blur(nn.Module):
         return x.index_copy(0, on.nonzero()[:,0], gaussian_blur(x[on], sigma[on], radius))
     def extra_repr(self): return f'sigma=({self.sigma[0]:.3g}, {self.sigma[1]:.3g}), p={self.p}'
 
-# %% ../nbs/02_views.ipynb #626f6b20
+# %% ../nbs/02_views.ipynb #057
 def box_mask(x, # [B,C,H,W] images
     side,       # number or [B]: sides of the box as a share of the image's
 ):              # -> [B,1,H,W] bool
@@ -283,7 +283,7 @@ class Cutout(nn.Module):
     def forward(self, x): return torch.where(box_mask(x, self.side) & chance(x, self.p)[:,None,None,None], self.fill, x)
     def extra_repr(self): return f'side={self.side}, p={self.p}, fill={self.fill}'
 
-# %% ../nbs/02_views.ipynb #50aee6b3
+# %% ../nbs/02_views.ipynb #060
 class Noise(nn.Module):
     "Gaussian noise, its strength drawn anew for each image; values may leave [0,1], `View` clips them"
     def __init__(self,
@@ -298,7 +298,7 @@ class Noise(nn.Module):
         return torch.addcmul(x, torch.randn_like(x), strength[:,None,None,None])
     def extra_repr(self): return f'most={self.most}, p={self.p}'
 
-# %% ../nbs/02_views.ipynb #a05cc54b
+# %% ../nbs/02_views.ipynb #063
 class View(nn.Module):
     "Random views of a batch: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self,
@@ -339,7 +339,7 @@ class View(nn.Module):
     def forward(self, x): # [B,C,H,W] images
         with torch.autocast(x.device.type, enabled=False): return self.steps(to_unit(x)).clamp_(0,1)
 
-# %% ../nbs/02_views.ipynb #6faefd40
+# %% ../nbs/02_views.ipynb #065
 @delegates(View)
 def standard_view(size, # side of the views in pixels
     scale=(.2,1.), flip=.5, jitter=(.4,.4,.4,.1), grey=.2, p_blur=.5,
@@ -371,7 +371,7 @@ def strong_view(size, # side of the views in pixels
     return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, stain=stain,
                 jitter=jitter, grey=grey, p_blur=p_blur, p_cutout=p_cutout, **kwargs)
 
-# %% ../nbs/02_views.ipynb #230d34c9
+# %% ../nbs/02_views.ipynb #068
 def show_rows(images,      # [N,C,H,W] in [0,1], or a list of rows of images [C,H,W]
               names=None,  # of the rows
               titles=None, # of the columns
@@ -400,7 +400,7 @@ def show_views(data, # `PatchData`, or images [B,C,H,W]
     x = getattr(data, 'images', data)[:n]
     return show_rows([to_unit(x), *[view(x) for _ in range(k)]], ['image', *['view']*k], side=1.1)
 
-# %% ../nbs/02_views.ipynb #33510695
+# %% ../nbs/02_views.ipynb #079
 def shares(x, alpha, lam): # -> [B]
     "`lam` for every image, or if it is None drawn from Beta(alpha, alpha)"
     if lam is not None: return torch.as_tensor(lam, dtype=torch.float32, device=x.device).expand(len(x))
@@ -408,7 +408,7 @@ def shares(x, alpha, lam): # -> [B]
     a = torch.full((len(x),), float(alpha), device=x.device)
     return torch.distributions.Beta(a, a).sample()
 
-# %% ../nbs/02_views.ipynb #0c338924
+# %% ../nbs/02_views.ipynb #080
 def mixup_views(x, # [B,C,H,W] images, uint8 or float in [0,1]
     alpha=1.,      # of the Beta distribution: small = one image nearly alone, 1 = any share
     lam=None,      # share of the own image, number or [B]; drawn if not given
