@@ -14,7 +14,7 @@ from torchvision.models.detection import RetinaNet
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FeaturePyramidNetwork, box_iou, masks_to_boxes
-from .data import PatchData
+from .data import foreground_data
 from .networks import UNet, encoder_maps, map_widths
 from .views import Geometry, to_unit, warp
 from .evaluate import KeepBest, evaluating, segmentation_scores
@@ -28,22 +28,15 @@ from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
 # %% ../nbs/07_transfer.ipynb #008
-def _foreground(data): # -> PatchData whose labels are maps, 1 = foreground
-    if data.masks is None:
-        raise ValueError(f"{data.name or 'the data'} has no masks: read it with nuclei_data, or give PatchData masks=")
-    data = copy.copy(data)
-    data.labels,data.classes = (data.masks > 0).byte(), ['background','foreground']
-    return data
-
 def mask_dls(train,      # PatchData with masks
              valid=None, # PatchData with masks, to choose the epoch on
              bs=8,       # images a batch
              **kw,       # for `PatchData.dls`
 ):                       # -> DataLoaders of (image uint8 [B,C,H,W], foreground uint8 [B,H,W])
     "Whole batches of images and their foreground"
-    train = _foreground(train)
+    train = foreground_data(train)
     if not train.labels.any(): raise ValueError(f"all {len(train)} training masks are empty: expected a nucleus")
-    return train.dls(None if valid is None else _foreground(valid), bs, **kw)
+    return train.dls(None if valid is None else foreground_data(valid), bs, **kw)
 
 # %% ../nbs/07_transfer.ipynb #011
 def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
@@ -153,7 +146,7 @@ def fit_detector(net,           # see `detector`
                  geometry=None, # view of image and mask; None: `right_angles`
 ):                              # -> [epochs] mean loss
     "Train on the boxes of `data.masks` by AdamW"
-    if not _foreground(data).labels.any(): raise ValueError(f"all {len(data)} masks are empty: no box to learn")
+    if not foreground_data(data).labels.any(): raise ValueError(f"all {len(data)} masks are empty: no box to learn")
     geometry,place = geometry or right_angles(data.size), next(net.parameters()).device
     opt = torch.optim.AdamW(net.parameters(), lr)
     batches = [torch.randperm(len(data)).split(bs) for _ in range(epochs)]
