@@ -216,6 +216,24 @@ def test_the_parts_of_ca2cl(patches, tmp_path, capsys):
     assert call(*args, '--parts', 'all', '--eps', '2')[0] == 0
     assert len(pd.read_csv(file)) == len(table) + 4
 
+def test_imagenet_rows_and_the_authors_logs(tmp_path, monkeypatch):
+    "NCT-CRC's folders, drawn; weights that stand for ImageNet's; the authors' figures beside the rows"
+    from PIL import Image
+    from pathlearn import all as pl, reproduce_ca2cl
+    rng = np.random.default_rng(0)
+    for i,tissue in enumerate('ADI BACK DEB LYM MUC MUS NORM STR TUM'.split()):
+        for folder,n in (('NCT-CRC-HE-100K', 12), ('CRC-VAL-HE-7K', 2)):
+            (tmp_path/'nct'/folder/tissue).mkdir(parents=True)
+            for j in range(n): Image.fromarray((rng.integers(0, 90, (16,16,3)) + 15*i).astype(np.uint8)).save(tmp_path/'nct'/folder/tissue/f'{j}.tif')
+    monkeypatch.setattr(reproduce_ca2cl, '_imagenet', lambda arch, data: pl.untrained_encoder(data, arch, seed=7))
+    args = ('reproduce', 'ca2cl', '--data', tmp_path/'nct', '--arch', 'tiny', '--epochs', 1, '--bs', 18, '--k', 4, '--fractions', .5, '--parts', 'all',
+            '--tune-epochs', 1, '--seed', 0, '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs')
+    assert call(*args)[0] == 0
+    table = pd.read_csv(tmp_path/'res'/'ca2cl_nct.csv').dropna(subset='seed').set_index(['method','evaluation'])
+    assert list(table.index.get_level_values(0).unique()) == ['untrained', 'ImageNet', 'CA2CL from ImageNet', 'CA2CL']
+    logs = table["authors' log"]
+    assert logs['ImageNet','linear'] == .8944 and logs['CA2CL from ImageNet','fine-tuning'] == .9681 and np.isnan(logs['CA2CL','linear'])
+
 @pytest.fixture
 def nuclei(tmp_path):
     "Twenty drawn nuclei images in a folder of images and one of masks"
