@@ -162,7 +162,8 @@ def _transfer(task, seed):
         print(', '.join([f'{task.name}, seed {seed}: {name}', *(f'{n} {v:.3f}' for n,v in row.items())]), flush=True)
 
 # %% ../nbs/62_reproduce_ca2cl.ipynb #020
-class Task: # a data set, its file of rows, and what the command was asked
+class Task:
+    "A data set, its file of rows, and what the command was asked"
     def __init__(self, name, splits, args):
         self.name,self.splits,self.args,self.masks = name,splits,args,splits.train.masks is not None
         self.file = Path(args.out)/f"ca2cl_{name}{'_transfer' if self.masks else ''}.csv"
