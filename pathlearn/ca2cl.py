@@ -42,7 +42,9 @@ def batch_kmeans(u,       # [N,D] vectors of length one
                  steps=10,# Lloyd steps
 ):                        # -> centroids [K,D], through which gradients flow, and assignment [N]
     "K-means from the first K rows, on the device and without waiting for it; an empty cluster is a zero"
-    if len(u) < k: raise ValueError(f"a batch of {len(u)} cannot begin k={k} clusters: take bs >= {k}, or a smaller k")
+    if len(u) < k or steps < 1:
+        raise ValueError(f"a batch of {len(u)} cannot begin k={k} clusters: take bs >= {k}, or a smaller k" if steps > 0
+                         else f"steps is a number of Lloyd steps, expected 1 or more, found {steps}")
     c = u[:k].detach()
     for _ in range(steps):
         a = torch.cdist(u.detach(), c).argmin(1)
@@ -105,7 +107,8 @@ class CA2CLLoss:
         loss = nt_xent(out.z1, out.z2, self.temp)
         self.parts = dict(instance=loss.detach())
         if not self.lam: return loss
-        cluster = cluster_aware_loss(out.g1, out.g2, self.k, self.temp)
+        k = self.k if torch.is_grad_enabled() else min(self.k, len(out.g1)) # a last batch of validation may be small
+        cluster = cluster_aware_loss(out.g1, out.g2, k, self.temp)
         self.parts['cluster'] = cluster.detach()
         return loss + self.lam*cluster
 
@@ -119,6 +122,10 @@ class AdversarialStep(Callback):
     ): self.pair,self.detach,self.skipped,self.grad = pair,detach,0,None
 
     def keep(self, grad): self.grad = grad
+    def precision(self): # that of the first pass
+        mixed = getattr(self.learn, 'mixed_precision', None)
+        dtype = mixed.autocast.fast_dtype if mixed else None
+        return torch.autocast(self.pred.z1.device.type, dtype, enabled=mixed is not None)
     def before_batch(self):
         if self.training and self.pair.where == 'pixel': self.learn.xb = (self.xb[0].requires_grad_(), *self.xb[1:])
 
@@ -132,7 +139,7 @@ class AdversarialStep(Callback):
         self.loss_grad.backward(retain_graph=not self.detach or self.pair.where == 'feature')
         self.heard.remove()
         z_weak = self.pred.z2.detach() if self.detach else self.pred.z2
-        with torch.autocast(self.pred.z1.device.type, enabled=hasattr(self.learn, 'mixed_precision')):
+        with self.precision():
             v = self.pair.place(self.pred.x1, self.pred.h1)
             z_adv,skipped = self.pair.move(v, self.grad, self.pred.x1.detach(), z_weak)
         self.skipped = self.skipped + skipped

@@ -44,6 +44,12 @@ class CDCL(nn.Module):
 
     @property
     def encoder(self): return self.student.encoder
+    def train(self, mode=True):
+        super().train(mode)
+        for m in self.teacher.modules(): # pseudo labels should not hang on a draw
+            if isinstance(m, nn.Dropout): m.eval()
+        return self
+
     def update_target(self):
         "The teacher's step, CDCL eq. 2; at first the mean of all students so far"
         self.steps += 1

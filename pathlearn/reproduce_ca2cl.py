@@ -179,7 +179,7 @@ def _tasks(args):
         yield Task(data_name(f), splits, args)
 
 def _defaults(args):
-    "What a GPU can do in an evening, or two cores in an hour"
+    "What a GPU can do in an evening, or two cores in a few hours"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
     usual = dict(arch='tiny', epochs=20, lr=1e-3) if slow else dict(arch='resnet18', epochs=100, lr=6e-4)
     usual |= dict(seed=[0,1,2], k=10, parts=['none', *PARTS, 'all'], fractions=FRACTIONS, tune_epochs=15)

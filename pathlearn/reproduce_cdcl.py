@@ -44,8 +44,9 @@ def unpacked(path): # a folder, an archive, or a folder with an archive of the B
             shutil.unpack_archive(path, folder, **kw)
             yield Path(folder), name
 
-def native_masks(net, images, size, **kw): # network, [C,H,W] uint8 of any sizes, working size of the shorter side
-    "Masks at each image's own size, predicted at the network's"
+def native_masks(net, images, size, **kw): # network, [C,H,W] uint8 of any sizes, working size -> list of uint8 [H,W]
+    "Masks at each image's own size, predicted with its shorter side at the working size"
+    kw = dict(tile=size, overlap=size//4) | kw
     masks = []
     for x in images:
         x = torch.as_tensor(x)
@@ -77,16 +78,16 @@ class Nuclei:
             self.test = [(x,ids) for i,(x,ids,_) in enumerate(pl.nuclei_items(folder)) if i in wanted]
         self.name,self.size = name,size
 
-    def labelled(self, share): # share of the training images -> those with masks, those without
-        n = max(1, round(float(Fraction(share))*len(self.train)))
-        return self.train[:n], self.train[n:] if n < len(self.train) else self.train
+    def labelled(self, share, seed): # share of the training images -> those that keep their masks
+        with no_random(seed): order = torch.randperm(len(self.train))
+        return self.train[order[:max(1, round(float(Fraction(share))*len(self.train)))]]
 
 def _fit(nuclei, scheme, share, seed, args, file): # -> Learner, minutes
     "Train one row, or go on from its checkpoint"
-    few,rest = nuclei.labelled(1 if scheme == 'FullSup' else share)
+    few = nuclei.labelled(1 if scheme == 'FullSup' else share, seed)
     torch.manual_seed(seed)
     watch = stopwatch()
-    dls = pl.semi_dls(few, rest, nuclei.val, bs=args.bs, device=args.device)
+    dls = pl.semi_dls(few, nuclei.train, nuclei.val, bs=args.bs, device=args.device)
     learn = pl.cdcl_learner(dls, args.arch, start=args.start, lr=args.lr, grid=args.grid, cbs=[watch, pl.Resume(file)],
                             **SCHEMES[scheme])
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')])
@@ -114,7 +115,7 @@ def _one(file, nuclei, scheme, share, seed, args, made):
     images,truths = zip(*nuclei.test)
     masks = native_masks(learn, images, nuclei.size)
     row = {**key, **native_scores(masks, truths), 'paper dice': PAPER.get(key['labels'], {}).get(scheme, '')}
-    _append(file, pd.DataFrame([row]).round(4).assign(n_labelled=len(nuclei.labelled(key['labels'])[0]),
+    _append(file, pd.DataFrame([row]).round(4).assign(n_labelled=len(nuclei.labelled(key['labels'], seed)),
             skipped=learn.loss_func.empty, n_test=len(truths), minutes=round(minutes, 2), **made))
     print(f"{scheme}, {key['labels']} of the labels, seed {seed}: Dice {row['dice']:.4f}, pooled {row['pooled dice']:.4f}",
           flush=True)
