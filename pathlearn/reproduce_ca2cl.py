@@ -133,8 +133,8 @@ def _write(task, key, ours, theirs='', **made):
 
 # %% ../nbs/62_reproduce_ca2cl.ipynb #017
 def _dice(model, splits, seed, epochs): # encoder, or model with one -> Dice on test
-    dls = pl.mask_dls(splits.train, splits.val, bs=8)
-    with no_random(seed):
+    with no_random(seed): # the loaders draw their order from it, too
+        dls = pl.mask_dls(splits.train, splits.val, bs=8)
         learn = pl.mask_learner(dls, getattr(model, 'encoder', model))
         with learn.no_logging(): learn.fit_one_cycle(epochs, 1e-3)
     return pl.segmentation_scores(pl.predict_masks(learn, splits.test), splits.test.masks)['dice']
