@@ -185,8 +185,9 @@ def _starts(n, tile, step): return sorted({min(i, n-tile) for i in range(0, n-ti
 @torch.no_grad()
 def _by_tiles(net, x, tile, overlap, bs): # [C,H,W] in [0,1] -> [H,W] probability of foreground
     h,w = x.shape[1:]
-    pad = [max(0, tile-s) for s in (h,w)]
-    x = F.pad(x[None], (0,pad[1],0,pad[0]), mode='replicate')[0] # a small image is one tile
+    tile = min(tile, -(-max(h,w)//32)*32) # a small image is one small tile
+    overlap, pad = min(overlap, tile//2), [max(0, tile-s) for s in (h,w)]
+    x = F.pad(x[None], (0,pad[1],0,pad[0]), mode='replicate')[0]
     edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1)).clamp(max=overlap or 1).to(x)
     weight, total = edge[:,None]*edge, x.new_zeros(2, *x.shape[1:])
     corners = [(i,j) for i in _starts(x.shape[1], tile, tile-overlap) for j in _starts(x.shape[2], tile, tile-overlap)]
