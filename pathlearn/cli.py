@@ -126,7 +126,6 @@ def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 # %% ../nbs/60_cli.ipynb #027
 METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL', ca2cl='CA2CL',
                autoencoder='Contrastive autoencoder')
-_LATER = 'cdcl',
 _K = dict(clusiam=100, clubyol=100, ca2cl=10) # clusters, unless asked for
 
 def method_learner(method, data, # name, PatchData to train on
@@ -180,6 +179,18 @@ def stopwatch():
     return Stopwatch()
 
 # %% ../nbs/60_cli.ipynb #034
+def _in_lines(learn): # -> the same Learner
+    "One line an epoch, in notebooks too"
+    learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')])
+    if not hasattr(learn, 'epoch_lines'): learn.add_cb(pl.EpochLines())
+    return learn
+
+@contextlib.contextmanager
+def _rescued(learn, resume, weights, **meta): # Learner, its `Resume`, file for weights or None
+    "Ctrl-C keeps the last complete epoch and says how to go on"
+    try: yield
+    except KeyboardInterrupt: raise KeyboardInterrupt(_rescue(learn, resume, weights, **meta)) from None
+
 def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
             seed=0, cbs=(),
             weights=None, # file for the last complete epoch, if somebody stops us
@@ -190,14 +201,10 @@ def trained(method, data, file, epochs, # name, PatchData, checkpoint, rounds
     import torch
     torch.manual_seed(seed)
     watch,resume = stopwatch(), pl.Resume(file)
-    learn = method_learner(method, data, cbs=[*cbs, watch, resume], **kw)
-    learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')]) # lines, in notebooks too
-    if not hasattr(learn, 'epoch_lines'): learn.add_cb(pl.EpochLines())
-    try:
+    learn = _in_lines(method_learner(method, data, cbs=[*cbs, watch, resume], **kw))
+    with _rescued(learn, resume, weights, size=data.size, seed=seed):
         if method != 'autoencoder': learn.fit(epochs)
         else: pl.fit_two_phases(learn, epochs//2 if warmup is None else warmup, epochs, kw.get('k'), seed=seed)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt(_rescue(learn, resume, weights, size=data.size, seed=seed)) from None
     return learn, watch.seconds/60
 
 def _rescue(learn, resume, weights, **meta):
@@ -266,7 +273,7 @@ def _plot_curves(curves): # name -> DataFrame of `_curves`
     "Loss, live clusters and nearest-neighbour score over the epochs, as far as they are known"
     import matplotlib.pyplot as plt
     named = dict(loss='training loss', error='squared error on validation', live='live clusters in training',
-                 knn='5-NN accuracy on validation')
+                 knn='5-NN accuracy on validation', dice='Dice on validation')
     shown = [n for n in named if any(n in c for c in curves.values())]
     fig,axs = plt.subplots(1, len(shown), figsize=(3.6*len(shown), 2.7), layout='constrained', squeeze=False)
     for ax,n in zip(axs[0], shown):
@@ -418,8 +425,7 @@ _OWN = dict(autoencoder=('latent','opt','variational'), # arguments that one met
             ca2cl=('eps','lam','mixed','where','detach'))
 
 def _train(args):
-    if args.method in _LATER:
-        raise ValueError(f"{args.method} is not in this version of pathlearn: choose one of {', '.join(METHODS)}")
+    if args.method == 'cdcl': return importlib.import_module('pathlearn.train_cdcl').train_cdcl(args)
     splits = complete(read_data(args.data, args.size, args.skip_bad), args.seed)
     name,source = METHODS[args.method], data_name(args.data)
     out = _folder(args.out or f'runs/{args.method}_{source}')
@@ -508,7 +514,8 @@ def _data_arguments(parser):
     add('--data', required=True, metavar='NAME|FILE|FOLDER',
         help="a MedMNIST name, an .npz file of arrays, a folder of images "
         "(flat, with a folder a class, with train, val and test in it, or as NCT-CRC, PCam, GlaS and CRAG were "
-        "published), 'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's")
+        "published), 'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; for cdcl a folder of nuclei "
+        "and masks, as in the Data Science Bowl or as images/ and masks/")
     add('--size', type=_number(int, 16), metavar='PX',
         help="pixels a side that patches are brought to (default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
@@ -545,6 +552,15 @@ def _ca2cl_arguments(parser):
     add('--no-mixed', dest='mixed', action='store_false', help="two standard views, not a strong and a weak one")
     add('--detach', action='store_true', help="no adversarial gradient into the weak view: cheaper")
 
+_SHARES = '1/32','1/16','1/8','1/4','1/2','1'
+
+def _cdcl_arguments(parser): # -> function that adds more to the group
+    add = parser.add_argument_group('cdcl alone').add_argument
+    add('--grid', type=_number(int, 2), help="patches a side (default: 8)")
+    add('--start', type=_number(int, 0), metavar='N', help="epochs before images without masks are used (default: 5)")
+    add('--bf16', action='store_true', help="convolutions in bfloat16: twice as fast on processors that have it")
+    return add
+
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     p = _parser("pathlearn_train",
@@ -554,9 +570,9 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
                  'pathlearn_train simsiam --data pathmnist --epochs 20',
                  'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung',
                  'pathlearn_train ca2cl --data patches/ --epochs 100 --bs 512',
-                 'pathlearn_train autoencoder --data pneumoniamnist --epochs 100'])
-    p.add_argument('method', choices=[*METHODS, *_LATER], metavar='METHOD',
-                   help=f"{', '.join(METHODS)} ({', '.join(_LATER)}: in a later version)")
+                 'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
+                 'pathlearn_train cdcl --data nuclei/ --share 1/8'])
+    p.add_argument('method', choices=[*METHODS,'cdcl'], metavar='METHOD', help=f"{', '.join(METHODS)}, cdcl")
     _common(p)
     p.add_argument('--alpha', type=_number(float, 0, 1),
                    help="weight of the cluster loss (default: 0.5 for clusiam, 0.9 for clubyol), "
@@ -571,6 +587,9 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     own.add_argument('--variational', action='store_true',
                      help="decode draws around a point, so that clusters can be sampled")
     _ca2cl_arguments(p)
+    few = _cdcl_arguments(p)
+    few('--share', choices=_SHARES, help="of the training images keep their masks (default: 1)")
+    few('--unlabelled', metavar='FOLDER', help="further images, without masks; predicted ones end in OUT/masks")
     p.add_argument('--seed', type=_number(int, 0), default=0, help="of the weights, the views, the order and the split")
     p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: runs/METHOD_DATA)")
     return _run(p, _train, argv)
@@ -638,12 +657,10 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     more('--weights', nargs='+', metavar='FILE', help="encoders to carry over to masks and boxes, where --data holds "
          "images with masks (GlaS, CRAG, nuclei)")
     _ca2cl_arguments(p)
-    few = p.add_argument_group('cdcl alone').add_argument
-    few('--schemes', nargs='+', metavar='ROW', help="rows of tables 1 and 2: SupOnly, FullSup, 'mean teacher', "
+    few = _cdcl_arguments(p)
+    few('--schemes', nargs='+', metavar='ROW', help="rows of tables 1 and 2: SupOnly, FullSup, 'mean teacher', CutMix, "
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
-    few('--shares', nargs='+', choices=('1/32','1/16','1/8','1'), help="shares of the masks (default: 1/32)")
-    few('--grid', type=_number(int, 2), help="patches a side (default: 8)")
-    few('--start', type=_number(int, 0), metavar='N', help="epochs before images without masks are used (default: 5)")
+    few('--shares', nargs='+', choices=_SHARES, help="shares of the masks (default: 1/32)")
     p.add_argument('--curves', action='store_true',
                    help="clusiam: also train K = 10 and K = 100, scores of every epoch in OUT/clusiam_DATA_curves.csv")
     p.add_argument('--out', default='nbs/results', metavar='FOLDER', help="where the CSV files are")

@@ -22,14 +22,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from http.client import HTTPException
-from itertools import count
+from itertools import chain, count, product
 from importlib.util import find_spec
 from numbers import Integral
 from pathlib import Path
+from xml.etree import ElementTree
 import matplotlib.pyplot as plt, numpy as np, torch
 from fastcore.basics import patch
 from PIL import Image, ImageOps
 from scipy.ndimage import label
+from skimage.draw import polygon
 from sklearn.model_selection import train_test_split
 from torchvision.datasets import PCAM
 from torchvision.datasets.utils import check_integrity, download_url, extract_archive
@@ -577,16 +579,17 @@ def folder_dls(
 
 # %% ../nbs/00_data.ipynb #100
 def _nuclei_files(path):
-    "(id, image file, mask) of each image: a list of files in the first layout, one file in the second"
+    "(id, image file, mask) of each image: a list of files in the first layout, one file in the others"
     path = Path(path)
     if path.is_file(): raise ValueError(f"{path} is a file, expected a folder of images and masks: unpack it first")
     if not path.is_dir(): raise FileNotFoundError(f"there is no folder {path}")
     if (path/'stage1_train').is_dir(): path = path/'stage1_train'
     if (path/'images').is_dir() and (path/'masks').is_dir(): return _side_by_side(path)
+    if outlines := {f.stem: f for f in sorted(path.rglob('*.xml'))}: return _outlined(path, outlines)
     folders = [d for d in sorted(path.iterdir()) if (d/'images').is_dir()]
     found = [(d.name, _images_in(d/'images'), _images_in(d/'masks')) for d in folders]
     if not found: raise ValueError(f"{path} holds no nuclei: expected <id>/images/<id>.png with <id>/masks/*.png, "
-                                   "or images/ and masks/ with files of the same names")
+                                   "images/ and masks/ with files of the same names, or images with .xml outlines")
     for name,images,masks in found:
         if len(images) != 1: raise ValueError(f"{path/name/'images'} holds {len(images)} images, expected one")
         if not masks: raise ValueError(f"{path/name/'masks'} holds no mask: expected one file a nucleus")
@@ -599,6 +602,10 @@ def _side_by_side(path):
     images,masks = _images_in(path/'images'), {f.stem: f for f in _images_in(path/'masks')}
     if not images: raise ValueError(f"{path/'images'} holds no image")
     return _with_masks([(f.stem, f, masks.get(f.stem, path/'masks'/f'{f.stem}.png')) for f in images])
+
+def _outlined(path, outlines): # outlines: name -> xml file
+    images = sorted(get_files(path, extensions=_SUFFIXES))
+    return _with_masks([(f.stem, f, outlines.get(f.stem, f.with_suffix('.xml'))) for f in images])
 
 def _with_masks(items):
     "The items (name, image file, mask file, ...), once every mask is there"
@@ -623,10 +630,26 @@ def _read_mask(path, image_path, shape):
 def _instances(mask, image_path, shape):
     "One map [H,W] of instance ids from a list of files, one a nucleus, or from one file of ids or of two values"
     if not isinstance(mask, list):
+        if mask.suffix == '.xml': return _drawn(mask, shape)
         ids = _read_mask(mask, image_path, shape)
         return ids if len(np.unique(ids)) > 2 else label(ids, np.ones((3,3)))[0].astype(np.int32)
+    ids,twice = np.zeros(shape, np.int32),0
+    for i,m in enumerate(mask, 1):
+        inside = _read_mask(m, image_path, shape) > 0
+        twice += (ids[inside] > 0).sum()
+        ids[inside] = i
+    if twice > .01*(ids > 0).sum(): # single pixels at a border are common
+        warnings.warn(f"{image_path}: {twice} pixels lie in more than one mask, each goes to the last of them")
+    return ids
+
+def _drawn(path, shape): # xml file, (H,W) -> ids [H,W]
+    "The outlines of an Aperio ImageScope file, filled one after the other"
+    try: regions = [*ElementTree.parse(path).iter('Region')]
+    except ElementTree.ParseError as e: raise ValueError(f"{path} cannot be read as outlines: {e}") from None
     ids = np.zeros(shape, np.int32)
-    for i,m in enumerate(mask, 1): ids[_read_mask(m, image_path, shape)>0] = i
+    for i,region in enumerate(regions, 1):
+        corners = np.array([(float(v.get('Y')), float(v.get('X'))) for v in region.iter('Vertex')])
+        if len(corners) > 2: ids[polygon(*corners.T, shape)] = i
     return ids
 
 def _read_nuclei(item):
@@ -635,7 +658,7 @@ def _read_nuclei(item):
     return image, _instances(mask, file, image.shape[1:]), name
 
 # %% ../nbs/00_data.ipynb #105
-def nuclei_items(path, # folder in one of the two layouts
+def nuclei_items(path, # folder in one of the three layouts
 ):                     # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], id)
     "Nuclei images with their masks, each at its own size, read one at a time"
     return map(_read_nuclei, _nuclei_files(path))
@@ -653,18 +676,26 @@ def _check_one_size(files):
     _sift(files, headers, skip_bad=False)
     _one_size([h[0] for h in headers])
 
+def _in_tiles(image, ids, tile, name): # -> list of (image, ids)
+    h,w = ids.shape
+    if min(h, w) < tile: raise ValueError(f"image {name} is {h}x{w} px: it holds no tile of {tile} px")
+    corners = product(range(0, h-tile+1, tile), range(0, w-tile+1, tile))
+    return [(image[:,i:i+tile,j:j+tile], ids[i:i+tile,j:j+tile]) for i,j in corners]
+
 def nuclei_data(
-    path,      # folder in one of the two layouts
+    path,      # folder in one of the three layouts
     size=None, # pixels a side; `None` takes images as they are, which must then be of one size
-):             # -> `PatchData` with masks of instance ids
-    "Nuclei images and their masks in memory, in the Kaggle layout or as `images/` and `masks/`"
+    tile=None, # pixels a side of squares that images are cut into first; what is left at right and bottom falls away
+):             # -> `PatchData` with masks of instance ids; groups are the names of the images
+    "Nuclei images and their masks in memory"
     items = _nuclei_files(path)
-    if not size: _check_one_size([file for _,file,_ in items])
+    if not (size or tile): _check_one_size([file for _,file,_ in items])
     def read(item):
-        image,ids,_ = _read_nuclei(item)
-        return _fit_nuclei(image, ids, size) if size else (image,ids)
-    images,masks = map(np.stack, zip(*_in_threads(read, items)))
-    return PatchData(images, masks=masks, name=Path(path).name)
+        image,ids,name = _read_nuclei(item)
+        parts = _in_tiles(image, ids, tile, name) if tile else [(image,ids)]
+        return [(*(_fit_nuclei(*p, size) if size else p), name) for p in parts]
+    images,masks,groups = zip(*chain.from_iterable(_in_threads(read, items)))
+    return PatchData(np.stack(images), masks=np.stack(masks), name=Path(path).name, groups=groups)
 
 # %% ../nbs/00_data.ipynb #116
 def foreground_data(data): # `PatchData` with masks -> the same with maps as labels, 1 = foreground

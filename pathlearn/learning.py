@@ -390,12 +390,14 @@ def module_spec(m): # -> something JSON can hold
     if isinstance(m, nn.Sequential): return [module_spec(o) for o in m]
     if not isinstance(m, Configured):
         raise TypeError(f"{type(m).__name__} does not keep its settings: derive it from Configured")
-    return dict(cls=f'{type(m).__module__}.{type(m).__name__}', **m.settings)
+    settings = {n: module_spec(v) if isinstance(v, nn.Module) else v for n,v in m.settings.items()}
+    return dict(cls=f'{type(m).__module__}.{type(m).__name__}', **settings)
 
 def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
-    kw = dict(spec); mod,_,cls = kw.pop('cls').rpartition('.')
+    kw = {n: module_from_spec(v) if isinstance(v, dict) and 'cls' in v else v for n,v in spec.items()}
+    mod,_,cls = kw.pop('cls').rpartition('.')
     made = getattr(importlib.import_module(mod), cls, None) if mod.startswith('pathlearn.') else None
     if not (isinstance(made, type) and issubclass(made, Configured)):
         raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
@@ -403,22 +405,25 @@ def module_from_spec(spec): # what `module_spec` returned
 
 # %% ../nbs/04_learning.ipynb #051
 class Pretrained(Assigns, nn.Module):
-    "An encoder that was loaded, with cluster head and decoder where it has them; `meta` says where it comes from"
-    def __init__(self, encoder, cluster_head=None, decoder=None, meta=None):
+    "An encoder that was loaded, with cluster head, decoder or segmenter if any; `meta` says where it comes from"
+    def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
         super().__init__()
-        self.encoder,self.cluster_head,self.decoder,self.meta = encoder,cluster_head,decoder,meta or {}
-        self.n_out = encoder.n_out
+        self.cluster_head,self.decoder,self.segmenter,self.meta = cluster_head,decoder,segmenter,meta or {}
+        if segmenter is None: self.encoder = encoder
+        else: self.__dict__['encoder'] = segmenter.encoder # registered once
+        self.n_out = self.encoder.n_out
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
 # %% ../nbs/04_learning.ipynb #052
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
-    "Encoder, normalisation, cluster head and decoder of a Learner (or model) as one safetensors file with its settings"
+    "Encoder, cluster head and decoder, or the segmenter, of a Learner (or model) as one safetensors file with settings"
     model = getattr(learn, 'model', learn)
-    parts = {n:getattr(model,n) for n in ('encoder','cluster_head','decoder') if getattr(model,n,None) is not None}
+    names = ('encoder','cluster_head','decoder') if getattr(model,'segmenter',None) is None else ('segmenter',)
+    parts = {n:getattr(model,n) for n in names if getattr(model,n,None) is not None}
     tensors = {f'{n}.{k}':v.cpu().contiguous().clone() for n,m in parts.items() for k,v in m.state_dict().items()}
     text = dict(spec=json.dumps({n:module_spec(m) for n,m in parts.items()}),
-                meta=json.dumps(dict(method=type(model).__name__, **meta)))
+                meta=json.dumps(dict(method=type(model).__name__) | meta))
     with whole_file(path) as tmp: save_file(tensors, tmp, metadata=text)
 
 def load_encoder(path): # -> Pretrained, in eval mode on the CPU

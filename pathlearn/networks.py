@@ -20,7 +20,8 @@ class Configured(nn.Module):
         self = super().__new__(cls)
         bound = inspect.signature(cls.__init__).bind_partial(self, *args, **kwargs)
         bound.apply_defaults()
-        self.__dict__['settings'] = dict(list(bound.arguments.items())[1:])
+        given = dict(list(bound.arguments.items())[1:])
+        self.__dict__['settings'] = given.pop('kwargs', {}) | given
         return self
 
 # %% ../nbs/03_networks.ipynb #011
@@ -255,7 +256,7 @@ class UNetOut(Outputs, namedtuple('UNetOut', 'logits z')):
     __slots__ = ()
 
 # %% ../nbs/03_networks.ipynb #050
-class UNet(nn.Module):
+class UNet(Configured):
     "Images to logits for every pixel, on the maps of an encoder"
     def __init__(self,
         encoder,         # an Encoder, or a model that has one: its weights become the way down, shared and not copied
@@ -267,6 +268,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         self.extractor = Extractor(getattr(encoder, 'encoder', encoder), n_features, stride)
+        self.settings['encoder'] = self.encoder
         self.classifier = nn.Sequential(
             nn.Conv2d(n_features, 64, 3, padding=1), nn.Dropout(dropout), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
             nn.Conv2d(64, n_classes, 1), nn.Upsample(scale_factor=stride, mode='bilinear'))
@@ -283,3 +285,4 @@ class DenseUNet(UNet):
     "The network of CDCL: DenseNet-161 down, features of 256 channels"
     def __init__(self, n_classes=2, weights=None, **kwargs): # weights: 'DEFAULT' for ImageNet's; kwargs: for `Encoder`
         super().__init__(Encoder('densenet161', weights=weights, **kwargs), n_classes, n_features=256)
+        del self.settings['encoder']; self.settings['weights'] = None # to build it again nothing is downloaded

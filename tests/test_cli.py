@@ -1,7 +1,7 @@
 "Commands: their help, their exit codes, their one-sentence errors, and what they leave in a folder"
 import json, os, re, subprocess, sys
 from pathlib import Path
-import numpy as np, pandas as pd, pytest
+import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 from pathlearn import cli
 
@@ -67,7 +67,8 @@ def test_wrong_usage_exits_with_2(command, args, words, capsys):
     assert code == 2 and words in err and 'usage:' in err and 'Traceback' not in err
 
 @pytest.mark.parametrize('command, args, words', [
-    ('train', 'cdcl --data {p}/labelled.npz', 'cdcl is not in this version of pathlearn: choose one of simclr, simsiam'),
+    ('train', 'cdcl --data {p}/labelled.npz', 'labelled.npz'),
+    ('train', 'cdcl --data {p} --k 5', 'cdcl has no --k: leave it out'),
     ('train', 'clusiam --data {p}/nowhere.npz', 'there is no file or folder {p}/nowhere.npz'),
     ('train', 'clusiam --data {p}/nowhere', 'there is no file or folder {p}/nowhere'),
     ('train', 'clusiam --data catmnist', "MedMNIST has no 2D set 'catmnist'"),
@@ -257,15 +258,61 @@ def test_encoders_carried_over_to_masks(nuclei, patches, tmp_path, capsys):
     capsys.readouterr()
     assert call(*args)[0] == 0 and 'Dice' not in capsys.readouterr().out
 
+def test_cdcl_in_a_folder(nuclei, tmp_path, capsys):
+    from PIL import Image
+    args = ('cdcl', '--data', nuclei, '--unlabelled', nuclei/'images', '--share', '1/4', '--size', 64, '--arch', 'tiny', '--epochs', 2,
+            '--start', 1, '--bs', 4, '--device', 'cpu', '--out', tmp_path/'run')
+    assert call('train', *args)[0] == 0
+    out = tmp_path/'run'
+    assert {'cdcl.safetensors', 'overlays.png', 'curves.png', 'scores.csv', 'report.html', 'log.txt', 'training.pt'} <= {p.name for p in out.iterdir()}
+    table = pd.read_csv(out/'scores.csv', index_col=0)
+    assert list(table.index) == ['Otsu threshold', 'CDCL'] and table.dice.between(0, 1).all()
+    masks = sorted((out/'masks').iterdir())
+    assert [m.name for m in masks] == [f'{i:02}.png' for i in range(20)] and Image.open(masks[0]).size == (64,64)
+    assert 'CDCL saw 4 images of cells with the outlines of their nuclei and 34 without' in page(out)
+    capsys.readouterr()
+    assert call('train', *args)[0] == 0 and 'epoch ' not in capsys.readouterr().out                # complete already
+    from pathlearn.cdcl import load_encoder, segment
+    net = load_encoder(out/'cdcl.safetensors')
+    image = torch.as_tensor(np.asarray(Image.open(nuclei/'images'/'03.png'))).permute(2,0,1)
+    assert ((segment(net, [image], size=64)[0] > 0).numpy() >= (np.asarray(Image.open(masks[3])) > 0)).all() # the page's own line
+    assert call('embed', out/'cdcl.safetensors', '--data', nuclei/'images', '--out', tmp_path/'e')[0] == 0
+    code, err = call('train', *args[:-4], '--epochs', 3, '--device', 'cpu', '--out', out, capsys=capsys)
+    assert code == 1 and 'epochs was 2 and is now 3' in sentence(err)
+
+def test_cdcl_on_outlines(tmp_path, capsys):
+    "MoNuSeg as published: two folders, tif and xml, images cut into squares of 250 px"
+    from PIL import Image
+    from skimage.measure import find_contours
+    from pathlearn.synthetic import synthetic_nuclei
+    rows = '<Annotations><Annotation><Regions>{}</Regions></Annotation></Annotations>'
+    drawn = synthetic_nuclei(n=6, size=250, seed=5)
+    for i,(x,ids) in enumerate(zip(drawn.images, drawn.masks.numpy())):
+        folder = tmp_path/'monuseg'/('MoNuSegTestData' if i > 4 else 'Training Data')/('' if i > 4 else 'Tissue Images')
+        folder.mkdir(parents=True, exist_ok=True)
+        twice = x.permute(1,2,0).numpy() if i > 4 else np.tile(x.permute(1,2,0).numpy(), (2,2,1)) # training images of four squares
+        Image.fromarray(twice).save(folder/f'TCGA-{i}.tif')
+        corners = [max(find_contours(np.pad(ids, 1) == n), key=len)-1 for n in range(1, ids.max()+1)]
+        xml = rows.format(''.join('<Region><Vertices>' + ''.join(f'<Vertex X="{c:.1f}" Y="{r:.1f}"/>' for r,c in cs) + '</Vertices></Region>' for cs in corners))
+        where = folder if i > 4 else folder.parent/'Annotations'
+        where.mkdir(exist_ok=True); (where/f'TCGA-{i}.xml').write_text(xml)
+    from pathlearn.train_cdcl import Nuclei
+    nuclei = Nuclei(tmp_path/'monuseg', 64)
+    assert (len(nuclei.train), len(nuclei.val), len(nuclei.test)) == (16, 4, 1) and nuclei.train.images.shape[2:] == (64,64)
+    x, ids = nuclei.test[0]
+    agree = (torch.as_tensor(ids > 0) == (drawn.masks[5] > 0)).float().mean()
+    assert x.shape == (3,250,250) and agree > .98 and nuclei.scale(x) == 64 and nuclei.scale(np.zeros((3,500,600))) == 128
+    assert len(set(nuclei.train.groups)) == 4 and not set(nuclei.train.groups) & set(nuclei.val.groups)
+
 def test_the_schemes_of_cdcl(nuclei, tmp_path, capsys):
     args = ('reproduce', 'cdcl', '--data', nuclei, '--size', 64, '--arch', 'tiny', '--epochs', 2, '--start', 1, '--bs', 4, '--seed', 0,
             '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs')
-    assert call(*args, '--schemes', 'SupOnly', 'CDCL', '--shares', '1/8')[0] == 0
+    assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0
     table = pd.read_csv(tmp_path/'res'/'cdcl_cells.csv')
-    assert list(table.method) == ['Otsu', 'SupOnly', 'CDCL'] and (table.n_test == 4).all() and table['panoptic quality'].between(0, 1).all()
-    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {'cdcl_cells_SupOnly_1-8.jpg', 'cdcl_cells_CDCL_1-8.jpg'}
+    assert list(table.method) == ['Otsu', 'SupOnly', 'CutMix', 'CDCL'] and (table.n_test == 4).all() and table['panoptic quality'].between(0, 1).all()
+    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {f'cdcl_cells_{m}_1-8.jpg' for m in ('SupOnly','CutMix','CDCL')}
     capsys.readouterr()
-    assert call(*args, '--schemes', 'SupOnly', 'CDCL', '--shares', '1/8')[0] == 0 and 'epoch ' not in capsys.readouterr().out
+    assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0 and 'epoch ' not in capsys.readouterr().out
     code, err = call(*args, '--schemes', 'scheme 9', capsys=capsys)
     assert code == 1 and "no scheme is called 'scheme 9'" in sentence(err)
 
