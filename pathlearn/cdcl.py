@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['CDCLOut', 'CDCL', 'pseudo_labels', 'prediction_entropy', 'gaussian_ramp', 'CDCLLoss', 'SemiViews', 'nuclei_views',
-           'PastedBoxes', 'cdcl_learner', 'segment', 'split_touching', 'overlay', 'show_overlays']
+           'PastedBoxes', 'cdcl_learner', 'segment', 'split_touching', 'overlay', 'show_overlays', 'feature_map',
+           'show_feature_maps']
 
 # %% ../nbs/41_cdcl.ipynb #002
 import math, warnings
@@ -129,9 +130,12 @@ class SemiViews(Callback):
         geometry, # `Geometry` of all views
         look,     # Module that changes images alone: the labelled ones and the strong views
         start=5,  # first epoch, from 0, with unlabelled images
-    ): self.geometry,self.look,self.start = geometry,look,start
+        m=None,   # see `cdcl_learner`
+    ): self.geometry,self.look,self.start,self.m = geometry,look,start,m
 
-    def before_fit(self): self.objective = self.learn.loss_func
+    def before_fit(self):
+        self.objective, steps = self.learn.loss_func, self.n_epoch*len(self.dls.train)
+        self.learn.model.m = max(0, min(.999, 1-5/max(steps, 1))) if self.m is None else self.m
     def before_train(self): self.objective.ramp = gaussian_ramp((self.epoch+1-self.start)/max(1, self.n_epoch-self.start))
     def before_batch(self):
         x,*u,mask = *self.xb,*self.yb # fastai counts the inputs of the training loader, also in validation
@@ -184,7 +188,7 @@ def _network(x, arch): # [B,C,H,W], name, encoder or UNet -> UNet
 
 def cdcl_learner(dls,    # of `semi_dls`
     arch='densenet161',  # a torchvision name or function, 'tiny', an encoder, or a `UNet`
-    m=.999,              # largest share of the teacher kept at a step
+    m=None,              # largest share of the teacher kept at a step; None: it remembers a fifth of the training, at most .999
     start=5,             # first epoch, from 0, with unlabelled images
     lr=1e-4, power=.9,   # of Adam, falling to 0 as (1 - t)^power
     views=None,          # Geometry and Module; None: `nuclei_views`
@@ -202,10 +206,10 @@ def cdcl_learner(dls,    # of `semi_dls`
         raise ValueError(f"images of {h}x{w} px have no grid of {loss.patches['grid']} x {loss.patches['grid']} patches of whole "
                          f"features: resize to a multiple of {cells}, or take another grid")
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
-    own = [SemiViews(*(views or nuclei_views(x.shape[-1])), start), MomentumTarget(), LossParts(*parts),
+    own = [SemiViews(*(views or nuclei_views(x.shape[-1])), start, m), MomentumTarget(), LossParts(*parts),
            ParamScheduler({'lr': SchedPoly(lr, 0., power)}), *[PastedBoxes()]*cutmix]
     net = _network(x, arch).to(memory_format=torch.channels_last)
-    learn = Learner(dls, CDCL(net, m, bf16), loss_func=loss, metrics=mean_dice, lr=lr, wd=wd, opt_func=Adam,
+    learn = Learner(dls, CDCL(net, bf16=bf16), loss_func=loss, metrics=mean_dice, lr=lr, wd=wd, opt_func=Adam,
                     cbs=[*own, *L(cbs)], **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
@@ -281,6 +285,31 @@ def show_overlays(data, # PatchData with masks
     "The images, and below each the prediction over the truth"
     tops = to_unit(data.images).expand(-1,3,-1,-1)
     return show_rows([tops, torch.stack([overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)])])
+
+# %% ../nbs/41_cdcl.ipynb #0a076b76
+def feature_map(net,   # as for `segment`
+                image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
+):                     # -> [h,w] in [0,1], h = H/stride
+    "First principal component of the features of a segmentation network, to look at"
+    net = getattr(net, 'model', net)
+    net = getattr(net, 'segmenter', net)
+    with evaluating(net) as place, torch.no_grad():
+        h = net.extractor(to_unit(image[None].to(place)))
+        p = F.interpolate(net.classifier(h).softmax(1)[:,1:], h.shape[2:], mode='area').flatten()
+    shape, h = h.shape[2:], h[0].flatten(1).T.double()
+    h = h - h.mean(0)
+    pc = h @ torch.linalg.eigh(h.T @ h)[1][:,-1]
+    pc = pc*(1 if (pc*(p-p.mean())).sum() >= 0 else -1)
+    lo,hi = pc.quantile(.01), pc.quantile(.99) # a few extreme places would make the rest grey
+    return ((pc-lo)/(hi-lo).clamp(min=1e-9)).clamp(0, 1).view(shape).float().cpu()
+
+def show_feature_maps(nets, # dict: name -> as for `segment`
+                      data, # PatchData with masks
+):                          # -> matplotlib figure
+    "Images, their masks, and below what each network finds most different in them: figure 4 of CDCL"
+    rows = [to_unit(data.images).expand(-1,3,-1,-1), (data.masks > 0).float()[:,None].expand(-1,3,-1,-1)]
+    def maps(net): return torch.stack([feature_map(net, x) for x in data.images])[:,None].expand(-1,3,-1,-1)
+    return show_rows([*rows, *map(maps, nets.values())], ['image','truth',*nets])
 
 # %% ../nbs/41_cdcl.ipynb #033
 # what a reader of this method's notebook needs in one import, see the five lines at its top

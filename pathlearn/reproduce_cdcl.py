@@ -11,6 +11,7 @@ import pandas as pd, torch
 from .cli import pl, stopwatch, _in_lines, _save
 from .reproduce import _append, _has, _made
 from .train_cdcl import *
+from torchvision.transforms.functional import resize
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #d2ed0b3c
 _OFF = dict(w_contr=0., w_cons=0., w_ent=0.)
@@ -41,25 +42,47 @@ def _fit(nuclei, scheme, few, seed, args, file): # -> Learner, minutes
     learn.fit(args.epochs)
     return learn, watch.seconds/60
 
+def _key(scheme, share, seed, args): # what makes a row this row
+    return dict(method=scheme, labels='1' if scheme == 'FullSup' else share, arch=args.arch, size=args.size, epochs=args.epochs,
+                bs=args.bs, lr=args.lr, grid=args.grid, start=args.start, bf16=args.bf16, seed=seed)
+
+def _weights(args, nuclei, key): # -> where this row's weights are kept
+    Path(args.runs).mkdir(parents=True, exist_ok=True)
+    row = '_'.join(str(v).replace('/', '-').replace(' ', '').replace('.', 'p') for v in key.values())
+    return Path(args.runs)/f'cdcl_{nuclei.name}_{row}.safetensors'
+
 def _one(file, nuclei, scheme, share, seed, args, made):
     "One row of the table, with overlays for the first seed"
-    key = dict(method=scheme, labels='1' if scheme == 'FullSup' else share, arch=args.arch, size=nuclei.size,
-               epochs=args.epochs, bs=args.bs, lr=args.lr, grid=args.grid, start=args.start, bf16=args.bf16, seed=seed)
+    key = _key(scheme, share, seed, args)
     if _has(file, **key): return
     print(', '.join(f'{n} {v}' for n,v in key.items()), flush=True)
-    stem = Path(args.runs)/('cdcl_' + '_'.join(str(v).replace('/', '-').replace(' ', '') for v in key.values()))
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    few = nuclei.labelled(key['labels'], seed)
-    learn,minutes = _fit(nuclei, scheme, few, seed, args, stem.with_name(stem.name+'.pt'))
-    pl.save_encoder(learn, stem.with_name(stem.name+'.safetensors'), data=nuclei.name, **key)
+    few,weights = nuclei.labelled(key['labels'], seed), _weights(args, nuclei, key)
+    learn,minutes = _fit(nuclei, scheme, few, seed, args, weights.with_suffix('.pt'))
+    pl.save_encoder(learn, weights, data=nuclei.name, **key)
     masks,scores = nuclei.scores(learn)
+    scores['val dice'] = learn.recorder.values[-1][2] # at the working size
     row = pd.DataFrame([{**key, **scores, 'paper dice': PAPER.get(key['labels'], {}).get(scheme, '')}]).round(4)
     _append(file, row.assign(n_labelled=len(few), skipped=learn.loss_func.empty, n_test=len(masks), minutes=round(minutes, 2),
                              **made))
     print(f"{scheme}, {key['labels']} of the labels, seed {seed}: Dice {scores['dice']:.4f}, "
           f"pooled {scores['pooled dice']:.4f}", flush=True)
-    name = f"{scheme}_{key['labels']}".replace('/', '-').replace(' ', '_')
-    if seed == args.seed[0]: _save(from_worst(nuclei, masks), file.with_name(f'{file.stem}_{name}.jpg'), 'jpeg')
+    if seed > args.seed[0]: return
+    name = f"{file.stem}_{scheme}_{key['labels']}".replace('/', '-').replace(' ', '_')
+    _save(from_worst(nuclei, masks), file.with_name(f'{name}.jpg'), 'jpeg')
+    if scheme == 'CDCL': _save(from_worst(nuclei, masks, worst=True), file.with_name(f'{name}_failures.jpg'), 'jpeg')
+
+# %% ../nbs/63_reproduce_cdcl.ipynb #eb86453b
+def _features(file, nuclei, args):
+    "First component of the features of the first seed's networks on six test images"
+    keys = {s: _key(s, args.shares[0], args.seed[0], args) for s in ('SupOnly','scheme 1','scheme 2','scheme 3','CDCL')}
+    files = {s: w for s,k in keys.items() if (w := _weights(args, nuclei, k)).exists()}
+    if not files: return
+    side = -(-nuclei.size//32)*32
+    def square(x, mode): return resize(torch.as_tensor(x), [side,side], interpolation=mode)
+    few = [nuclei.test[i] for i in torch.linspace(0, len(nuclei.test)-1, min(6, len(nuclei.test))).long()]
+    data = pl.PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=torch.stack([square(t[None], 0)[0] for _,t in few]))
+    fig = pl.show_feature_maps({s: pl.load_encoder(w) for s,w in files.items()}, data)
+    _save(fig, file.with_name(f'{file.stem}_features.jpg'), 'jpeg')
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #d91c8da0
 def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
@@ -74,4 +97,5 @@ def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
     for seed in args.seed:
         for share in args.shares:
             for scheme in args.schemes: _one(file, nuclei, scheme, share, seed, args, _made(args))
+    _features(file, nuclei, args)
     print(f"{file} is complete for seeds {', '.join(map(str, args.seed))}")

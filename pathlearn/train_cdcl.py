@@ -100,10 +100,11 @@ def usual(args, **more): # parsed arguments -> the same, completed
     return argparse.Namespace(**vars(args) | {n: v for n,v in chosen.items() if getattr(args, n, None) is None})
 
 # %% ../nbs/64_train_cdcl.ipynb #9191508f
-def from_worst(nuclei, masks, n=8): # Nuclei, its predicted masks -> matplotlib figure
+def from_worst(nuclei, masks, n=8, worst=False): # Nuclei, its predicted masks; worst: these alone -> matplotlib figure
     "Test images from the worst Dice to the best, prediction in green, truth in red, both in yellow"
     dice = torch.tensor([pl.segmentation_scores(m, torch.as_tensor(t))['dice'] for m,(_,t) in zip(masks, nuclei.test)])
-    few = dice.argsort()[torch.linspace(0, len(dice)-1, min(n, len(dice))).long()]
+    n = min(n, len(dice))
+    few = dice.argsort()[:n] if worst else dice.argsort()[torch.linspace(0, len(dice)-1, n).long()]
     def square(x): return resize(torch.as_tensor(x), [96,96], interpolation=0)
     images = torch.stack([square(nuclei.test[i][0]) for i in few])
     truth = torch.stack([square(torch.as_tensor(nuclei.test[i][1])[None])[0] for i in few])

@@ -310,7 +310,7 @@ def test_the_schemes_of_cdcl(nuclei, tmp_path, capsys):
     assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0
     table = pd.read_csv(tmp_path/'res'/'cdcl_cells.csv')
     assert list(table.method) == ['Otsu', 'SupOnly', 'CutMix', 'CDCL'] and (table.n_test == 4).all() and table['panoptic quality'].between(0, 1).all()
-    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {f'cdcl_cells_{m}_1-8.jpg' for m in ('SupOnly','CutMix','CDCL')}
+    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {f'cdcl_cells_{m}.jpg' for m in ('SupOnly_1-8','CutMix_1-8','CDCL_1-8','CDCL_1-8_failures','features')}
     capsys.readouterr()
     assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0 and 'epoch ' not in capsys.readouterr().out
     code, err = call(*args, '--schemes', 'scheme 9', capsys=capsys)
