@@ -10,7 +10,7 @@ __all__ = ['CDCLOut', 'CDCL', 'pseudo_labels', 'prediction_entropy', 'gaussian_r
 # %% ../nbs/41_cdcl.ipynb #002
 import math, warnings
 from collections import namedtuple
-import torch, torch.nn as nn, torch.nn.functional as F
+import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from . import crosspatch, data, evaluate, learning, networks, synthetic, transfer, views
 from .data import *
 from .synthetic import *
@@ -257,16 +257,17 @@ def split_touching(mask,       # [H,W], nonzero is nucleus
                    least=10,   # smaller pieces are dropped, in pixels
 ):                             # -> int32 [H,W] instance ids, 0 = background
     "Instances of a mask by scikit-image's watershed on the distance to the background"
-    from scipy.ndimage import distance_transform_edt
+    from scipy.ndimage import distance_transform_edt, label
     from skimage.feature import peak_local_max
-    from skimage.morphology import remove_small_objects
     from skimage.segmentation import relabel_sequential, watershed
     mask = torch.as_tensor(mask).cpu().numpy() > 0
     depth = distance_transform_edt(mask)
-    seeds = torch.zeros(mask.shape, dtype=torch.int32).numpy()
-    for i,(r,c) in enumerate(peak_local_max(depth, min_distance=distance, labels=mask.astype(int)), 1): seeds[r,c] = i
+    seeds = np.zeros(mask.shape, np.int32)
+    peaks = peak_local_max(depth, min_distance=distance, labels=label(mask)[0], exclude_border=False) # one a blob at least
+    seeds[tuple(peaks.T)] = range(1, len(peaks)+1)
     ids = watershed(-depth, seeds, mask=mask)
-    return torch.from_numpy(relabel_sequential(remove_small_objects(ids, max_size=least-1))[0]).int()
+    large = np.bincount(ids.ravel()) >= least
+    return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
 # %% ../nbs/41_cdcl.ipynb #031
 def overlay(image,   # [C,H,W] uint8 or in [0,1]

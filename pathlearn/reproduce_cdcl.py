@@ -78,7 +78,7 @@ def _features(file, nuclei, args):
     files = {s: w for s,k in keys.items() if (w := _weights(args, nuclei, k)).exists()}
     if not files: return
     side = -(-nuclei.size//32)*32
-    def square(x, mode): return resize(torch.as_tensor(x), [side,side], interpolation=mode)
+    def square(x, mode): return resize(x, [side,side], interpolation=mode)
     few = [nuclei.test[i] for i in torch.linspace(0, len(nuclei.test)-1, min(6, len(nuclei.test))).long()]
     data = pl.PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=torch.stack([square(t[None], 0)[0] for _,t in few]))
     fig = pl.show_feature_maps({s: pl.load_encoder(w) for s,w in files.items()}, data)

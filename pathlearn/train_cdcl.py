@@ -63,7 +63,8 @@ class Nuclei:
             if n_val < 1: raise ValueError(f"{path} holds {len(names)} images: expected ten at least, to divide 7:1:2")
             def part(names): return data[np.concatenate([np.flatnonzero(data.groups == n) for n in names])]
             self.val,self.train = part(order[n_test:n_test+n_val]), part(order[n_test+n_val:])
-            self.test = [(x,ids) for x,ids,n in pl.nuclei_items(test or folder) if test or n in order[:n_test]]
+            items = ((x,ids) for x,ids,n in pl.nuclei_items(test or folder) if test or n in order[:n_test])
+            self.test = [(torch.tensor(x), torch.tensor(ids)) for x,ids in items]
         self.without = self.train.images
         if unlabelled: self.without = torch.cat([self.without, pl.folder_data(unlabelled, size, n_in=3).images])
 
@@ -88,7 +89,7 @@ class Nuclei:
     def otsu(self): # -> dict of scores
         "The floor: a global Otsu threshold per test image"
         images,truths = zip(*self.test)
-        return native_scores([pl.otsu_mask(torch.as_tensor(x)).byte() for x in images], truths)
+        return native_scores([pl.otsu_mask(x).byte() for x in images], truths)
 
 # %% ../nbs/64_train_cdcl.ipynb #ab39a88a
 def usual(args, **more): # parsed arguments -> the same, completed
@@ -102,12 +103,12 @@ def usual(args, **more): # parsed arguments -> the same, completed
 # %% ../nbs/64_train_cdcl.ipynb #9191508f
 def from_worst(nuclei, masks, n=8, worst=False): # Nuclei, its predicted masks; worst: these alone -> matplotlib figure
     "Test images from the worst Dice to the best, prediction in green, truth in red, both in yellow"
-    dice = torch.tensor([pl.segmentation_scores(m, torch.as_tensor(t))['dice'] for m,(_,t) in zip(masks, nuclei.test)])
+    dice = torch.tensor([pl.segmentation_scores(m, t)['dice'] for m,(_,t) in zip(masks, nuclei.test)])
     n = min(n, len(dice))
     few = dice.argsort()[:n] if worst else dice.argsort()[torch.linspace(0, len(dice)-1, n).long()]
-    def square(x): return resize(torch.as_tensor(x), [96,96], interpolation=0)
+    def square(x): return resize(x, [96,96], interpolation=0)
     images = torch.stack([square(nuclei.test[i][0]) for i in few])
-    truth = torch.stack([square(torch.as_tensor(nuclei.test[i][1])[None])[0] for i in few])
+    truth = torch.stack([square(nuclei.test[i][1][None])[0] for i in few])
     fig = pl.show_overlays(pl.PatchData(images, masks=truth), [square(masks[i][None])[0] for i in few])
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     return fig
@@ -117,7 +118,7 @@ def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of i
     "Instance ids of each image of a folder, at its own size"
     files,*_ = _list_folder(unlabelled)
     for file in files:
-        image = torch.as_tensor(pl.read_image(file, n_in=3))
+        image = torch.tensor(pl.read_image(file, n_in=3))
         mask, = pl.segment(learn, [image], size=scale(image))
         out = folder/file.relative_to(unlabelled).with_suffix('.png')
         out.parent.mkdir(parents=True, exist_ok=True)
