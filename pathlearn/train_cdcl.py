@@ -134,15 +134,15 @@ def _report(out, learn, nuclei, few, minutes, args):
     _save(from_worst(nuclei, masks), out/'overlays.png'); _save(_plot_curves({'CDCL':curves}), out/'curves.png')
     print('\n'+table.to_string(float_format='{:.3f}'.format)+'\n', flush=True)
     file, n = html.escape(str(out/'cdcl.safetensors')), len(nuclei.test)
-    body = [f'<p class="lead">CDCL saw {len(few)} images of {html.escape(nuclei.name)} with the outlines of their nuclei and '
-            f'{len(nuclei.without)} without. Its masks of {n} test images, which it never saw, reach a mean Dice of '
+    body = [f'<p class="lead">CDCL saw {len(nuclei.without)} images of {html.escape(nuclei.name)}, and the outlines of the '
+            f'nuclei in {len(few)} of them. Its masks of {n} test images, which it never saw, reach a mean Dice of '
             f'{scores["dice"]:.3f}; a threshold, which learns nothing, {table["dice"].iloc[0]:.3f}.</p>',
             _figure(out/'overlays.png', f'Test images from the worst to the best, with their Dice. Green is predicted, red is '
                     'true, yellow is both.'), '<h2>The numbers</h2>', _html_table(table, 'CDCL'),
             f'<p class="soft">Scores of {n} test images at their own size, looked at once; the first five columns are means over '
             'images, as in the paper, <b>pooled</b> counts all pixels together, and <b>panoptic quality</b> counts nuclei, '
-            'touching ones cut apart by watershed.</p><h2>How training went</h2>', _figure(out/'curves.png', 'Training loss, and '
-            'Dice on the validation images.'), '<h2>What next</h2><p>Masks of images of yours:</p><p><code>from pathlearn.cdcl '
+            'touching ones cut apart by watershed.</p><h2>How training went</h2>', _figure(out/'curves.png', 'Training loss, which '
+            f'gains terms after epoch {args.start}, and Dice on the validation images.'), '<h2>What next</h2><p>Masks of images of yours:</p><p><code>from pathlearn.cdcl '
             f'import *; masks = segment(load_encoder("{file}"), images, size={nuclei.size})</code></p>',
             f'<h2>How it was made</h2><p class="soft">{_about(args.device, *_run_facts(args, minutes, args.arch))}</p>']
     title = f'CDCL on {html.escape(nuclei.name)}'
@@ -164,7 +164,7 @@ def train_cdcl(args): # what `pathlearn_train` has read
     settings = {n: getattr(args, n) for n in own} | {n: str(Path(v).resolve()) for n in own[:2] if (v := getattr(args, n))}
     _same_run(out, settings)
     with _logged(out):
-        print(f"CDCL on {len(few)} images with masks and {len(nuclei.without)} without: {args.epochs} epochs, into {out}", flush=True)
+        print(f"CDCL on {len(nuclei.without)} images, {len(few)} of them with masks: {args.epochs} epochs, into {out}", flush=True)
         with _rescued(learn, resume, weights, size=args.size, seed=args.seed): learn.fit(args.epochs)
         pl.save_encoder(learn, weights, data=nuclei.name, size=args.size, epochs=args.epochs, seed=args.seed, share=args.share)
         _report(out, learn, nuclei, few, watch.seconds/60, args)
