@@ -552,7 +552,7 @@ def _ca2cl_arguments(parser):
     add('--no-mixed', dest='mixed', action='store_false', help="two standard views, not a strong and a weak one")
     add('--detach', action='store_true', help="no adversarial gradient into the weak view: cheaper")
 
-_SHARES = '1/32','1/16','1/8','1/4','1/2','1'
+_SHARES = '1/128','1/64','1/32','1/16','1/8','1/4','1/2','1'
 
 def _cdcl_arguments(parser): # -> function that adds more to the group
     add = parser.add_argument_group('cdcl alone').add_argument

@@ -74,7 +74,7 @@ def test_version_is_that_of_settings_ini(settings):
     assert pathlearn.__version__ == settings['version']
 
 # Who may import whom. Each wing sees the foundations, siamese and itself; faces see everything.
-FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate', 'explore', 'transfer'}
+FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate', 'explore', 'transfer', 'widgets'}
 COMMON = {'siamese'}
 WINGS = [['gumbel', 'clusiam'], ['mixing', 'adversarial', 'ca2cl'], ['prototypes', 'decoder', 'autoencoder'],
          ['crosspatch', 'cdcl'], ['slides', 'mil']]
