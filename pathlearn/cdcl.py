@@ -10,6 +10,7 @@ __all__ = ['CDCLOut', 'CDCL', 'pseudo_labels', 'prediction_entropy', 'gaussian_r
 # %% ../nbs/41_cdcl.ipynb #002
 import math, warnings
 from collections import namedtuple
+from functools import partial
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from . import crosspatch, data, evaluate, learning, networks, synthetic, transfer, views
 from .data import *
@@ -22,7 +23,7 @@ from .transfer import *
 from .crosspatch import *
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import ParamScheduler, SchedPoly
+from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner
 from fastai.optimizer import Adam
 from fastcore.foundation import L
@@ -97,9 +98,10 @@ class CDCLLoss:
         if min(w_contr, w_cons, w_ent) < 0:
             raise ValueError(f"weights are 0 or more, found {w_contr}, {w_cons} and {w_ent}")
         self.w_contr,self.w_cons,self.w_ent,self.sampling,self.temp = w_contr,w_cons,w_ent,sampling,temp
-        self.patches,self.ramp,self.empty = dict(grid=grid, low=low, high=high),1.,0
-        self.bank,self.parts = FeatureBank(dim),{}
+        self.patches,self.ramp,self.dim = dict(grid=grid, low=low, high=high),1.,dim
+        self.forget()
 
+    def forget(self): self.bank,self.parts,self.empty = FeatureBank(self.dim),{},0 # a new training begins
     @property
     def unsupervised(self): return self.w_contr + self.w_cons + self.w_ent > 0
 
@@ -114,12 +116,13 @@ class CDCLLoss:
         return found.loss
 
     def __call__(self, out, mask): # CDCLOut or logits [B,2,H,W]; [B,H,W]
-        if not isinstance(out, CDCLOut): return F.cross_entropy(out, mask)
-        sup = F.cross_entropy(out.logits, mask)
+        sup = F.cross_entropy(getattr(out, 'logits', out), mask)
+        self.parts = dict(sup=sup.detach())
+        if not isinstance(out, CDCLOut): return sup
         terms = dict(cons=(self.w_cons*self.ramp, lambda: F.cross_entropy(out.logits_s, pseudo_labels(out.logits_t))),
                      ent=(self.w_ent, lambda: prediction_entropy(out.logits_s)), contr=(self.w_contr, lambda: self.contrast(out)))
         used = {n: (w, term()) for n,(w,term) in terms.items() if w}
-        self.parts = dict(sup=sup.detach(), **{n: v.detach() for n,(_,v) in used.items()})
+        self.parts |= {n: v.detach() for n,(_,v) in used.items()}
         return sup + sum(w*v for w,v in used.values())
 
 # %% ../nbs/41_cdcl.ipynb #019
@@ -135,7 +138,11 @@ class SemiViews(Callback):
 
     def before_fit(self):
         self.objective, steps = self.learn.loss_func, self.n_epoch*len(self.dls.train)
+        self.objective.forget()
         self.learn.model.m = max(0, min(.999, 1-5/max(steps, 1))) if self.m is None else self.m
+        if self.objective.unsupervised and self.n_epoch <= self.start:
+            warnings.warn(f"images without masks are used after {self.start} epochs, and there are {self.n_epoch}: take more, "
+                          "or a smaller start")
     def before_train(self): self.objective.ramp = gaussian_ramp((self.epoch+1-self.start)/max(1, self.n_epoch-self.start))
     def before_batch(self):
         x,*u,mask = *self.xb,*self.yb # fastai counts the inputs of the training loader, also in validation
@@ -147,8 +154,11 @@ class SemiViews(Callback):
     def views(self, x): # [B,C,H,W] -> strong, weak [B,C,size,size]
         weak = self.geometry(to_unit(x))
         return self.look(weak), weak
-    def state_dict(self): return dict(self.learn.loss_func.bank.state_dict())
-    def load_state_dict(self, state): self.learn.loss_func.bank.load_state_dict(state)
+    def state_dict(self): return dict(self.learn.loss_func.bank.state_dict(), empty=self.learn.loss_func.empty)
+    def load_state_dict(self, state):
+        state = dict(state)
+        self.learn.loss_func.empty = state.pop('empty')
+        self.learn.loss_func.bank.load_state_dict(state)
 
 def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     "Crops, flips, rotation to 15 degrees; colour jitter, grey, blur of up to 2 px at 320 px: CDCL sec. 4.2"
@@ -157,7 +167,7 @@ def nuclei_views(size): # side of the views in pixels -> Geometry, Module
 
 # %% ../nbs/41_cdcl.ipynb #31a44acb
 class PastedBoxes(Callback):
-    "CutMix for consistency: a box of half the image from another one, in the strong views and in their pseudo labels"
+    "CutMix for consistency: a box of another image, a third of it on average, in the strong views and in their pseudo labels"
     order = SemiViews.order + 1
     def _semi(self): return self.training and self.objective.w_cons and len(self.xb) == 3
     def before_fit(self):
@@ -173,18 +183,20 @@ class PastedBoxes(Callback):
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes each time
 
 # %% ../nbs/41_cdcl.ipynb #022
-def _network(x, arch): # [B,C,H,W], name, encoder or UNet -> UNet
-    if isinstance(arch, nn.Module): return UNet(arch) if hasattr(arch, 'n_out') else arch
+def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'random' or 'given'
+    seen = image_settings(dls)
+    size, kw = seen.pop('size'), dict(small_stem=False, **seen)
+    stride = 2 if size <= 160 else 4 # nuclei of a few pixels would not survive stride 4
+    if isinstance(arch, nn.Module): return (UNet(arch, stride=stride) if hasattr(arch, 'n_out') else arch), 'given'
     arch = arch if isinstance(arch, str) else arch.__name__
-    kw = dict(n_in=x.shape[1], small_stem=False)
     def net(weights):
         if arch == 'densenet161': return DenseUNet(weights=weights, **kw)
-        small = 2 if x.shape[-1] <= 160 else 4 # nuclei of a few pixels would not survive stride 4
-        return UNet(encoder(arch, weights=None if arch == 'tiny' else weights, **kw), stride=small)
-    try: return net('DEFAULT')
+        return UNet(encoder(arch, weights=weights, **kw), stride=stride)
+    if arch == 'tiny': return net(None), 'random'
+    try: return net('DEFAULT'), 'ImageNet'
     except OSError as e:
         warnings.warn(f"{str(e).splitlines()[0][:80]}...: the network starts from random weights")
-        return net(None)
+        return net(None), 'random'
 
 def cdcl_learner(dls,    # of `semi_dls`
     arch='densenet161',  # a torchvision name or function, 'tiny', an encoder, or a `UNet`
@@ -207,10 +219,11 @@ def cdcl_learner(dls,    # of `semi_dls`
                          f"features: resize to a multiple of {cells}, or take another grid")
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     own = [SemiViews(*(views or nuclei_views(x.shape[-1])), start, m), MomentumTarget(), LossParts(*parts),
-           ParamScheduler({'lr': SchedPoly(lr, 0., power)}), *[PastedBoxes()]*cutmix]
-    net = _network(x, arch).to(memory_format=torch.channels_last)
-    learn = Learner(dls, CDCL(net, bf16=bf16), loss_func=loss, metrics=mean_dice, lr=lr, wd=wd, opt_func=Adam,
-                    cbs=[*own, *L(cbs)], **kwargs)
+           ParamScheduler({'lr': lambda t: lr*(1-t)**power}), *[PastedBoxes()]*cutmix]
+    net,begun = _network(dls, arch)
+    learn = Learner(dls, CDCL(net.to(memory_format=torch.channels_last), bf16=bf16), loss_func=loss, metrics=mean_dice, lr=lr,
+                    wd=wd, opt_func=partial(Adam, sqr_mom=.999, eps=1e-8), cbs=[*own, *L(cbs)], **kwargs)
+    learn.begun = begun # 'ImageNet', 'random' or 'given' weights
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 

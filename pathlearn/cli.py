@@ -515,7 +515,7 @@ def _data_arguments(parser):
         help="a MedMNIST name, an .npz file of arrays, a folder of images "
         "(flat, with a folder a class, with train, val and test in it, or as NCT-CRC, PCam, GlaS and CRAG were "
         "published), 'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; for cdcl a folder of nuclei "
-        "and masks, as in the Data Science Bowl or as images/ and masks/")
+        "and masks, as in the Data Science Bowl, in MoNuSeg, or as images/ and masks/")
     add('--size', type=_number(int, 16), metavar='PX',
         help="pixels a side that patches are brought to (default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
@@ -529,7 +529,7 @@ def _common(parser, epochs=100):
         '' if epochs else " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"))
     add('--arch', metavar='NAME', help="a torchvision network, 'tiny', the small encoder for a CPU, or 'conv3', three "
         "convolutions (default: resnet18, for the autoencoder conv3)")
-    add('--bs', type=_number(int, 2), default=256, help="patches a batch, at most all of them")
+    add('--bs', type=_number(int, 2), default=256, help="patches a batch, at most all of them; for cdcl 8 unless asked for")
     add('--k', type=_number(int, 2), help="number of clusters (default: at most 100 for clusiam and clubyol, "
         "10 for ca2cl, for the autoencoder the knee of an elbow search)")
     add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256; of ca2cl 0.0006, of the "

@@ -169,19 +169,21 @@ def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
                 mask,  # [H,W], nonzero is nucleus
 ):                     # -> Knobs
     "Patches of an image under thresholds and a grid, and the negatives of one of them"
+    h,w = image.shape[-2:]
+    grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
+    if not grids: raise ValueError(f"a {h}x{w} image has no grid of 4, 5, 8, 10 or 16 patches a side: cut or resize it")
     def draw(grid, low, high, row, column):
         kind = patch_kinds(foreground_score((mask > 0).long()[None], grid), low, high)[0]
-        side, at = image.shape[-1]/grid, (min(column, grid)-1, min(row, grid)-1)
+        at = min(column, grid)-1, min(row, grid)-1 # a coarser grid has fewer
         mine = kind[at[1]*grid + at[0]].item()
         fig,ax = plt.subplots(figsize=(4,4), dpi=80)
         show_patches(image, kind, ax=ax, shade=None if mine < 0 else 1-mine)
-        ax.add_patch(plt.Rectangle((at[0]*side-.5, at[1]*side-.5), side, side, fill=False, ec='white', lw=3))
+        ax.add_patch(plt.Rectangle((at[0]*w/grid-.5, at[1]*h/grid-.5), w/grid, h/grid, fill=False, ec='white', lw=3))
         n = 0 if mine < 0 else (kind == 1-mine).sum().item()
         name = {1:'foreground', 0:'background', -1:'mixed: takes no part'}[mine]
         ax.set_title(f'{(kind == 1).sum()} foreground, {(kind == 0).sum()} background, {(kind < 0).sum()} mixed\n'
                      f'chosen: {name}, {n} negatives', fontsize=9)
         return fig
-    grids = [g for g in (4,5,8,10,16) if not image.shape[-2]%g and not image.shape[-1]%g]
     return Knobs(draw, 'Patches of an image of nuclei', grid=choice('grid', grids, 8 if 8 in grids else grids[0]),
                  low=slider('background up to', .3, 0., 1.), high=slider('foreground from', .7, 0., 1.),
                  row=slider('row', 1, 1, grids[-1]), column=slider('column', 1, 1, grids[-1]))

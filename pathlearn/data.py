@@ -638,19 +638,25 @@ def _instances(mask, image_path, shape):
         inside = _read_mask(m, image_path, shape) > 0
         twice += (ids[inside] > 0).sum()
         ids[inside] = i
+    return _told(ids, twice, image_path)
+
+def _told(ids, twice, path): # twice: pixels that were given away again
     if twice > .01*(ids > 0).sum(): # single pixels at a border are common
-        warnings.warn(f"{image_path}: {twice} pixels lie in more than one mask, each goes to the last of them")
+        warnings.warn(f"{path}: {twice} pixels lie in more than one nucleus, each goes to the last of them")
     return ids
 
 def _drawn(path, shape): # xml file, (H,W) -> ids [H,W]
     "The outlines of an Aperio ImageScope file, filled one after the other"
     try: regions = [*ElementTree.parse(path).iter('Region')]
     except ElementTree.ParseError as e: raise ValueError(f"{path} cannot be read as outlines: {e}") from None
-    ids = np.zeros(shape, np.int32)
+    ids,twice = np.zeros(shape, np.int32),0
     for i,region in enumerate(regions, 1):
         corners = np.array([(float(v.get('Y')), float(v.get('X'))) for v in region.iter('Vertex')])
-        if len(corners) > 2: ids[polygon(*corners.T, shape)] = i
-    return ids
+        if len(corners) < 3: continue
+        inside = polygon(*corners.T, shape)
+        twice += (ids[inside] > 0).sum()
+        ids[inside] = i
+    return _told(ids, twice, path)
 
 def _read_nuclei(item):
     name,file,mask = item

@@ -11,7 +11,7 @@ import pandas as pd, torch
 from .cli import pl, stopwatch, _in_lines, _save
 from .reproduce import _append, _has, _made
 from .train_cdcl import *
-from torchvision.transforms.functional import resize
+from torchvision.transforms.functional import center_crop, resize
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #d2ed0b3c
 _OFF = dict(w_contr=0., w_cons=0., w_ent=0.)
@@ -21,11 +21,19 @@ SCHEMES = { # row: arguments of `cdcl_learner`, CDCL tables 1 and 2
     'scheme 1': dict(sampling='random', w_cons=0., w_ent=0.), 'scheme 2': dict(sampling='pixel', w_cons=0., w_ent=0.),
     'scheme 3': dict(w_cons=0., w_ent=0.), 'scheme 4': dict(w_ent=0.), 'scheme 5': dict(w_cons=0.),
     'scheme 6': dict(w_contr=0.), 'CDCL': {}}
-# mean Dice of the paper on the Bowl: share of labels -> row -> per cent
-PAPER = {'1/32': {'SupOnly':83.93, 'CutMix':86.03, 'scheme 1':81.68, 'scheme 2':85.54, 'scheme 3':86.26, 'scheme 4':86.83,
-                  'scheme 5':86.65, 'scheme 6':86.40, 'CDCL':87.49},
-         '1/16': {'SupOnly':86.10, 'CutMix':87.70, 'CDCL':89.88}, '1/8': {'SupOnly':87.38, 'CutMix':88.32, 'CDCL':90.09},
-         '1': {'FullSup':90.46}}
+# mean Dice of the paper: data, share of labels -> row -> per cent
+PAPER = {
+    'dsb': {'1/32': {'SupOnly':83.93, 'CutMix':86.03, 'scheme 1':81.68, 'scheme 2':85.54, 'scheme 3':86.26, 'scheme 4':86.83,
+                     'scheme 5':86.65, 'scheme 6':86.40, 'CDCL':87.49},
+            '1/16': {'SupOnly':86.10, 'CutMix':87.70, 'CDCL':89.88}, '1/8': {'SupOnly':87.38, 'CutMix':88.32, 'CDCL':90.09},
+            '1': {'FullSup':90.46}},
+    'monuseg': {'1/32': {'SupOnly':71.83, 'CutMix':73.37, 'scheme 1':69.08, 'scheme 2':73.69, 'scheme 3':74.49,
+                         'scheme 4':75.19, 'scheme 5':75.00, 'scheme 6':75.16, 'CDCL':75.97},
+                '1/16': {'SupOnly':74.72, 'CutMix':76.20, 'CDCL':77.77}, '1/8': {'SupOnly':75.81, 'CutMix':77.29, 'CDCL':78.93},
+                '1': {'FullSup':79.97}}}
+
+def _paper(data, share, scheme): # name of the data -> mean Dice in per cent, or ''
+    return next((t.get(share, {}).get(scheme, '') for n,t in PAPER.items() if n in data.lower()), '')
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #ceae747f
 def _otsu(file, nuclei, made): # the floor
@@ -61,15 +69,22 @@ def _one(file, nuclei, scheme, share, seed, args, made):
     pl.save_encoder(learn, weights, data=nuclei.name, **key)
     masks,scores = nuclei.scores(learn)
     scores['val dice'] = learn.recorder.values[-1][2] # at the working size
-    row = pd.DataFrame([{**key, **scores, 'paper dice': PAPER.get(key['labels'], {}).get(scheme, '')}]).round(4)
-    _append(file, row.assign(n_labelled=len(few), skipped=learn.loss_func.empty, n_test=len(masks), minutes=round(minutes, 2),
-                             **made))
+    if seed == args.seed[0]: _overlays(file, nuclei, masks, key)
+    row = pd.DataFrame([{**key, **scores, 'paper dice': _paper(nuclei.name, key['labels'], scheme)}]).round(4)
+    _append(file, row.assign(weights=learn.begun, n_labelled=len(few), skipped=learn.loss_func.empty, n_test=len(masks),
+                             minutes=round(minutes, 2), **made))
+    weights.with_suffix('.pt').unlink() # the row is safe, and so are the weights
     print(f"{scheme}, {key['labels']} of the labels, seed {seed}: Dice {scores['dice']:.4f}, "
           f"pooled {scores['pooled dice']:.4f}", flush=True)
-    if seed > args.seed[0]: return
-    name = f"{file.stem}_{scheme}_{key['labels']}".replace('/', '-').replace(' ', '_')
-    _save(from_worst(nuclei, masks), file.with_name(f'{name}.jpg'), 'jpeg')
-    if scheme == 'CDCL': _save(from_worst(nuclei, masks, worst=True), file.with_name(f'{name}_failures.jpg'), 'jpeg')
+
+def _picture(file, key, what): # -> path beside the table
+    name = '_'.join([file.stem, key['arch'], str(key['size']), what])
+    return file.with_name(name.replace('/', '-').replace(' ', '_') + '.jpg')
+
+def _overlays(file, nuclei, masks, key):
+    row = f"{key['method']}_{key['labels']}"
+    _save(from_worst(nuclei, masks), _picture(file, key, row), 'jpeg')
+    if key['method'] == 'CDCL': _save(from_worst(nuclei, masks, worst=True), _picture(file, key, f'{row}_failures'), 'jpeg')
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #eb86453b
 def _features(file, nuclei, args):
@@ -78,17 +93,17 @@ def _features(file, nuclei, args):
     files = {s: w for s,k in keys.items() if (w := _weights(args, nuclei, k)).exists()}
     if not files: return
     side = -(-nuclei.size//32)*32
-    def square(x, mode): return resize(x, [side,side], interpolation=mode)
+    def square(x, mode): # the middle, at the working size
+        return center_crop(resize(x, side, interpolation=mode, antialias=mode != 0), side)
     few = [nuclei.test[i] for i in torch.linspace(0, len(nuclei.test)-1, min(6, len(nuclei.test))).long()]
     data = pl.PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=torch.stack([square(t[None], 0)[0] for _,t in few]))
     fig = pl.show_feature_maps({s: pl.load_encoder(w) for s,w in files.items()}, data)
-    _save(fig, file.with_name(f'{file.stem}_features.jpg'), 'jpeg')
+    _save(fig, _picture(file, [*keys.values()][0], f'{args.shares[0]}_features'), 'jpeg')
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #d91c8da0
 def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
     "Schemes x shares of the labels x seeds on nuclei, into OUT/cdcl_DATA.csv, with overlays"
     args = usual(args, seed=[0,1,2], schemes=['SupOnly','CDCL'], shares=['1/32'])
-    args.bs = min(args.bs, 8)
     for s in args.schemes:
         if s not in SCHEMES: raise ValueError(f"no scheme is called {s!r}: expected some of {', '.join(SCHEMES)}")
     nuclei = Nuclei(args.data, args.size)

@@ -10,11 +10,11 @@ import argparse, html, shutil, tarfile, tempfile
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-import numpy as np, pandas as pd, torch
+import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from PIL import Image
 from .cli import (pl, stopwatch, _PAGE, _about, _curves, _figure, _folder, _html_table, _in_lines, _logged,
                            _plot_curves, _rescued, _run_facts, _same_run, _save)
-from .data import _list_folder
+from .data import _list_folder, _nuclei_files
 from fastai.torch_core import no_random
 from torchvision.transforms.functional import resize
 
@@ -47,7 +47,18 @@ def _published(folder): # -> folder to train on, folder to test on or None
     "MoNuSeg comes divided"
     outlined = [d for d in sorted(folder.iterdir()) if d.is_dir() and any(d.rglob('*.xml'))]
     test = [d for d in outlined if 'test' in d.name.lower()]
-    return ([d for d in outlined if d not in test][0], test[0]) if 0 < len(test) < len(outlined) else (folder, None)
+    train = [d for d in outlined if d not in test]
+    return (train[0], test[0]) if len(test) == len(train) == 1 else (folder, None)
+
+def _native(file): # -> uint8 [3,H,W] tensor
+    return torch.tensor(pl.read_image(file, n_in=3))
+
+def _others(folder, test, size): # folder of images without masks -> [N,3,size,size]
+    "What is in the folder, without those that are test images"
+    known = {hash(x.numpy().tobytes()) for x,_ in test}
+    files = [f for f in _list_folder(folder)[0] if hash(_native(f).numpy().tobytes()) not in known]
+    if not files: raise ValueError(f"all images in {folder} are test images: give others")
+    return torch.stack([torch.tensor(pl.read_image(f, size, 3)) for f in files])
 
 class Nuclei:
     "Images with masks, divided 7:1:2 at random or as published: training at one size, test as they are; and images without"
@@ -55,18 +66,20 @@ class Nuclei:
         self.size = size
         with unpacked(path) as (folder,self.name):
             folder,test = _published(folder)
-            self.tile = 250 if any(folder.rglob('*.xml')) else None # px, CDCL sec. 4.3
+            files = _nuclei_files(folder)
+            least, how = (5, '8:2') if test else (10, '7:1:2')
+            if len(files) < least: raise ValueError(f"{path} holds {len(files)} images: expected {least} at least, to divide {how}")
+            self.tile = 250 if str(files[0][2]).endswith('.xml') else None # px, CDCL sec. 4.3
             data = pl.nuclei_data(folder, size, self.tile)
             names = list(dict.fromkeys(data.groups))
             with no_random(seed): order = [names[i] for i in torch.randperm(len(names))]
             n_test,n_val = (0, round(.2*len(names))) if test else (round(.2*len(names)), round(.1*len(names)))
-            if n_val < 1: raise ValueError(f"{path} holds {len(names)} images: expected ten at least, to divide 7:1:2")
             def part(names): return data[np.concatenate([np.flatnonzero(data.groups == n) for n in names])]
             self.val,self.train = part(order[n_test:n_test+n_val]), part(order[n_test+n_val:])
             items = ((x,ids) for x,ids,n in pl.nuclei_items(test or folder) if test or n in order[:n_test])
             self.test = [(torch.tensor(x), torch.tensor(ids)) for x,ids in items]
         self.without = self.train.images
-        if unlabelled: self.without = torch.cat([self.without, pl.folder_data(unlabelled, size, n_in=3).images])
+        if unlabelled: self.without = torch.cat([self.without, _others(unlabelled, self.test, size)])
 
     def scale(self, x): # [C,H,W] -> what its shorter side is brought to
         "The scale of the training images: a tile, or a whole image, at the working size"
@@ -78,7 +91,7 @@ class Nuclei:
 
     def learner(self, few, args, cbs=(), **kw): # few: PatchData with masks; kw: for `cdcl_learner`
         "A learner for these few masks and all images"
-        dls = pl.semi_dls(few, pl.PatchData(self.without), self.val, bs=min(args.bs, 8), device=args.device)
+        dls = pl.semi_dls(few, pl.PatchData(self.without), self.val, bs=args.bs, device=args.device)
         return pl.cdcl_learner(dls, args.arch, start=args.start, lr=args.lr, grid=args.grid, bf16=args.bf16, cbs=list(cbs), **kw)
 
     def scores(self, learn): # -> masks of the test images, dict of scores
@@ -98,7 +111,9 @@ def usual(args, **more): # parsed arguments -> the same, completed
     scale = (dict(arch='tiny', epochs=30, size=128, lr=2e-3) if slow
              else dict(arch='densenet161', epochs=80, size=320, lr=1e-4))
     chosen = {**scale, 'grid':8, 'start':5, **more}
-    return argparse.Namespace(**vars(args) | {n: v for n,v in chosen.items() if getattr(args, n, None) is None})
+    args = argparse.Namespace(**vars(args) | {n: v for n,v in chosen.items() if getattr(args, n, None) is None})
+    if args.bs == 256: args.bs = 8 # the first is the default of methods with patches, the second the paper's
+    return args
 
 # %% ../nbs/64_train_cdcl.ipynb #9191508f
 def from_worst(nuclei, masks, n=8, worst=False): # Nuclei, its predicted masks; worst: these alone -> matplotlib figure
@@ -106,10 +121,11 @@ def from_worst(nuclei, masks, n=8, worst=False): # Nuclei, its predicted masks; 
     dice = torch.tensor([pl.segmentation_scores(m, t)['dice'] for m,(_,t) in zip(masks, nuclei.test)])
     n = min(n, len(dice))
     few = dice.argsort()[:n] if worst else dice.argsort()[torch.linspace(0, len(dice)-1, n).long()]
-    def square(x): return resize(x, [96,96], interpolation=0)
-    images = torch.stack([square(nuclei.test[i][0]) for i in few])
-    truth = torch.stack([square(nuclei.test[i][1][None])[0] for i in few])
-    fig = pl.show_overlays(pl.PatchData(images, masks=truth), [square(masks[i][None])[0] for i in few])
+    def framed(x): # [3,H,W] in [0,1] -> the same in a white square of 160 px
+        h,w = (round(160*s/max(x.shape[1:])) for s in x.shape[1:])
+        return F.pad(resize(x, [h,w], antialias=True), (0,160-w,0,160-h), value=1.)
+    tops = [framed(pl.to_unit(nuclei.test[i][0][None])[0]) for i in few]
+    fig = pl.show_rows([tops, [framed(pl.overlay(nuclei.test[i][0], masks[i], nuclei.test[i][1])) for i in few]], side=1.3)
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     return fig
 
@@ -118,7 +134,7 @@ def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of i
     "Instance ids of each image of a folder, at its own size"
     files,*_ = _list_folder(unlabelled)
     for file in files:
-        image = torch.tensor(pl.read_image(file, n_in=3))
+        image = _native(file)
         mask, = pl.segment(learn, [image], size=scale(image))
         out = folder/file.relative_to(unlabelled).with_suffix('.png')
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -134,6 +150,7 @@ def _report(out, learn, nuclei, few, minutes, args):
     _save(from_worst(nuclei, masks), out/'overlays.png'); _save(_plot_curves({'CDCL':curves}), out/'curves.png')
     print('\n'+table.to_string(float_format='{:.3f}'.format)+'\n', flush=True)
     file, n = html.escape(str(out/'cdcl.safetensors')), len(nuclei.test)
+    size = f"round(x.shape[1]*{nuclei.size}/{nuclei.tile})" if nuclei.tile else nuclei.size # of square images x
     body = [f'<p class="lead">CDCL saw {len(nuclei.without)} images of {html.escape(nuclei.name)}, and the outlines of the '
             f'nuclei in {len(few)} of them. Its masks of {n} test images, which it never saw, reach a mean Dice of '
             f'{scores["dice"]:.3f}; a threshold, which learns nothing, {table["dice"].iloc[0]:.3f}.</p>',
@@ -143,19 +160,21 @@ def _report(out, learn, nuclei, few, minutes, args):
             'images, as in the paper, <b>pooled</b> counts all pixels together, and <b>panoptic quality</b> counts nuclei, '
             'touching ones cut apart by watershed.</p><h2>How training went</h2>', _figure(out/'curves.png', 'Training loss, which '
             f'gains terms after epoch {args.start}, and Dice on the validation images.'), '<h2>What next</h2><p>Masks of images of yours:</p><p><code>from pathlearn.cdcl '
-            f'import *; masks = segment(load_encoder("{file}"), images, size={nuclei.size})</code></p>',
-            f'<h2>How it was made</h2><p class="soft">{_about(args.device, *_run_facts(args, minutes, args.arch))}</p>']
+            f'import *; mask, = segment(load_encoder("{file}"), [x], size={size})</code></p>',
+            f'<h2>How it was made</h2><p class="soft">{_about(args.device, *_run_facts(args, minutes, args.arch))} The network '
+            f'began from {learn.begun} weights; in {learn.loss_func.empty} steps no patches stood against each other.</p>']
     title = f'CDCL on {html.escape(nuclei.name)}'
     with pl.whole_file(out/'report.html') as tmp: tmp.write_text(_PAGE.format(title=title, body=''.join(body)), encoding='utf-8')
 
 def train_cdcl(args): # what `pathlearn_train` has read
     "Train on nuclei with few masks, and report"
-    for n in ('k','alpha','view','view_size'):
-        if getattr(args, n) is not None: raise ValueError(f"cdcl has no --{n.replace('_', '-')}: leave it out")
+    usually = dict(k=None, alpha=None, view=None, view_size=None, warmup=None, skip_bad=False, flip=True, noise=True)
+    for n,v in usually.items():
+        if getattr(args, n) != v: raise ValueError(f"cdcl has no --{'no-'*(v is True)}{n.replace('_', '-')}: leave it out")
     args = usual(args, share='1')
     nuclei = Nuclei(args.data, args.size, args.seed, args.unlabelled)
     few = nuclei.labelled(args.share, args.seed)
-    out = Path(args.out or f'runs/cdcl_{nuclei.name}')
+    out = Path(args.out or f'runs/cdcl_{nuclei.name}').expanduser()
     torch.manual_seed(args.seed)
     watch, resume = stopwatch(), pl.Resume(out/'training.pt')
     learn = _in_lines(nuclei.learner(few, args, [watch, resume])) # whatever does not fit is told before the folder is claimed

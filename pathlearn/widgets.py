@@ -35,7 +35,7 @@ class Knobs(W.VBox):
         alt,        # what the picture shows, for those who cannot see it
         **controls, # name -> `slider`, `choice`, `check`, or any ipywidgets control with a `value`
     ):
-        self.draw,self.alt,self.controls,self.view = draw,alt,controls,W.HTML()
+        self.draw,self.alt,self.controls,self.view,self.png = draw,alt,controls,W.HTML(),None
         row = W.HBox([*controls.values()], layout=W.Layout(flex_flow='row wrap'))
         super().__init__([row, self.view])
         for c in controls.values(): c.observe(self.redraw, 'value')
@@ -58,4 +58,5 @@ class Knobs(W.VBox):
         self.view.value = f'<img alt="{html.escape(f"{self.alt}: {said}")}" src="data:image/png;base64,{self.png}">'
 
     def _repr_mimebundle_(self, **kwargs):
-        return {**(super()._repr_mimebundle_(**kwargs) or {}), 'image/png':self.png, 'text/plain':self.alt}
+        still = {'image/png':self.png} if self.png else {}
+        return {**(super()._repr_mimebundle_(**kwargs) or {}), **still, 'text/plain':self.alt}

@@ -1,5 +1,5 @@
 "CDCL where a notebook is the wrong place: stopped training, memory, files that are not what one expects"
-import resource, subprocess, sys
+import subprocess, sys
 import numpy as np, pytest, torch
 from PIL import Image
 from pathlearn.cdcl import *
@@ -18,14 +18,14 @@ def train(file, *cbs, **kw):
     with learn.no_logging(): learn.fit(4)
     return learn
 
-@pytest.mark.parametrize('kw', [{}, dict(w_contr=0, cutmix=True)], ids=['CDCL', 'CutMix'])
+@pytest.mark.parametrize('kw', [{}, dict(w_contr=0, cutmix=True), dict(bf16=True)], ids=['CDCL', 'CutMix', 'bf16'])
 def test_a_stopped_run_ends_in_the_same_weights(kw, tmp_path):
     calm = train(tmp_path/'calm.pt', **kw)
     with pytest.raises(KeyboardInterrupt): train(tmp_path/'run.pt', Stop(2), **kw) # in the unsupervised epochs: bank, ramp and teacher count
     again = train(tmp_path/'run.pt', **kw)
     for (n,a),b in zip(calm.model.state_dict().items(), again.model.state_dict().values()): assert torch.equal(a, b), n
     for a,b in zip(calm.loss_func.bank.state_dict().values(), again.loss_func.bank.state_dict().values()): assert torch.equal(a, b)
-    assert again.recorder.values == calm.recorder.values
+    assert again.recorder.values == calm.recorder.values and again.loss_func.empty == calm.loss_func.empty
 
 def test_a_large_image_needs_little_memory():
     code = '''

@@ -69,6 +69,7 @@ def test_wrong_usage_exits_with_2(command, args, words, capsys):
 @pytest.mark.parametrize('command, args, words', [
     ('train', 'cdcl --data {p}/labelled.npz', 'labelled.npz'),
     ('train', 'cdcl --data {p} --k 5', 'cdcl has no --k: leave it out'),
+    ('train', 'cdcl --data {p} --no-flip', 'cdcl has no --no-flip: leave it out'),
     ('train', 'clusiam --data {p}/nowhere.npz', 'there is no file or folder {p}/nowhere.npz'),
     ('train', 'clusiam --data {p}/nowhere', 'there is no file or folder {p}/nowhere'),
     ('train', 'clusiam --data catmnist', "MedMNIST has no 2D set 'catmnist'"),
@@ -260,7 +261,10 @@ def test_encoders_carried_over_to_masks(nuclei, patches, tmp_path, capsys):
 
 def test_cdcl_in_a_folder(nuclei, tmp_path, capsys):
     from PIL import Image
-    args = ('cdcl', '--data', nuclei, '--unlabelled', nuclei/'images', '--share', '1/4', '--size', 64, '--arch', 'tiny', '--epochs', 2,
+    from shutil import copy
+    more = tmp_path/'more'; more.mkdir()
+    for x in ((nuclei/'images').iterdir()): copy(x, more) # all images once more: those of the test part must be left out
+    args = ('cdcl', '--data', nuclei, '--unlabelled', more, '--share', '1/4', '--size', 64, '--arch', 'tiny', '--epochs', 2,
             '--start', 1, '--bs', 4, '--device', 'cpu', '--out', tmp_path/'run')
     assert call('train', *args)[0] == 0
     out = tmp_path/'run'
@@ -269,7 +273,7 @@ def test_cdcl_in_a_folder(nuclei, tmp_path, capsys):
     assert list(table.index) == ['Otsu threshold', 'CDCL'] and table.dice.between(0, 1).all()
     masks = sorted((out/'masks').iterdir())
     assert [m.name for m in masks] == [f'{i:02}.png' for i in range(20)] and Image.open(masks[0]).size == (64,64)
-    assert 'CDCL saw 34 images of cells, and the outlines of the nuclei in 4 of them' in page(out)
+    assert 'CDCL saw 30 images of cells, and the outlines of the nuclei in 4 of them' in page(out)
     capsys.readouterr()
     assert call('train', *args)[0] == 0 and 'epoch ' not in capsys.readouterr().out                # complete already
     from pathlearn.cdcl import load_encoder, segment
@@ -303,6 +307,25 @@ def test_cdcl_on_outlines(tmp_path, capsys):
     agree = (torch.as_tensor(ids > 0) == (drawn.masks[5] > 0)).float().mean()
     assert x.shape == (3,250,250) and agree > .98 and nuclei.scale(x) == 64 and nuclei.scale(np.zeros((3,500,600))) == 128
     assert len(set(nuclei.train.groups)) == 4 and not set(nuclei.train.groups) & set(nuclei.val.groups)
+    args = ('reproduce', 'cdcl', '--data', tmp_path/'monuseg', '--size', 64, '--arch', 'tiny', '--epochs', 2, '--start', 1, '--bs', 4, '--seed', 0,
+            '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs', '--schemes', 'CDCL', '--bf16')
+    assert call(*args)[0] == 0
+    table = pd.read_csv(tmp_path/'res'/'cdcl_monuseg.csv')
+    assert table['paper dice'].tolist()[1] == 75.97 and table.n_test.eq(1).all() and table.weights[1] == 'random'
+
+def test_a_row_of_cdcl_that_is_stopped_before_its_pictures(nuclei, tmp_path, monkeypatch, capsys):
+    from pathlearn import reproduce_cdcl as room
+    args = ('reproduce', 'cdcl', '--data', nuclei, '--size', 64, '--arch', 'tiny', '--epochs', 2, '--start', 1, '--bs', 4, '--seed', 0,
+            '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs', '--schemes', 'CDCL')
+    def stop(*_): raise KeyboardInterrupt
+    with monkeypatch.context() as m:
+        m.setattr(room, 'from_worst', lambda *a, **k: stop())
+        assert call(*args)[0] == 130
+    assert pd.read_csv(tmp_path/'res'/'cdcl_cells.csv').method.tolist() == ['Otsu']
+    capsys.readouterr()
+    assert call(*args)[0] == 0 and 'epoch ' not in capsys.readouterr().out # trained already, only the row and its pictures are made
+    assert pd.read_csv(tmp_path/'res'/'cdcl_cells.csv').method.tolist() == ['Otsu', 'CDCL']
+    assert (tmp_path/'res'/'cdcl_cells_tiny_64_CDCL_1-32_failures.jpg').exists()
 
 def test_the_schemes_of_cdcl(nuclei, tmp_path, capsys):
     args = ('reproduce', 'cdcl', '--data', nuclei, '--size', 64, '--arch', 'tiny', '--epochs', 2, '--start', 1, '--bs', 4, '--seed', 0,
@@ -310,7 +333,8 @@ def test_the_schemes_of_cdcl(nuclei, tmp_path, capsys):
     assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0
     table = pd.read_csv(tmp_path/'res'/'cdcl_cells.csv')
     assert list(table.method) == ['Otsu', 'SupOnly', 'CutMix', 'CDCL'] and (table.n_test == 4).all() and table['panoptic quality'].between(0, 1).all()
-    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {f'cdcl_cells_{m}.jpg' for m in ('SupOnly_1-8','CutMix_1-8','CDCL_1-8','CDCL_1-8_failures','features')}
+    assert {f.name for f in (tmp_path/'res').glob('*.jpg')} == {f'cdcl_cells_tiny_64_{m}.jpg' for m in ('SupOnly_1-8','CutMix_1-8','CDCL_1-8','CDCL_1-8_failures','1-8_features')}
+    assert not list((tmp_path/'runs').glob('*.pt')) and table['paper dice'].isna().all() # the paper knows nothing of these cells
     capsys.readouterr()
     assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0 and 'epoch ' not in capsys.readouterr().out
     code, err = call(*args, '--schemes', 'scheme 9', capsys=capsys)
