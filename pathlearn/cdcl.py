@@ -52,15 +52,17 @@ class CDCL(nn.Module):
     def encoder(self): return self.student.encoder
     def train(self, mode=True):
         super().train(mode)
-        for m in self.teacher.modules(): # pseudo labels should not hang on a draw
-            if isinstance(m, nn.Dropout): m.eval()
+        self.teacher.eval() # pseudo labels should hang neither on a draw nor on the other images of the batch
         return self
 
+    @torch.no_grad()
     def update_target(self):
         "The teacher's step, CDCL eq. 2; at first the mean of all students so far"
         self.steps += 1
         self.teacher.m = min(1 - 1/(self.steps.item()+1), self.m)
         self.teacher.update(self.student)
+        for t,s in zip(self.teacher.module.buffers(), self.student.buffers()): # means and variances of batch norm
+            t.lerp_(s, 1-self.teacher.m) if t.is_floating_point() else t.copy_(s)
 
     def forward(self, x, strong=None, weak=None): # [B,C,H,W] labelled, both views of unlabelled images or neither
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
