@@ -164,7 +164,7 @@ class FeatureBank(nn.Module):
             if prefix+name in state: setattr(self, name, t.new_zeros(len(state[prefix+name]), *t.shape[1:]))
         super()._load_from_state_dict(state, prefix, *args)
 
-# %% ../nbs/40_crosspatch.ipynb #e8eb5131
+# %% ../nbs/40_crosspatch.ipynb #052
 def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
                 mask,  # [H,W], nonzero is nucleus
 ):                     # -> Knobs

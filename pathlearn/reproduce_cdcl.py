@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMES', 'PAPER', 'reproduce_cdcl']
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #a1262bdf
+# %% ../nbs/63_reproduce_cdcl.ipynb #002
 from pathlib import Path
 import pandas as pd, torch
 from .cli import pl, stopwatch, _in_lines, _save
@@ -13,7 +13,7 @@ from .reproduce import _append, _has, _made
 from .train_cdcl import *
 from torchvision.transforms.functional import center_crop, resize
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #d2ed0b3c
+# %% ../nbs/63_reproduce_cdcl.ipynb #005
 _OFF = dict(w_contr=0., w_cons=0., w_ent=0.)
 SCHEMES = { # row: arguments of `cdcl_learner`, CDCL tables 1 and 2
     'SupOnly': _OFF, 'FullSup': _OFF, 'mean teacher': dict(w_contr=0., w_ent=0.),
@@ -35,7 +35,7 @@ PAPER = {
 def _paper(data, share, scheme): # name of the data -> mean Dice in per cent, or ''
     return next((t.get(share, {}).get(scheme, '') for n,t in PAPER.items() if n in data.lower()), '')
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #ceae747f
+# %% ../nbs/63_reproduce_cdcl.ipynb #007
 def _otsu(file, nuclei, made): # the floor
     if _has(file, method='Otsu'): return
     row = nuclei.otsu()
@@ -86,7 +86,7 @@ def _overlays(file, nuclei, masks, key):
     _save(from_worst(nuclei, masks), _picture(file, key, row), 'jpeg')
     if key['method'] == 'CDCL': _save(from_worst(nuclei, masks, worst=True), _picture(file, key, f'{row}_failures'), 'jpeg')
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #eb86453b
+# %% ../nbs/63_reproduce_cdcl.ipynb #009
 def _features(file, nuclei, args):
     "First component of the features of the first seed's networks on six test images"
     keys = {s: _key(s, args.shares[0], args.seed[0], args) for s in ('SupOnly','scheme 1','scheme 2','scheme 3','CDCL')}
@@ -100,7 +100,7 @@ def _features(file, nuclei, args):
     fig = pl.show_feature_maps({s: pl.load_encoder(w) for s,w in files.items()}, data)
     _save(fig, _picture(file, [*keys.values()][0], f'{args.shares[0]}_features'), 'jpeg')
 
-# %% ../nbs/63_reproduce_cdcl.ipynb #d91c8da0
+# %% ../nbs/63_reproduce_cdcl.ipynb #010
 def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
     "Schemes x shares of the labels x seeds on nuclei, into OUT/cdcl_DATA.csv, with overlays"
     args = usual(args, seed=[0,1,2], schemes=['SupOnly','CDCL'], shares=['1/32'])

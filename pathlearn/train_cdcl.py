@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['native_scores', 'unpacked', 'Nuclei', 'usual', 'from_worst', 'train_cdcl']
 
-# %% ../nbs/64_train_cdcl.ipynb #35d17992
+# %% ../nbs/64_train_cdcl.ipynb #002
 import argparse, html, shutil, tarfile, tempfile
 from contextlib import contextmanager
 from fractions import Fraction
@@ -18,7 +18,7 @@ from .data import _list_folder, _nuclei_files
 from fastai.torch_core import no_random
 from torchvision.transforms.functional import resize
 
-# %% ../nbs/64_train_cdcl.ipynb #d8a82c0f
+# %% ../nbs/64_train_cdcl.ipynb #005
 def native_scores(masks, truths): # predicted and true masks [H,W] -> dict
     "The paper's means over images, Dice and Jaccard pooled over pixels, and panoptic quality of split nuclei"
     pairs = [(m, torch.as_tensor(t)) for m,t in zip(masks, truths, strict=True)]
@@ -27,7 +27,7 @@ def native_scores(masks, truths): # predicted and true masks [H,W] -> dict
     pq = torch.tensor([pl.panoptic_quality(pl.split_touching(m), t) for m,t in pairs]).mean().item()
     return {**means, 'pooled dice': pooled['dice'], 'pooled jaccard': pooled['jaccard'], 'panoptic quality': pq}
 
-# %% ../nbs/64_train_cdcl.ipynb #e903c2c5
+# %% ../nbs/64_train_cdcl.ipynb #008
 @contextmanager
 def unpacked(path): # a folder, an archive, or a folder with an archive of the Bowl -> folder, name
     "The folder itself, or one with the archive's contents that goes away afterwards"
@@ -104,7 +104,7 @@ class Nuclei:
         images,truths = zip(*self.test)
         return native_scores([pl.otsu_mask(x).byte() for x in images], truths)
 
-# %% ../nbs/64_train_cdcl.ipynb #ab39a88a
+# %% ../nbs/64_train_cdcl.ipynb #009
 def usual(args, **more): # parsed arguments -> the same, completed
     "What was not asked for: the paper's scale on a GPU, a small network at 128 px without one"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
@@ -115,7 +115,7 @@ def usual(args, **more): # parsed arguments -> the same, completed
     if args.bs == 256: args.bs = 8 # the first is the default of methods with patches, the second the paper's
     return args
 
-# %% ../nbs/64_train_cdcl.ipynb #9191508f
+# %% ../nbs/64_train_cdcl.ipynb #011
 def from_worst(nuclei, masks, n=8, worst=False): # Nuclei, its predicted masks; worst: these alone -> matplotlib figure
     "Test images from the worst Dice to the best, prediction in green, truth in red, both in yellow"
     dice = torch.tensor([pl.segmentation_scores(m, t)['dice'] for m,(_,t) in zip(masks, nuclei.test)])
@@ -129,7 +129,7 @@ def from_worst(nuclei, masks, n=8, worst=False): # Nuclei, its predicted masks; 
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     return fig
 
-# %% ../nbs/64_train_cdcl.ipynb #91d1bf43
+# %% ../nbs/64_train_cdcl.ipynb #013
 def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of its shorter side; -> number of files
     "Instance ids of each image of a folder, at its own size"
     files,*_ = _list_folder(unlabelled)

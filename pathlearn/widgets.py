@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['slider', 'choice', 'check', 'Knobs']
 
-# %% ../nbs/08_widgets.ipynb #b3390cf4
+# %% ../nbs/08_widgets.ipynb #002
 import base64, html, io
 import ipywidgets as W, matplotlib.pyplot as plt
 
-# %% ../nbs/08_widgets.ipynb #e88c5552
+# %% ../nbs/08_widgets.ipynb #008
 def _labelled(kind, label, value, **kw): # a control whose label is never cut off
     return kind(value=value, description=label, style=dict(description_width='initial'), **kw)
 
