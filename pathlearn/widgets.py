@@ -54,7 +54,8 @@ class Knobs(W.VBox):
         fig.savefig(png, format='png', bbox_inches='tight')
         plt.close(fig)
         self.png = base64.b64encode(png.getvalue()).decode()
-        said = ', '.join(f'{c.description} {c.value}' for c in self.controls.values())
+        def word(v): return f'{v:.4g}' if isinstance(v, float) else v
+        said = ', '.join(f'{c.description} {word(c.value)}' for c in self.controls.values())
         self.view.value = f'<img alt="{html.escape(f"{self.alt}: {said}")}" src="data:image/png;base64,{self.png}">'
 
     def _repr_mimebundle_(self, **kwargs):
