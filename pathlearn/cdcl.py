@@ -40,7 +40,7 @@ class CDCL(nn.Module):
     def __init__(self,
         net,    # a `UNet`: the student
         m=.999, # alpha, largest share of the teacher kept at a step
-        bf16=False, # convolutions in bfloat16: twice as fast where the processor has it
+        bf16=False, # forward in bfloat16: twice as fast where the processor has it
     ):
         super().__init__()
         self.student,self.teacher,self.m,self.bf16 = net,MomentumCopy(net, m),m,bf16
@@ -55,14 +55,11 @@ class CDCL(nn.Module):
         self.teacher.eval() # pseudo labels should hang neither on a draw nor on the other images of the batch
         return self
 
-    @torch.no_grad()
     def update_target(self):
         "The teacher's step, CDCL eq. 2; at first the mean of all students so far"
         self.steps += 1
         self.teacher.m = min(1 - 1/(self.steps.item()+1), self.m)
-        self.teacher.update(self.student)
-        for t,s in zip(self.teacher.module.buffers(), self.student.buffers()): # means and variances of batch norm
-            t.lerp_(s, 1-self.teacher.m) if t.is_floating_point() else t.copy_(s)
+        self.teacher.update(self.student, buffers=True) # with the means and variances of batch norm
 
     def forward(self, x, strong=None, weak=None): # [B,C,H,W] labelled, both views of unlabelled images or neither
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
@@ -122,7 +119,8 @@ class CDCLLoss:
         self.parts = dict(sup=sup.detach())
         if not isinstance(out, CDCLOut): return sup
         terms = dict(cons=(self.w_cons*self.ramp, lambda: F.cross_entropy(out.logits_s, pseudo_labels(out.logits_t))),
-                     ent=(self.w_ent, lambda: prediction_entropy(out.logits_s)), contr=(self.w_contr, lambda: self.contrast(out)))
+                     ent=(self.w_ent, lambda: prediction_entropy(out.logits_s)),
+                     contr=(self.w_contr, lambda: self.contrast(out)))
         used = {n: (w, term()) for n,(w,term) in terms.items() if w}
         self.parts |= {n: v.detach() for n,(_,v) in used.items()}
         return sup + sum(w*v for w,v in used.values())
@@ -143,9 +141,12 @@ class SemiViews(Callback):
         self.objective.forget()
         self.learn.model.m = max(0, min(.999, 1-5/max(steps, 1))) if self.m is None else self.m
         if self.objective.unsupervised and self.n_epoch <= self.start:
-            warnings.warn(f"images without masks are used after {self.start} epochs, and there are {self.n_epoch}: take more, "
-                          "or a smaller start")
-    def before_train(self): self.objective.ramp = gaussian_ramp((self.epoch+1-self.start)/max(1, self.n_epoch-self.start))
+            warnings.warn(f"images without masks are used after {self.start} epochs, and there are {self.n_epoch}: "
+                          "take more, or a smaller start")
+
+    def before_train(self):
+        self.objective.ramp = gaussian_ramp((self.epoch+1-self.start)/max(1, self.n_epoch-self.start))
+
     def before_batch(self):
         x,*u,mask = *self.xb,*self.yb # fastai counts the inputs of the training loader, also in validation
         if self.training:
@@ -169,17 +170,20 @@ def nuclei_views(size): # side of the views in pixels -> Geometry, Module
 
 # %% ../nbs/41_cdcl.ipynb #023
 class PastedBoxes(Callback):
-    "CutMix for consistency: a box of another image, a third of it on average, in the strong views and in their pseudo labels"
+    "CutMix for consistency: a box of another image (a third on average) in the strong views and in their pseudo labels"
     order = SemiViews.order + 1
     def _semi(self): return self.training and self.objective.w_cons and len(self.xb) == 3
     def before_fit(self):
         self.objective = self.learn.loss_func
-        if self.objective.w_contr: raise ValueError("pasted boxes move features from their places: take w_contr=0 with cutmix")
+        if self.objective.w_contr:
+            raise ValueError("pasted boxes move features from their places: take w_contr=0 with cutmix")
+
     def before_batch(self):
         if not self._semi(): return
         x,strong,weak = self.xb
         self.perm, self.box = torch.randperm(len(strong), device=strong.device), box_mask(strong, .5**.5)
         self.learn.xb = x, self.paste(strong), weak
+
     def after_pred(self):
         if self._semi(): self.learn.pred = self.pred._replace(logits_t=self.paste(self.pred.logits_t))
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes each time
@@ -202,7 +206,7 @@ def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'ran
 
 def cdcl_learner(dls,    # of `semi_dls`
     arch='densenet161',  # a torchvision name or function, 'tiny', an encoder, or a `UNet`
-    m=None,              # largest share of the teacher kept at a step; None: it remembers a fifth of the training, at most .999
+    m=None,              # largest share of the teacher kept at a step; None: a fifth of the training, at most .999
     start=5,             # first epoch, from 0, with unlabelled images
     lr=1e-4, power=.9,   # of Adam, falling to 0 as (1 - t)^power
     views=None,          # Geometry and Module; None: `nuclei_views`
@@ -217,15 +221,18 @@ def cdcl_learner(dls,    # of `semi_dls`
     loss = loss or CDCLLoss(w_contr, w_cons, w_ent, sampling, grid=grid)
     (h,w),cells = x.shape[2:],8*loss.patches['grid']
     if loss.w_contr and (h%cells or w%cells): # told before the first epochs, which do without patches
-        raise ValueError(f"images of {h}x{w} px have no grid of {loss.patches['grid']} x {loss.patches['grid']} patches of whole "
-                         f"features: resize to a multiple of {cells}, or take another grid")
+        side = loss.patches['grid']
+        raise ValueError(f"images of {h}x{w} px have no grid of {side} x {side} patches of whole features: "
+                         f"resize to a multiple of {cells}, or take another grid")
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     own = [SemiViews(*(views or nuclei_views(x.shape[-1])), start, m), MomentumTarget(), LossParts(*parts),
            ParamScheduler({'lr': lambda t: lr*(1-t)**power}), *[PastedBoxes()]*cutmix]
-    net,begun = _network(dls, arch)
-    learn = Learner(dls, CDCL(net.to(memory_format=torch.channels_last), bf16=bf16), loss_func=loss, metrics=mean_dice, lr=lr,
-                    wd=wd, opt_func=partial(Adam, sqr_mom=.999, eps=1e-8), cbs=[*own, *L(cbs)], **kwargs)
-    learn.begun = begun # 'ImageNet', 'random' or 'given' weights
+    net,began_from = _network(dls, arch)
+    model = CDCL(net.to(memory_format=torch.channels_last), bf16=bf16)
+    adam = partial(Adam, sqr_mom=.999, eps=1e-8) # the usual constants, fastai's differ
+    learn = Learner(dls, model, loss_func=loss, metrics=mean_dice, lr=lr, wd=wd, opt_func=adam,
+                    cbs=[*own, *L(cbs)], **kwargs)
+    learn.began_from = began_from # 'ImageNet', 'random' or 'given' weights
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
@@ -247,6 +254,12 @@ def _by_tiles(net, x, tile, overlap, bs): # [C,H,W] in [0,1] -> [H,W] probabilit
         for (i,j),q in zip(part, p): total[:,i:i+tile,j:j+tile] += torch.stack([q*weight, weight])
     return (total[0]/total[1])[:h,:w]
 
+def _segmenter(net): # Learner, model or weights -> the module that draws masks
+    net = getattr(net, 'model', net)
+    net = getattr(net, 'segmenter', net)
+    if net is None: raise ValueError("these weights draw no masks: take those of CDCL")
+    return net
+
 def segment(net,        # Learner, `CDCL`, what `load_encoder` returns, or module: images -> logits [B,2,H,W]
             images,     # PatchData, [N,C,H,W], or a list of [C,H,W] of any sizes; uint8 or in [0,1]
             size=None,  # scale to work at: pixels of the shorter side, as in training; None: as the images are
@@ -256,9 +269,9 @@ def segment(net,        # Learner, `CDCL`, what `load_encoder` returns, or modul
 ):                      # -> list of uint8 [H,W], 1 = nucleus, as large as the images
     "Masks of whole images by overlapping tiles"
     if tile < 32 or tile%32: raise ValueError(f"tiles have sides of 32, 64, 96, ... pixels, found tile={tile}")
-    if not 0 <= overlap < tile: raise ValueError(f"tiles of {tile} px overlap by 0 to {tile-1}, found overlap={overlap}")
-    net = getattr(net, 'model', net)
-    net = getattr(net, 'segmenter', net)
+    if not 0 <= overlap < tile:
+        raise ValueError(f"tiles of {tile} px overlap by 0 to {tile-1}, found overlap={overlap}")
+    net = _segmenter(net)
     def at_scale(x): # [1,C,H,W] -> [H,W]
         p = _by_tiles(net, (resize(x, size, antialias=True) if size else x)[0], tile, overlap, bs)
         return F.interpolate(p[None,None], x.shape[2:], mode='bilinear')[0,0] if size else p
@@ -278,7 +291,8 @@ def split_touching(mask,       # [H,W], nonzero is nucleus
     mask = torch.as_tensor(mask).cpu().numpy() > 0
     depth = distance_transform_edt(mask)
     seeds = np.zeros(mask.shape, np.int32)
-    peaks = peak_local_max(depth, min_distance=distance, labels=label(mask)[0], exclude_border=False) # one a blob at least
+    blobs = label(mask)[0] # each gets one seed at least
+    peaks = peak_local_max(depth, min_distance=distance, labels=blobs, exclude_border=False)
     seeds[tuple(peaks.T)] = range(1, len(peaks)+1)
     ids = watershed(-depth, seeds, mask=mask)
     large = np.bincount(ids.ravel()) >= least
@@ -307,17 +321,16 @@ def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
     "First principal component of the features of a segmentation network, to look at"
-    net = getattr(net, 'model', net)
-    net = getattr(net, 'segmenter', net)
+    from sklearn.decomposition import PCA
+    net = _segmenter(net)
     with evaluating(net) as place, torch.no_grad():
         h = net.extractor(to_unit(image[None].to(place)))
-        p = F.interpolate(net.classifier(h).softmax(1)[:,1:], h.shape[2:], mode='area').flatten()
-    shape, h = h.shape[2:], h[0].flatten(1).T.double()
-    h = h - h.mean(0)
-    pc = h @ torch.linalg.eigh(h.T @ h)[1][:,-1]
+        p = F.interpolate(net.classifier(h).softmax(1)[:,1:], h.shape[2:], mode='area').flatten().cpu()
+    shape, h = h.shape[2:], h[0].flatten(1).T.cpu().numpy()
+    pc = torch.from_numpy(PCA(1, svd_solver='full').fit_transform(h)[:,0])
     pc = pc*(1 if (pc*(p-p.mean())).sum() >= 0 else -1)
     lo,hi = pc.quantile(.01), pc.quantile(.99) # a few extreme places would make the rest grey
-    return ((pc-lo)/(hi-lo).clamp(min=1e-9)).clamp(0, 1).view(shape).float().cpu()
+    return ((pc-lo)/(hi-lo).clamp(min=1e-9)).clamp(0, 1).view(shape).float()
 
 def show_feature_maps(nets, # dict: name -> as for `segment`
                       data, # PatchData with masks

@@ -127,6 +127,7 @@ def data_name(name): return Path(name).name.removesuffix('.npz') or 'data'
 METHODS = dict(simclr='SimCLR', simsiam='SimSiam', byol='BYOL', clusiam='CluSiam', clubyol='CluBYOL', ca2cl='CA2CL',
                autoencoder='Contrastive autoencoder')
 _K = dict(clusiam=100, clubyol=100, ca2cl=10) # clusters, unless asked for
+_BS = dict(cdcl=8)                            # patches a batch, unless asked for; of others 256
 
 def method_learner(method, data, # name, PatchData to train on
                    arch=None, bs=256, k=None, alpha=None, lr=None, view=None, # None: the method's own
@@ -425,6 +426,7 @@ _OWN = dict(autoencoder=('latent','opt','variational'), # arguments that one met
             ca2cl=('eps','lam','mixed','where','detach'))
 
 def _train(args):
+    args.bs = args.bs or _BS.get(args.method, 256)
     if args.method == 'cdcl': return importlib.import_module('pathlearn.train_cdcl').train_cdcl(args)
     splits = complete(read_data(args.data, args.size, args.skip_bad), args.seed)
     name,source = METHODS[args.method], data_name(args.data)
@@ -529,7 +531,8 @@ def _common(parser, epochs=100):
         '' if epochs else " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"))
     add('--arch', metavar='NAME', help="a torchvision network, 'tiny', the small encoder for a CPU, or 'conv3', three "
         "convolutions (default: resnet18, for the autoencoder conv3)")
-    add('--bs', type=_number(int, 2), default=256, help="patches a batch, at most all of them; for cdcl 8 unless asked for")
+    add('--bs', type=_number(int, 2), help="patches a batch, at most all of them (default: 256; of cdcl 8 with masks and 8 "
+        "without)")
     add('--k', type=_number(int, 2), help="number of clusters (default: at most 100 for clusiam and clubyol, "
         "10 for ca2cl, for the autoencoder the knee of an elbow search)")
     add('--lr', type=_number(float, 1e-8), help="learning rate (default: 0.05 x bs / 256; of ca2cl 0.0006, of the "
@@ -624,6 +627,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
 
 # %% ../nbs/60_cli.ipynb #062
 def _reproduce(args):
+    args.bs = args.bs or _BS.get(args.method, 256)
     room = f'reproduce_{args.method}' if args.method in ('ca2cl','cdcl') else 'reproduce'
     getattr(importlib.import_module(f'pathlearn.{room}'), f'reproduce_{args.method}')(args)
 

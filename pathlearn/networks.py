@@ -147,7 +147,7 @@ class Predictor(Configured):
 
 # %% ../nbs/03_networks.ipynb #028
 class MomentumCopy(nn.Module):
-    "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source, parameters only"
+    "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source"
     def __init__(self, source:nn.Module, m=0.99): # m in [0,1): the share kept at each update
         super().__init__()
         if not 0 <= m < 1: raise ValueError(f"m is the share of the copy that is kept: expected 0 <= m < 1, found {m}")
@@ -156,9 +156,12 @@ class MomentumCopy(nn.Module):
     def forward(self, *args): return self.module(*args)
 
     @torch.no_grad()
-    def update(self, source:nn.Module):
+    def update(self, source:nn.Module, buffers=False): # buffers: the running statistics of norms as well
         "One step towards `source`"
         torch._foreach_lerp_(list(self.module.parameters()), list(source.parameters()), 1-self.m)
+        if not buffers: return
+        for mine,other in zip(self.module.buffers(), source.buffers()):
+            mine.lerp_(other, 1-self.m) if mine.is_floating_point() else mine.copy_(other) # counts are no averages
 
 # %% ../nbs/03_networks.ipynb #032
 class Outputs:

@@ -23,13 +23,15 @@ SCHEMES = { # row: arguments of `cdcl_learner`, CDCL tables 1 and 2
     'scheme 6': dict(w_contr=0.), 'CDCL': {}}
 # mean Dice of the paper: data, share of labels -> row -> per cent
 PAPER = {
-    'dsb': {'1/32': {'SupOnly':83.93, 'CutMix':86.03, 'scheme 1':81.68, 'scheme 2':85.54, 'scheme 3':86.26, 'scheme 4':86.83,
-                     'scheme 5':86.65, 'scheme 6':86.40, 'CDCL':87.49},
-            '1/16': {'SupOnly':86.10, 'CutMix':87.70, 'CDCL':89.88}, '1/8': {'SupOnly':87.38, 'CutMix':88.32, 'CDCL':90.09},
+    'dsb': {'1/32': {'SupOnly':83.93, 'CutMix':86.03, 'scheme 1':81.68, 'scheme 2':85.54, 'scheme 3':86.26,
+                     'scheme 4':86.83, 'scheme 5':86.65, 'scheme 6':86.40, 'CDCL':87.49},
+            '1/16': {'SupOnly':86.10, 'CutMix':87.70, 'CDCL':89.88},
+            '1/8': {'SupOnly':87.38, 'CutMix':88.32, 'CDCL':90.09},
             '1': {'FullSup':90.46}},
     'monuseg': {'1/32': {'SupOnly':71.83, 'CutMix':73.37, 'scheme 1':69.08, 'scheme 2':73.69, 'scheme 3':74.49,
                          'scheme 4':75.19, 'scheme 5':75.00, 'scheme 6':75.16, 'CDCL':75.97},
-                '1/16': {'SupOnly':74.72, 'CutMix':76.20, 'CDCL':77.77}, '1/8': {'SupOnly':75.81, 'CutMix':77.29, 'CDCL':78.93},
+                '1/16': {'SupOnly':74.72, 'CutMix':76.20, 'CDCL':77.77},
+                '1/8': {'SupOnly':75.81, 'CutMix':77.29, 'CDCL':78.93},
                 '1': {'FullSup':79.97}}}
 
 def _paper(data, share, scheme): # name of the data -> mean Dice in per cent, or ''
@@ -51,8 +53,9 @@ def _fit(nuclei, scheme, few, seed, args, file): # -> Learner, minutes
     return learn, watch.seconds/60
 
 def _key(scheme, share, seed, args): # what makes a row this row
-    return dict(method=scheme, labels='1' if scheme == 'FullSup' else share, arch=args.arch, size=args.size, epochs=args.epochs,
-                bs=args.bs, lr=args.lr, grid=args.grid, start=args.start, bf16=args.bf16, seed=seed)
+    names = 'arch','size','epochs','bs','lr','grid','start','bf16'
+    labels = '1' if scheme == 'FullSup' else share
+    return dict(method=scheme, labels=labels, **{n: getattr(args, n) for n in names}, seed=seed)
 
 def _weights(args, nuclei, key): # -> where this row's weights are kept
     Path(args.runs).mkdir(parents=True, exist_ok=True)
@@ -71,8 +74,8 @@ def _one(file, nuclei, scheme, share, seed, args, made):
     scores['val dice'] = learn.recorder.values[-1][2] # at the working size
     if seed == args.seed[0]: _overlays(file, nuclei, masks, key)
     row = pd.DataFrame([{**key, **scores, 'paper dice': _paper(nuclei.name, key['labels'], scheme)}]).round(4)
-    _append(file, row.assign(weights=learn.begun, n_labelled=len(few), skipped=learn.loss_func.empty, n_test=len(masks),
-                             minutes=round(minutes, 2), **made))
+    _append(file, row.assign(weights=learn.began_from, n_labelled=len(few), skipped=learn.loss_func.empty,
+                             n_test=len(masks), minutes=round(minutes, 2), **made))
     weights.with_suffix('.pt').unlink() # the row is safe, and so are the weights
     print(f"{scheme}, {key['labels']} of the labels, seed {seed}: Dice {scores['dice']:.4f}, "
           f"pooled {scores['pooled dice']:.4f}", flush=True)
@@ -84,7 +87,8 @@ def _picture(file, key, what): # -> path beside the table
 def _overlays(file, nuclei, masks, key):
     row = f"{key['method']}_{key['labels']}"
     _save(from_worst(nuclei, masks), _picture(file, key, row), 'jpeg')
-    if key['method'] == 'CDCL': _save(from_worst(nuclei, masks, worst=True), _picture(file, key, f'{row}_failures'), 'jpeg')
+    if key['method'] != 'CDCL': return
+    _save(from_worst(nuclei, masks, worst=True), _picture(file, key, f'{row}_failures'), 'jpeg')
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #009
 def _features(file, nuclei, args):
@@ -96,14 +100,15 @@ def _features(file, nuclei, args):
     def square(x, mode): # the middle, at the working size
         return center_crop(resize(x, side, interpolation=mode, antialias=mode != 0), side)
     few = [nuclei.test[i] for i in torch.linspace(0, len(nuclei.test)-1, min(6, len(nuclei.test))).long()]
-    data = pl.PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=torch.stack([square(t[None], 0)[0] for _,t in few]))
+    masks = torch.stack([square(t[None], 0)[0] for _,t in few])
+    data = pl.PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=masks)
     fig = pl.show_feature_maps({s: pl.load_encoder(w) for s,w in files.items()}, data)
     _save(fig, _picture(file, [*keys.values()][0], f'{args.shares[0]}_features'), 'jpeg')
 
 # %% ../nbs/63_reproduce_cdcl.ipynb #010
 def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
     "Schemes x shares of the labels x seeds on nuclei, into OUT/cdcl_DATA.csv, with overlays"
-    args = usual(args, seed=[0,1,2], schemes=['SupOnly','CDCL'], shares=['1/32'])
+    args = with_defaults(args, seed=[0,1,2], schemes=['SupOnly','CDCL'], shares=['1/32'])
     for s in args.schemes:
         if s not in SCHEMES: raise ValueError(f"no scheme is called {s!r}: expected some of {', '.join(SCHEMES)}")
     nuclei = Nuclei(args.data, args.size)
