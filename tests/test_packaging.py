@@ -5,6 +5,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(f.stem for f in (ROOT/'pathlearn').glob('*.py'))
+SCRIPTS = {f'pathlearn/{f.name}' for f in (ROOT/'pathlearn').glob('*.js')} # what draws in the browser
 
 def run(*args, **kw):
     done = subprocess.run(list(map(str, args)), stdin=subprocess.DEVNULL, capture_output=True, text=True, **kw)
@@ -32,7 +33,7 @@ def wheel(dist): return next(dist.glob('*.whl'))
 
 def test_wheel_holds_the_package_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {n for n in names if '.dist-info/' not in n} == {f'pathlearn/{m}.py' for m in MODULES}
+    assert {n for n in names if '.dist-info/' not in n} == {f'pathlearn/{m}.py' for m in MODULES} | SCRIPTS
     assert any(n.endswith('/LICENSE') for n in names)
 
 def test_wheel_metadata_is_that_of_settings_ini(wheel, settings):
@@ -48,7 +49,7 @@ def test_sdist_holds_what_builds_the_package(dist):
     names = {m.name.partition('/')[2] for m in tarfile.open(archive).getmembers() if m.isfile()}
     build = {'settings.ini', 'setup.py', 'pyproject.toml', 'MANIFEST.in', 'LICENSE', 'README.md', 'PKG-INFO', 'setup.cfg'}
     names = {n for n in names if not n.startswith('pathlearn.egg-info/')}
-    assert names - {'README.md'} == build - {'README.md'} | {f'pathlearn/{m}.py' for m in MODULES}
+    assert names - {'README.md'} == build - {'README.md'} | SCRIPTS | {f'pathlearn/{m}.py' for m in MODULES}
     assert ('README.md' in names) == (ROOT/'README.md').exists()
 
 def test_wheel_works_when_installed_alone(wheel, tmp_path):
@@ -74,7 +75,7 @@ def test_version_is_that_of_settings_ini(settings):
     assert pathlearn.__version__ == settings['version']
 
 # Who may import whom. Each wing sees the foundations, siamese and itself; faces see everything.
-FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate', 'explore', 'transfer', 'widgets'}
+FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate', 'explore', 'maps', 'transfer', 'widgets'}
 COMMON = {'siamese'}
 WINGS = [['gumbel', 'clusiam'], ['mixing', 'adversarial', 'ca2cl'], ['prototypes', 'decoder', 'autoencoder'],
          ['crosspatch', 'cdcl'], ['slides', 'mil']]
