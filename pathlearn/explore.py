@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PALETTE', 'MARKERS', 'COLOURS', 'group_style', 'grid_picks', 'colourings', 'plot_map', 'cluster_montage', 'PatchMap',
-           'sheet_png', 'tally', 'Explorer', 'Mapper', 'reduce']
+           'sheet_png', 'tally', 'Explorer', 'map_page', 'EpochExplorer', 'Mapper', 'reduce']
 
 # %% ../nbs/06_explore.ipynb #003
-import base64, html, io, json, os, re, textwrap
+import base64, html, io, json, os, re, textwrap, threading
 from importlib.resources import files
 from pathlib import Path
 import anywidget, ipywidgets as W, numpy as np, torch, traitlets, matplotlib.pyplot as plt
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from PIL import Image
 from .data import PatchData
 from .evaluate import Embeddings, knn_vote
-from .maps import MapJob, Mapper, most_neighbours, reduce
+from .maps import MapJob, Mapper, aligned_maps, most_neighbours, reduce
 from .widgets import Picture, Still, choice, png_bytes, slider
 
 # %% ../nbs/06_explore.ipynb #004
@@ -311,6 +311,7 @@ def remap(self:Explorer, change=None):
         self.stop.disabled = False
         ticket = self.ticket = object() # of an earlier map nobody wants to hear any more
         self.job = MapJob(self.emb, how, self.seed, lambda *said: ticket is self.ticket and self._reported(*said), **kwargs)
+        self.job.start()
     else:
         self.ticket = None
         try: self.place(reduce(self.emb, how, self.seed, **kwargs))
@@ -449,3 +450,152 @@ def still(self:Explorer): # -> bytes of a PNG
 @patch(as_prop=True)
 def alt(self:Explorer):
     return f'{self.map.alt} by {self.color.value}, {len(self.selected)} selected'
+
+# %% ../nbs/06_explore.ipynb #055
+def _sheets(images, side, per_row=32, most=1024): # uint8 [N,C,H,W] -> data URLs of JPEGs, `most` patches each
+    "Small pictures of all patches"
+    for part in images.split(most):
+        small = torch.nn.functional.interpolate(_rgb(part).float(), (side,side), mode='bilinear', antialias=True).byte()
+        sheet = np.zeros((-(-len(part)//per_row)*side, per_row*side, 3), np.uint8)
+        for i,image in enumerate(small.permute(0,2,3,1).numpy()):
+            y,x = i//per_row*side, i%per_row*side
+            sheet[y:y+side,x:x+side] = image
+        file = io.BytesIO(); Image.fromarray(sheet).save(file, 'jpeg', quality=80)
+        yield 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
+
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>:root {{ color-scheme: light dark }} body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1rem 2rem }} select {{ font: inherit }}
+#below {{ display: flex; gap: 2rem; flex-wrap: wrap }} #patches canvas {{ margin: 1px; cursor: pointer }} #example canvas {{ width: 112px; display: block }}</style></head>
+<body><h1>{title}</h1><p>Point at a dot to see its patch, drag around some, click a name to select a group; or put the focus on the map and use the arrow keys, Space and Enter.</p>
+<p><label>colour <select id="colour"></select></label></p><div id="map"></div>
+<div id="below"><div><div id="counts" aria-live="polite"></div><div id="patches"></div></div><div id="example" aria-live="polite"></div></div>
+<script type="module">
+{script}
+</script></body></html>"""
+
+def map_page(emb,            # Embeddings
+             images=None,    # PatchData or uint8 [N,C,H,W] of the same patches
+             how='umap', seed=0, # the map, see `reduce`
+             values=None,    # further colours: dict name -> one value a patch
+             train=None, k=5, # Embeddings that vote and how many of them, for prediction, error and confidence
+             title='Map of patches',
+             side=48,        # of the small pictures in pixels
+             xy=None,        # positions [N,2]; None: `reduce(emb, how, seed)`
+):                           # -> the text of an HTML file
+    "A map to touch in one file that opens without Python: hover shows patches, a lasso shows and counts them"
+    images = getattr(images, 'images', images)
+    if images is not None and len(images) != len(emb):
+        raise ValueError(f"{len(images)} images for {len(emb)} points: expected one each")
+    looks = {c: _look(*_groups(emb, c, train, k)) for c in colourings(emb)}
+    looks |= {n: _look(*_groups(emb, np.asarray(v))[:2], n) for n,v in (values or {}).items()}
+    looks = looks or dict(none=_look(np.zeros(len(emb), int), ['patch'], 'patches'))
+    text = lambda packed: base64.b64encode(packed).decode()
+    data = dict(xy=text(_packed(reduce(emb, how, seed) if xy is None else xy, 'f4')), alt=f'Map of {len(emb)} patches',
+                looks={n: dict(look, groups=text(look['groups'])) for n,look in looks.items()},
+                sheets=[] if images is None else [*_sheets(images, side)], side=side, per_row=32, per_sheet=1024)
+    draw,page = [(files('pathlearn')/f'{n}.js').read_text(encoding='utf-8') for n in ('map','page')]
+    written = json.dumps(data).replace('<', '\\u003c') # a name with </script> in it must not end the script
+    script = f"{draw.replace('export default', 'const widget =')}\nconst DATA = {written}\n{page}"
+    return _PAGE.format(title=html.escape(title), script=script)
+
+# %% ../nbs/06_explore.ipynb #058
+class EpochExplorer(Still):
+    "How groups form while an encoder learns: the same patches after each epoch"
+    def __init__(self,
+        history,         # EmbeddingHistory, after training
+        images=None,     # uint8 [N,C,H,W] or PatchData; None: those of the history
+        how='tsne',      # 'tsne', 'umap' or 'pca'
+        seed=0,          # of the maps
+        height=400,      # of the map in pixels
+        background=None, # make maps in another process; None: where a kernel runs
+        **kwargs,        # for the method
+    ):
+        if not history.epochs: raise ValueError("the history is empty: give it to `fit` as a callback, then explore it")
+        self.embs,self.epochs = history.embeddings, [e['epoch'] for e in history.epochs]
+        self.curves = {n: [e[n] for e in history.epochs] for n in ('loss','live')}
+        self.data, self.maps, self.name = getattr(images, 'images', images), [], how
+        if self.data is None: self.data = history.data.images
+        self.map = PatchMap(self.data, self.words, height=height, layout=W.Layout(flex='1 1 460px', min_width='280px'),
+                            alt=f'Map of {len(self.embs[0])} patches, epoch by epoch')
+        self.epoch = W.SelectionSlider(options=[(str(e), i) for i,e in enumerate(self.epochs)], description='epoch')
+        play = W.Play(max=len(self.epochs)-1, interval=900, description='play the epochs')
+        W.link((play, 'value'), (self.epoch, 'index'))
+        self.color = choice('colour', [c for c in ('label','cluster') if c in colourings(self.embs[-1])] or ['none'])
+        self.progress, self.beside = W.HTML(), Picture()
+        for control in (self.epoch, self.color): control.observe(self.show, 'value')
+        row = W.Layout(flex_flow='row wrap', align_items='center')
+        super().__init__([W.HBox([play, self.epoch, self.color, self.progress], layout=row), W.HBox([self.map, self.beside], layout=row)])
+        self.show()
+        def make(): self.add_maps(how, seed, background, kwargs)
+        self.thread = threading.Thread(target=make, daemon=True)
+        self.thread.start() if background else make()
+
+# %% ../nbs/06_explore.ipynb #059
+@patch
+def add_maps(self:EpochExplorer, how, seed, background, kwargs):
+    "One map an epoch, each begun from the one before"
+    def job(*args, **kw): return MapJob(*args, **kw).result()
+    n = len(self.embs)
+    try:
+        for xy in aligned_maps([e.features for e in self.embs], how, seed, job if background else reduce, **kwargs):
+            self.maps.append(xy)
+            self.progress.value = f'{len(self.maps)} of {n} maps' if len(self.maps) < n else ''
+            low,high = np.concatenate(self.maps).min(0), np.concatenate(self.maps).max(0)
+            self.map.bounds = [float(v) for pair in zip(low, high) for v in pair]
+            self.show()
+    except ValueError as e: self.progress.value = f'<span role="alert">{html.escape(str(e))}</span>'
+
+@patch
+def show(self:EpochExplorer, change=None):
+    "The epoch of the slider; while its map is not yet made, the last one that is"
+    i = min(self.epoch.value, max(0, len(self.maps)-1))
+    xy = self.maps[i] if self.maps else np.zeros((len(self.embs[0]), 2), np.float32)
+    with self.map.hold_sync():
+        self.map.paint(*self.grouped(i)); self.map.xy = _packed(xy, 'f4')
+    self.beside.alt = ', '.join(f'{n} {v[i]:.4g}' for n,v in self.curves.items() if v[i] is not None)
+    self.beside.png = png_bytes(self.plot_curves(i))
+
+@patch
+def grouped(self:EpochExplorer, i): # row of the epoch -> groups, names, heading
+    emb = self.embs[i]
+    if self.color.value == 'none': return np.zeros(len(emb), int), ['patch'], 'patches'
+    if self.color.value == 'label': return _groups(emb, 'label')
+    most = max(int(e.assignments.max()) for e in self.embs) + 1 # a cluster keeps its colour
+    return emb.assignments.numpy(), [f'cluster {c}' for c in range(most)], 'cluster'
+
+@patch
+def words(self:EpochExplorer, i): # number of a patch
+    emb = self.embs[min(self.epoch.value, len(self.embs)-1)]
+    said = [emb.classes[emb.labels[i]] if emb.classes else f'label {emb.labels[i]}'] if 'label' in colourings(emb) else []
+    return ', '.join([f'patch {i}', *said, *([f'cluster {emb.assignments[i]}'] if emb.assignments is not None else [])])
+
+# %% ../nbs/06_explore.ipynb #060
+@patch
+def plot_curves(self:EpochExplorer, i, axs=None): # row of the epoch -> Figure
+    "Loss and live clusters, with the epoch marked"
+    names = [n for n,v in self.curves.items() if any(x is not None for x in v)]
+    if axs is None: _,axs = plt.subplots(max(1, len(names)), 1, figsize=(3.4,1.7*max(1, len(names))), dpi=72, sharex=True, squeeze=False, layout='constrained')
+    for ax,name in zip(np.ravel(axs), names):
+        ax.plot(self.epochs, [np.nan if v is None else v for v in self.curves[name]], 'o-', ms=3, color='#0072B2')
+        ax.axvline(self.epochs[i], color='#D55E00')
+        ax.set_ylabel({'live':'live clusters'}.get(name, name)); ax.spines[['top','right']].set_visible(False)
+    np.ravel(axs)[-1].set_xlabel('epoch')
+    return np.ravel(axs)[0].figure
+
+@patch
+def still(self:EpochExplorer): # -> bytes of a PNG
+    "Four of the epochs, and the curves"
+    if 'JPY_SESSION_NAME' not in os.environ: self.thread.join() if self.thread.is_alive() else None
+    if not self.maps: return None
+    picks = np.unique(np.linspace(0, len(self.maps)-1, 4).round().astype(int))
+    fig,axs = plt.subplots(1, len(picks)+1, figsize=(2.3*len(picks)+2.6,2.5), dpi=72, layout='constrained')
+    for ax,i in zip(axs, picks):
+        groups,names,_ = self.grouped(i)
+        ax.scatter(*self.maps[i].T, c=[group_style(g)['color'] for g in groups], s=5, lw=0)
+        ax.set(xticks=[], yticks=[], title=f'epoch {self.epochs[i]}', xlim=self.map.bounds[:2], ylim=self.map.bounds[2:])
+        ax.set_box_aspect(1)
+    self.plot_curves(len(self.maps)-1, axs[-1:])
+    return png_bytes(fig)
+
+@patch(as_prop=True)
+def alt(self:EpochExplorer): return f'{self.map.alt}, by {self.color.value}; {self.beside.alt}'

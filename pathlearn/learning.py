@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['ViewPair', 'MomentumTarget', 'CosineLR', 'CollapseWarning', 'Watch', 'collapse_kind', 'CollapseWatch', 'LossParts',
-           'KNNWatch', 'whole_file', 'rng_state', 'set_rng_state', 'Resume', 'EpochLines', 'LiveLog', 'first_images',
-           'image_settings', 'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained',
-           'save_encoder', 'load_encoder', 'set_seed']
+           'KNNWatch', 'EmbeddingHistory', 'whole_file', 'rng_state', 'set_rng_state', 'Resume', 'EpochLines',
+           'LiveLog', 'first_images', 'image_settings', 'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec',
+           'Pretrained', 'save_encoder', 'load_encoder', 'set_seed']
 
 # %% ../nbs/04_learning.ipynb #002
 import importlib, json, os, random, sys, time, warnings
@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from .data import PatchData
 from .networks import Assigns, Configured, Encoder, MomentumCopy, Outputs, encoder
-from .evaluate import cluster_scores, embed, knn_score
+from .evaluate import Embeddings, cluster_scores, embed, knn_score
 from .views import standard_view
 from fastai.basics import Callback, CancelBatchException, CancelEpochException, Learner, SGD, ValueMetric, noop, params
 from fastai.callback.progress import ProgressCallback
@@ -176,6 +176,35 @@ class KNNWatch(Watch):
         self.record(**now)
 
 # %% ../nbs/04_learning.ipynb #031
+class EmbeddingHistory(Callback):
+    "Embeddings of the same patches before training and after every few epochs"
+    order = 60 # after the recorder has the epoch's loss, before `Resume` writes
+    def __init__(self,
+        data:PatchData, # patches to embed
+        every=1,        # epochs between two looks
+    ): self.data,self.every,self.epochs = data,every,[]
+
+    def before_fit(self):
+        self.epochs = []
+        self.look(0)
+    def after_train(self):
+        if (self.epoch+1)%self.every == 0 or self.epoch+1 == self.n_epoch: self.look(self.epoch+1, self.recorder.log[1])
+
+    def look(self, epoch, loss=None): # epochs trained so far, loss of the last one
+        emb = embed(self.learn, self.data)
+        a = emb.assignments
+        self.epochs.append(dict(epoch=epoch, loss=loss, live=None if a is None else len(a.unique()),
+                                features=emb.features.half(), assignments=a))
+
+    @property
+    def embeddings(self): # -> list of Embeddings, one a look
+        d = self.data
+        return [Embeddings(e['features'].float().cpu(), d.labels, None if e['assignments'] is None else e['assignments'].cpu(),
+                           d.classes) for e in self.epochs]
+    def state_dict(self): return dict(epochs=self.epochs)
+    def load_state_dict(self, state): self.epochs = state['epochs']
+
+# %% ../nbs/04_learning.ipynb #034
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -188,7 +217,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/04_learning.ipynb #032
+# %% ../nbs/04_learning.ipynb #035
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -205,14 +234,14 @@ def set_rng_state(state, dl=None):
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if dl: dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../nbs/04_learning.ipynb #034
+# %% ../nbs/04_learning.ipynb #037
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/04_learning.ipynb #035
+# %% ../nbs/04_learning.ipynb #038
 class Resume(Callback):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -255,7 +284,7 @@ class Resume(Callback):
     def stateful(self): # asked of the class: a callback itself passes on what it lacks to the learner, and that to the model
         return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
-# %% ../nbs/04_learning.ipynb #036
+# %% ../nbs/04_learning.ipynb #039
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
@@ -289,7 +318,7 @@ def write(self:Resume):
         cbs={cb.name:cb.state_dict() for cb in self.stateful()}, threads=torch.get_num_threads())
     with whole_file(self.path) as tmp: torch.save(_plain(state), tmp)
 
-# %% ../nbs/04_learning.ipynb #040
+# %% ../nbs/04_learning.ipynb #043
 class EpochLines(Callback):
     "One line of text an epoch, for terminals and log files"
     order = 61
@@ -302,7 +331,7 @@ class EpochLines(Callback):
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
     def after_fit(self): self.learn.logger = self.logger0
 
-# %% ../nbs/04_learning.ipynb #042
+# %% ../nbs/04_learning.ipynb #045
 class LiveLog(Callback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     order = 61
@@ -337,7 +366,7 @@ class LiveLog(Callback):
         frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
         return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../nbs/04_learning.ipynb #044
+# %% ../nbs/04_learning.ipynb #047
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch()
@@ -362,7 +391,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     first_images(dls)
     return arch
 
-# %% ../nbs/04_learning.ipynb #045
+# %% ../nbs/04_learning.ipynb #048
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -384,7 +413,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #050
+# %% ../nbs/04_learning.ipynb #053
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments"
     if isinstance(m, nn.Sequential): return [module_spec(o) for o in m]
@@ -403,7 +432,7 @@ def module_from_spec(spec): # what `module_spec` returned
         raise ValueError(f"'{mod}.{cls}' is not a module of pathlearn: these weights come from elsewhere")
     return made(**kw)
 
-# %% ../nbs/04_learning.ipynb #051
+# %% ../nbs/04_learning.ipynb #054
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with cluster head, decoder or segmenter if any; `meta` says where it comes from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -415,7 +444,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #052
+# %% ../nbs/04_learning.ipynb #055
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or the segmenter, of a Learner (or model) as one safetensors file with settings"
     model = getattr(learn, 'model', learn)
