@@ -68,9 +68,10 @@ test-notebooks: .venv/installed
 	@echo '== do the notebooks pass?'
 	@$(ONE_THREAD) $(TEST_BIN)/nbdev_test --n_workers 2 --timing
 
+# The browser's tests wait for kernels most of the time, so they run beside the others, each file on one worker.
 test-python: .venv/installed
 	@echo '== do the tests pass?'
-	@$(ONE_THREAD) $(TEST_BIN)/python -m pytest tests
+	@$(ONE_THREAD) $(TEST_BIN)/python -m pytest tests -n 2 --dist loadfile
 
 run: .venv/installed
 	@test -n '$(NB)' || { echo 'name the notebook, as in `make run NB=nbs/12_clusiam.ipynb`'; exit 1; }

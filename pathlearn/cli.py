@@ -457,8 +457,21 @@ def _train_into(out, name, source, splits, settings, kw, args):
     print(f"complete: weights in {weights}, report in {page}", flush=True)
 
 # %% ../nbs/60_cli.ipynb #053
-def _embed(args):
+def _write_map(file, emb, images, part, how, seed, title, most=20_000): # part: name [N] of where each patch comes from
+    "The map of all patches as a file that needs no Python"
     import numpy as np
+    rows = np.linspace(0, len(emb)-1, min(most, len(emb))).round().astype(int)
+    if len(rows) < len(emb): _note(f"the map shows {most} of {len(emb)} patches, evenly drawn")
+    if how != 'pca' and len(rows) < 100:
+        how = _note(f"{len(rows)} patches are few for a map by {how}: PCA makes it") or 'pca'
+    values = {} if len(set(part)) == 1 else dict(part=part[rows])
+    page = pl.map_page(emb[rows], images[rows], how, seed, values, title=title)
+    with pl.whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
+    print(f"map in {file}", flush=True)
+
+# %% ../nbs/60_cli.ipynb #054
+def _embed(args):
+    import numpy as np, torch
     model = pl.load_encoder(args.weights)
     seed = int(model.meta.get('seed', 0)) # divides an undivided folder as the training did
     splits = read_data(args.data, args.size or model.meta.get('size'), args.skip_bad)
@@ -475,8 +488,12 @@ def _embed(args):
     page = write_report(out, f'{html.escape(data_name(args.data))}, seen by {name}', lead, {name:model},
                         complete(splits, seed), arch=model.encoder.settings['arch'], seed=seed, about=about)
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
+    if args.html:
+        emb = pl.Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), next(iter(parts.values())).classes)
+        images = torch.cat([d.images for d in splits if d is not None])
+        _write_map(out/'map.html', emb, images, arrays['part'], args.html, seed, f'{data_name(args.data)}, seen by {name}')
 
-# %% ../nbs/60_cli.ipynb #055
+# %% ../nbs/60_cli.ipynb #056
 _LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that
 there are nine. It was only asked to recognise a patch after its colours and its crop had changed, and to keep
 unlike groups of patches apart. This page shows how it sorted {n_test} patches it had never seen."""
@@ -510,7 +527,7 @@ def _demo(args):
         for file in (*files, out/'settings.json'): file.unlink() # the next demo begins anew
         print(f"{(time.time()-began)/60:.1f} minutes. The report is in {page}", flush=True)
 
-# %% ../nbs/60_cli.ipynb #057
+# %% ../nbs/60_cli.ipynb #058
 def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER',
@@ -545,7 +562,7 @@ def _common(parser, epochs=100):
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/60_cli.ipynb #058
+# %% ../nbs/60_cli.ipynb #059
 def _ca2cl_arguments(parser):
     add = parser.add_argument_group('ca2cl alone').add_argument
     add('--eps', type=_number(float, 0), default=1., help="length of the adversarial step")
@@ -603,10 +620,13 @@ def pathlearn_embed(argv=None): # argv: list of str; None: the command line
                 "Write features, labels and clusters of patches into features.npz, with a map, a montage\n"
                 "and, where there are labels, the table of scores.",
                 ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
-                 'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features'])
+                 'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
+                 'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html'])
     p.add_argument('weights', metavar='WEIGHTS', help="a .safetensors file that pathlearn wrote")
     _data_arguments(p)
     p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: a folder beside WEIGHTS)")
+    p.add_argument('--html', nargs='?', const='umap', choices=('umap','tsne','pca'), help="also write map.html: the map as one "
+                   "interactive file that opens without Python (by UMAP unless another is named)")
     return _run(p, _embed, argv)
 
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
@@ -625,7 +645,7 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p.add_argument('--device', choices=('cpu','cuda'), help="where to train (default: a GPU if there is one)")
     return _run(p, _demo, argv)
 
-# %% ../nbs/60_cli.ipynb #062
+# %% ../nbs/60_cli.ipynb #063
 def _reproduce(args):
     args.bs = args.bs or _BS.get(args.method, 256)
     room = f'reproduce_{args.method}' if args.method in ('ca2cl','cdcl') else 'reproduce'

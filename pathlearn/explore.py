@@ -17,7 +17,7 @@ from PIL import Image
 from .data import PatchData
 from .evaluate import Embeddings, knn_vote
 from .maps import MapJob, Mapper, aligned_maps, most_neighbours, reduce
-from .widgets import Picture, Still, choice, png_bytes, slider
+from .widgets import Picture, Still, choice, picture_bytes, slider
 
 # %% ../nbs/06_explore.ipynb #004
 _all_ = ['Mapper', 'reduce'] # of maps: whoever explores needs them
@@ -432,7 +432,7 @@ def search(self:Explorer, i, n=16): # number of a patch, neighbours to show -> t
 
 # %% ../nbs/06_explore.ipynb #051
 @patch
-def still(self:Explorer): # -> bytes of a PNG
+def still(self:Explorer): # -> bytes of a picture
     "Map and selection as they are now; where nobody can touch it, after the map is made"
     if 'JPY_SESSION_NAME' not in os.environ: self.wait() # a Jupyter server sets it for notebooks that somebody has open
     groups,names,heading = self._grouped(self.color.value)
@@ -445,7 +445,7 @@ def still(self:Explorer): # -> bytes of a PNG
     shown = self.counts.value.replace('<br>', '\n').replace('&nbsp;', ' ')
     right.set_title(textwrap.fill(html.unescape(re.sub('<[^>]*>', '', shown)), 52, replace_whitespace=False), fontsize=8, loc='left')
     if self.sheet.png: right.imshow(plt.imread(io.BytesIO(self.sheet.png)))
-    return png_bytes(fig)
+    return picture_bytes(fig, 'jpeg' if self.data else 'png')
 
 @patch(as_prop=True)
 def alt(self:Explorer):
@@ -540,8 +540,9 @@ def add_maps(self:EpochExplorer, how, seed, background, kwargs):
         for xy in aligned_maps([e.features for e in self.embs], how, seed, job if background else reduce, **kwargs):
             self.maps.append(xy)
             self.progress.value = f'{len(self.maps)} of {n} maps' if len(self.maps) < n else ''
-            low,high = np.concatenate(self.maps).min(0), np.concatenate(self.maps).max(0)
-            self.map.bounds = [float(v) for pair in zip(low, high) for v in pair]
+            low,high = [f(np.concatenate(self.maps), 0) for f in (np.min, np.max)]
+            pad = .04*(high-low).max()
+            self.map.bounds = [float(v) for pair in zip(low-pad, high+pad) for v in pair]
             self.show()
     except ValueError as e: self.progress.value = f'<span role="alert">{html.escape(str(e))}</span>'
 
@@ -553,7 +554,7 @@ def show(self:EpochExplorer, change=None):
     with self.map.hold_sync():
         self.map.paint(*self.grouped(i)); self.map.xy = _packed(xy, 'f4')
     self.beside.alt = ', '.join(f'{n} {v[i]:.4g}' for n,v in self.curves.items() if v[i] is not None)
-    self.beside.png = png_bytes(self.plot_curves(i))
+    self.beside.png = picture_bytes(self.plot_curves(i))
 
 @patch
 def grouped(self:EpochExplorer, i): # row of the epoch -> groups, names, heading
@@ -573,29 +574,30 @@ def words(self:EpochExplorer, i): # number of a patch
 @patch
 def plot_curves(self:EpochExplorer, i, axs=None): # row of the epoch -> Figure
     "Loss and live clusters, with the epoch marked"
-    names = [n for n,v in self.curves.items() if any(x is not None for x in v)]
-    if axs is None: _,axs = plt.subplots(max(1, len(names)), 1, figsize=(3.4,1.7*max(1, len(names))), dpi=72, sharex=True, squeeze=False, layout='constrained')
-    for ax,name in zip(np.ravel(axs), names):
+    if axs is None: _,axs = plt.subplots(2, 1, figsize=(3.4,3.4), dpi=72, sharex=True, layout='constrained')
+    for ax,name in zip(axs, self.curves):
         ax.plot(self.epochs, [np.nan if v is None else v for v in self.curves[name]], 'o-', ms=3, color='#0072B2')
         ax.axvline(self.epochs[i], color='#D55E00')
-        ax.set_ylabel({'live':'live clusters'}.get(name, name)); ax.spines[['top','right']].set_visible(False)
-    np.ravel(axs)[-1].set_xlabel('epoch')
-    return np.ravel(axs)[0].figure
+        ax.set(ylabel=dict(loss='loss', live='live clusters')[name], xlim=(-.5, self.epochs[-1]+.5))
+        ax.spines[['top','right']].set_visible(False)
+    axs[1].set_xlabel('epoch')
+    return axs[0].figure
 
 @patch
 def still(self:EpochExplorer): # -> bytes of a PNG
     "Four of the epochs, and the curves"
-    if 'JPY_SESSION_NAME' not in os.environ: self.thread.join() if self.thread.is_alive() else None
+    if 'JPY_SESSION_NAME' not in os.environ and self.thread.is_alive(): self.thread.join()
     if not self.maps: return None
     picks = np.unique(np.linspace(0, len(self.maps)-1, 4).round().astype(int))
-    fig,axs = plt.subplots(1, len(picks)+1, figsize=(2.3*len(picks)+2.6,2.5), dpi=72, layout='constrained')
-    for ax,i in zip(axs, picks):
-        groups,names,_ = self.grouped(i)
-        ax.scatter(*self.maps[i].T, c=[group_style(g)['color'] for g in groups], s=5, lw=0)
+    wide = [str(i) for i in picks]
+    fig,axs = plt.subplot_mosaic([[*wide,'loss'], [*wide,'live']], figsize=(2.3*len(picks)+2.6,2.5), dpi=72, layout='constrained')
+    for ax,i in zip(axs.values(), picks):
+        groups = self.grouped(i)[0]
+        for g in np.unique(groups): ax.scatter(*self.maps[i][groups == g].T, s=7, lw=0, **group_style(g))
         ax.set(xticks=[], yticks=[], title=f'epoch {self.epochs[i]}', xlim=self.map.bounds[:2], ylim=self.map.bounds[2:])
         ax.set_box_aspect(1)
-    self.plot_curves(len(self.maps)-1, axs[-1:])
-    return png_bytes(fig)
+    self.plot_curves(len(self.maps)-1, [axs['loss'], axs['live']])
+    return picture_bytes(fig)
 
 @patch(as_prop=True)
 def alt(self:EpochExplorer): return f'{self.map.alt}, by {self.color.value}; {self.beside.alt}'

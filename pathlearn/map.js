@@ -95,6 +95,9 @@ class MapView {
   }
   setMode(mode) { this.mode = mode; for (const [name, b] of Object.entries(this.modes)) b.setAttribute('aria-pressed', name === mode) }
   say(words) { this.said.textContent = words }
+  tell(message, ...buffers) { // a restarted kernel has forgotten this map, and sending to it throws
+    try { this.model.send(message, undefined, buffers) } catch { this.say('No answer from the kernel: it was restarted, so run this cell again.') }
+  }
 
   // positions: into -1..1 on arrival, to pixels when drawn
   normal(xy) {
@@ -136,7 +139,7 @@ class MapView {
     const r = Math.max(1.5, Math.min(5, 260/Math.sqrt(this.n)*Math.sqrt(Math.min(this.zoom, 6))))*this.dpr
     if (this.stencils?.r !== r) {
       const sprites = this.colours.map((k, g) => sprite(k, ramp ? 0 : Math.floor(g/10), r))
-      this.stencils = {r, full: sprites.map(s => stencil(s, 1)), faint: sprites.map(s => stencil(s, .18))}
+      this.stencils = {r, full: sprites.map(s => stencil(s, 1)), faint: sprites.map(s => stencil(s, .25))}
     }
     const image = c.createImageData(W, H), bitmap = new Uint32Array(image.data.buffer), {full, faint} = this.stencils
     const k = this.side*this.zoom*this.dpr, ox = (this.w/2 + this.shift[0])*this.dpr - r, oy = (this.h/2 + this.shift[1])*this.dpr - r
@@ -191,9 +194,9 @@ class MapView {
   setChosen(points, tell = true) {
     this.chosen = Uint32Array.from(points); this.draw()
     this.say(this.chosen.length ? `${this.chosen.length} of ${this.n} patches selected` : 'nothing is selected')
-    if (tell) this.model.send({kind: 'select'}, undefined, [this.chosen.buffer])
+    if (tell) this.tell({kind: 'select'}, this.chosen.buffer)
   }
-  pick(i) { this.cursor = i; this.draw(); this.say(`patch ${i} is the example`); this.model.send({kind: 'pick', i}) }
+  pick(i) { this.cursor = i; this.draw(); this.say(`patch ${i} is the example`); this.tell({kind: 'pick', i}) }
   hover(e) { const i = this.nearest(e.offsetX, e.offsetY); if (i < 0) { this.tip.hidden = true; this.shown = -1 } else if (i !== this.shown || this.tip.hidden) this.show(i) }
   show(i) { // the patch beside its point; its picture comes from the kernel, or from the page
     this.shown = i
@@ -201,8 +204,9 @@ class MapView {
     this.tip.replaceChildren(); if (known?.url) make('img', this.tip, {src: known.url, alt: ''}); make('div', this.tip, {textContent: known?.text ?? `patch ${i}${group ? ': ' + group : ''}`})
     this.tip.hidden = false; this.tip.style.left = `${Math.min(x + 14, this.w - 130)}px`; this.tip.style.top = `${Math.max(0, Math.min(y + 10, this.h - 150))}px`
     if (known) return
-    this.model.send({kind: 'patch', i}); clearTimeout(this.silence)
-    this.silence = setTimeout(() => this.say('No answer from the kernel: it is busy, or was restarted; then run this cell again.'), 4000)
+    clearTimeout(this.silence)
+    this.silence = setTimeout(() => this.say('No answer from the kernel yet: it is busy with another cell.'), 3000)
+    this.tell({kind: 'patch', i})
   }
   answered(message, buffers) {
     if (message.kind !== 'patch') return

@@ -7,9 +7,9 @@ const $ = id => document.getElementById(id)
 const sheets = DATA.sheets.map(src => Object.assign(new Image(), { src }))
 
 const looks = Object.fromEntries(Object.entries(DATA.looks).map(([name, look]) => [name, { ...look, groups: view(look.groups) }]))
-const kinds = Object.keys(looks).filter(name => !looks[name].ramp.length)
+const kinds = Object.keys(looks).filter(name => !looks[name].ramp.length && !['prediction', 'error'].includes(name))
 const nothing = new DataView(new ArrayBuffer(0))
-const group = (name, i) => looks[name].names[looks[name].groups.getUint16(2*i, true)]
+const group = (name, i) => looks[name].names[looks[name].groups.getUint16(2*i, true)].replace(/^cluster /, '')
 const words = i => [`patch ${i}`, ...kinds.map(name => `${name} ${group(name, i)}`)].join(', ')
 
 function picture(i) { // a canvas with one patch, or null

@@ -154,7 +154,9 @@ def test_other_arguments_need_another_folder(trained, capsys):
 
 def test_embedding_with_the_weights(trained, patches, tmp_path):
     _, out, _ = trained
-    assert call('embed', out/'clusiam.safetensors', '--data', patches/'labelled.npz', '--out', tmp_path/'e')[0] == 0
+    assert call('embed', out/'clusiam.safetensors', '--data', patches/'labelled.npz', '--out', tmp_path/'e', '--html', 'pca')[0] == 0
+    map_page = (tmp_path/'e'/'map.html').read_text(encoding='utf-8')
+    assert '"confidence"' in map_page and 'data:image/jpeg' in map_page and 'src="http' not in map_page
     with np.load(tmp_path/'e'/'features.npz', allow_pickle=False) as f: shapes = {n: f[n].shape for n in f.files}
     assert shapes == dict(features=(90,256), labels=(90,), assignments=(90,), part=(90,))
     assert {'map_label.png', 'map_cluster.png', 'montage.png', 'table.csv'} <= {p.name for p in (tmp_path/'e').iterdir()}
