@@ -10,6 +10,9 @@ __all__ = ['PatchFeatures', 'SAMPLING', 'DenseContrast', 'foreground_score', 'pa
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, matplotlib.pyplot as plt
 from .widgets import Knobs, choice, slider
+from ipywidgets import dlink
+from matplotlib.collections import PatchCollection
+from matplotlib.patheffects import withStroke
 from torch.autograd.function import once_differentiable
 
 # %% ../nbs/40_crosspatch.ipynb #012
@@ -41,20 +44,23 @@ def patch_kinds(fs,      # foreground scores, any shape
     return (fs >= high).long() - ((fs > low) & (fs < high)).long()
 
 # %% ../nbs/40_crosspatch.ipynb #016
+def _halo(width, color): return [withStroke(linewidth=width, foreground=color)] # to be seen on black and on white
+_PENS = {1: dict(ec='#E69F00', lw=1.4), 0: dict(ec='#0072B2', lw=1.4),
+         -1: dict(ec='#F0F0F0', lw=.9, ls=(0,(2,2)), path_effects=_halo(1.9, '#555555'))}
+
 def show_patches(image,   # [C,H,W] uint8 or in [0,1]
                  kind,    # [grid*grid] kinds of its patches
                  ax=None,    # where to draw
                  shade=None, # kind of patch to fill
 ):                           # -> Axes
-    "Outlines of the patches: orange foreground, blue background, grey mixed"
+    "Outlines of the patches: orange foreground, blue background, dotted mixed"
     ax,grid = ax or plt.subplots(figsize=(3,3), dpi=80)[1], int(len(kind)**.5)
     h,w = image.shape[1]/grid, image.shape[2]/grid
     ax.imshow(image.permute(1,2,0).squeeze(-1).cpu(), cmap='gray'); ax.axis('off')
-    for i,k in enumerate(kind.tolist()):
-        color = {1:'#E69F00', 0:'#0072B2', -1:'#666666'}[k]
-        xy = (i%grid + .06)*w - .5, (i//grid + .06)*h - .5 # a little apart from the neighbours
-        ax.add_patch(plt.Rectangle(xy, .88*w, .88*h, fill=False, ec=color, lw=.7 if k < 0 else 1.4))
-        if k == shade: ax.add_patch(plt.Rectangle(xy, .88*w, .88*h, fc=color, alpha=.4))
+    def square(i): return plt.Rectangle(((i%grid + .06)*w - .5, (i//grid + .06)*h - .5), .88*w, .88*h) # a little apart
+    for k,pen in _PENS.items():
+        squares = [square(i) for i in (kind == k).nonzero()[:,0].tolist()]
+        ax.add_collection(PatchCollection(squares, fc=(pen['ec'],.4) if k == shade else 'none', **pen))
     return ax
 
 # %% ../nbs/40_crosspatch.ipynb #019
@@ -165,25 +171,37 @@ class FeatureBank(nn.Module):
         super()._load_from_state_dict(state, prefix, *args)
 
 # %% ../nbs/40_crosspatch.ipynb #052
+_FRAME = dict(ec='white', lw=2, path_effects=_halo(4, 'black'))
+
+def _show_chosen(image, fs, low, high, i): # fs: [grid*grid] foreground scores; i: number of the chosen patch -> Figure
+    (h,w),grid,kind = image.shape[1:], int(len(fs)**.5), patch_kinds(fs, low, high)
+    other = {1:0, 0:1}.get(kind[i].item()) # kind of its negatives; a mixed patch has none
+    ax = show_patches(image, kind, plt.subplots(figsize=(4,4), dpi=80)[1], other)
+    ax.add_patch(plt.Rectangle((i%grid*w/grid - .5, i//grid*h/grid - .5), w/grid, h/grid, fill=False, **_FRAME))
+    n = {k: (kind == k).sum().item() for k in _PENS}
+    fill = dict(ec='none', fc='none' if other is None else (_PENS[other]['ec'],.4))
+    rows = {f'foreground, score from {high:.4g}: {n[1]}': _PENS[1], f'background, score to {low:.4g}: {n[0]}': _PENS[0],
+            f'mixed, takes no part: {n[-1]}': _PENS[-1], f'chosen, score {fs[i]:.2f}': _FRAME,
+            f'its negatives: {n.get(other, 0)}': fill}
+    keys = [plt.Rectangle((0,0), 1, 1, **dict(fc='none') | pen) for pen in rows.values()]
+    ax.legend(keys, rows, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
+    return ax.figure
+
 def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
                 mask,  # [H,W], nonzero is nucleus
 ):                     # -> Knobs
-    "Patches of an image under thresholds and a grid, and the negatives of one of them"
+    "Patches of an image under thresholds and a grid, and the negatives of the one that is clicked"
     h,w = image.shape[-2:]
     grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
     if not grids: raise ValueError(f"a {h}x{w} image has no grid of 4, 5, 8, 10 or 16 patches a side: cut or resize it")
-    def draw(grid, low, high, row, column):
-        kind = patch_kinds(foreground_score((mask > 0).long()[None], grid), low, high)[0]
-        at = min(column, grid)-1, min(row, grid)-1 # a coarser grid has fewer
-        mine = kind[at[1]*grid + at[0]].item()
-        fig,ax = plt.subplots(figsize=(4,4), dpi=80)
-        show_patches(image, kind, ax=ax, shade=None if mine < 0 else 1-mine)
-        ax.add_patch(plt.Rectangle((at[0]*w/grid-.5, at[1]*h/grid-.5), w/grid, h/grid, fill=False, ec='white', lw=3))
-        n = 0 if mine < 0 else (kind == 1-mine).sum().item()
-        name = {1:'foreground', 0:'background', -1:'mixed: takes no part'}[mine]
-        ax.set_title(f'{(kind == 1).sum()} foreground, {(kind == 0).sum()} background, {(kind < 0).sum()} mixed\n'
-                     f'chosen: {name}, {n} negatives', fontsize=9)
-        return fig
-    return Knobs(draw, 'Patches of an image of nuclei', grid=choice('grid', grids, 8 if 8 in grids else grids[0]),
-                 low=slider('background up to', .3, 0., 1.), high=slider('foreground from', .7, 0., 1.),
-                 row=slider('row', 1, 1, grids[-1]), column=slider('column', 1, 1, grids[-1]))
+    if mask.shape != (h,w): raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")
+    grid,row,column = choice('grid', grids, 8 if 8 in grids else None), *(slider(n, 1, 1, 16) for n in ('row','column'))
+    for c in (row,column): dlink((grid,'value'), (c,'max'))
+    def draw(grid, low, high, row, column): # a coarser grid takes row and column along one after the other
+        i = (min(row, grid)-1)*grid + min(column, grid)-1
+        return _show_chosen(image, foreground_score((mask > 0).long()[None], grid)[0], low, high, i)
+    def choose(x, y):
+        i,j = int((y+.5)*grid.value//h), int((x+.5)*grid.value//w)
+        if 0 <= i < grid.value and 0 <= j < grid.value: row.value,column.value = i+1,j+1
+    return Knobs(draw, 'Patches of an image of nuclei', choose, grid=grid, row=row, column=column,
+                 low=slider('background up to', .3, 0., 1.), high=slider('foreground from', .7, 0., 1.))
