@@ -5,20 +5,22 @@
 # %% auto #0
 __all__ = ['Step', 'OneOf', 'brightness_contrast', 'hsv_shift', 'motion_blur', 'median_filter', 'median_blur', 'window_blur',
            'gaussian_noise', 'clahe', 'optical', 'stretch', 'grid_stretch', 'elastic', 'bend', 'ShiftScaleRotate',
-           'Recipe', 'StrongWeak', 'mixed_target', 'mixed_nt_xent']
+           'Recipe', 'StrongWeak', 'mixing_knobs', 'mixed_target', 'mixed_nt_xent', 'mixup_knobs']
 
-# %% ../nbs/20_mixing.ipynb #9c0a0aba
-import math, torch, torch.nn as nn, torch.nn.functional as F
-from .views import Cutout, chance, colour_basis, gaussian_blur, hue_hsv, rotation, to_unit, uniform
+# %% ../nbs/20_mixing.ipynb #004
+import math, matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
+from .views import (Cutout, box_mask, chance, colour_basis, cutmix_views, gaussian_blur, hue_hsv, mixup_views,
+                             rotation, sheet, to_unit, uniform)
+from .widgets import Knobs, choice, slider
 
-# %% ../nbs/20_mixing.ipynb #0395e27b
+# %% ../nbs/20_mixing.ipynb #009
 def apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B,...]
     "`f` for those members of a batch where `on`, the others as they are"
     if x.is_cuda: return torch.where(on.view(-1, *[1]*(x.ndim-1)), f(x), x)
     i = on.nonzero()[:,0]
     return x.index_copy(0, i, f(x[i])) if len(i) else x
 
-# %% ../nbs/20_mixing.ipynb #390eb808
+# %% ../nbs/20_mixing.ipynb #010
 class Step(nn.Module):
     "A function of a batch, its strengths drawn anew for each image, which meets it with probability `p`"
     def __init__(self,
@@ -58,13 +60,13 @@ class OneOf(nn.Module):
         return x
     def extra_repr(self): return f'p={self.p}'
 
-# %% ../nbs/20_mixing.ipynb #21c77a02
+# %% ../nbs/20_mixing.ipynb #012
 def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; brightness b and contrast c [B]
     "(1 + c) x + b, clipped"
     b,c = brightness[:,None,None,None], contrast[:,None,None,None]
     return torch.addcmul(b, x, 1+c).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #e9740424
+# %% ../nbs/20_mixing.ipynb #017
 def hsv_shift(x, hue, sat, val): # x [B,3,H,W] in [0,1]; [B] to add: hue in full turns, the others as shares
     "Shift hue, saturation and value; pixels without colour stay without"
     if x.shape[1] != 3: raise ValueError(f"hue and saturation need 3 channels, found {x.shape[1]}: leave the HSV shift "
@@ -75,7 +77,7 @@ def hsv_shift(x, hue, sat, val): # x [B,3,H,W] in [0,1]; [B] to add: hue in full
     s = (span/top.clamp(min=1e-8) + sat).clamp_(0,1)
     return (top+val).clamp_(0,1) * (1 - s*(top-x)/span.clamp(min=1e-8))
 
-# %% ../nbs/20_mixing.ipynb #6071508f
+# %% ../nbs/20_mixing.ipynb #020
 def line_kernels(ends, # [B,4] row and column of a line's first and last cell, whole numbers
     side,              # of the window, in pixels
 ):                     # -> [B,side,side], each of sum 1
@@ -92,7 +94,7 @@ def filter_each(x, w): # x [B,C,H,W], w [B,k,k] weights, k odd
     x = F.pad(x, (w.shape[-1]//2,)*4, mode='reflect').flatten(0,1)[None]
     return F.conv2d(x, w.repeat_interleave(C, 0)[:,None], groups=B*C).view(B,C,H,W)
 
-# %% ../nbs/20_mixing.ipynb #d47fd5a2
+# %% ../nbs/20_mixing.ipynb #022
 def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Average along a line between two different cells of a window"
     cells = side*side
@@ -101,7 +103,7 @@ def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, u
     ends = torch.stack([a//side, a%side, b//side, b%side], 1) + ((most-side)//2)[:,None]
     return filter_each(x, line_kernels(ends, most))
 
-# %% ../nbs/20_mixing.ipynb #db89667f
+# %% ../nbs/20_mixing.ipynb #026
 def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels, odd, 3 or more
     "Median of the window around each pixel in steps of 1/255, edges mirrored, by forgetting what cannot be the median"
     if side < 3 or side%2 != 1: raise ValueError(f"a window has an odd side of 3 or more pixels, found side={side}")
@@ -122,7 +124,7 @@ def median_blur(x, side, most=5): # x [B,C,H,W] in [0,1], side [B] of the window
     for s in range(3, most+1, 2): x = apply_where(lambda y: median_filter(y, s), x, side==s)
     return x
 
-# %% ../nbs/20_mixing.ipynb #e94c4afe
+# %% ../nbs/20_mixing.ipynb #029
 def window_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Gaussian blur as wide as OpenCV makes it for a window of that side"
     return gaussian_blur(x, .15*side + .35, most//2)
@@ -131,7 +133,7 @@ def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared
     "Gaussian noise, clipped"
     return torch.addcmul(x, torch.randn_like(x), (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #85d94ea6
+# %% ../nbs/20_mixing.ipynb #034
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
@@ -153,7 +155,7 @@ def clahe(x, # [B,C,H,W] in [0,1]
     new = torch.lerp(torch.lerp(read(i,j), read(i,l), v), torch.lerp(read(k,j), read(k,l), v), u[:,None])
     return (x + (new-y)[:,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #59141fb8
+# %% ../nbs/20_mixing.ipynb #037
 def optical(q, k): # q [B,S,S,2] points, -1..1; k [B]
     "Radial distortion of lenses: k > 0 asks further out, k < 0 further in"
     r2 = (q*q).sum(3, keepdim=True)/4
@@ -185,7 +187,7 @@ def elastic(q, # [B,S,S,2] points, -1..1
     m = torch.stack([b-c, a-b], 2)*.75
     return q + q.flatten(1,2).bmm(m.mT).view_as(q) + (a - m.sum(2)*2/3)[:,None,None] + field.movedim(1,3)
 
-# %% ../nbs/20_mixing.ipynb #dab78ab0
+# %% ../nbs/20_mixing.ipynb #041
 def bend(x, theta, distort=nn.Identity()): # x [B,C,S,S]; theta [B,2,3], asked backwards; distort: of points [B,S,S,2]
     "Each image through its affine map, black outside, and a distortion, mirrored outside, in one resampling"
     u = (torch.arange(x.shape[-1], device=x.device)*2+1)/x.shape[-1] - 1
@@ -220,7 +222,7 @@ class ShiftScaleRotate(Step):
     def act(self, x): return bend(x, self.theta(x), self.distort)
     forward = act # `p` is in `theta`: flips are for every image
 
-# %% ../nbs/20_mixing.ipynb #c2b5b015
+# %% ../nbs/20_mixing.ipynb #044
 class Recipe(nn.Sequential):
     "Steps one after the other: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
@@ -253,7 +255,62 @@ class StrongWeak(nn.Module):
     def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
-# %% ../nbs/20_mixing.ipynb #731eaacb
+# %% ../nbs/20_mixing.ipynb #047
+def _in_place(f): # function of points q and amounts -> of images and amounts
+    return lambda x,a: bend(x, torch.eye(2,3, device=x.device).expand(len(x),2,3), lambda q: f(q, a))
+def _windowed(f): return lambda x,a: f(x, a.long(), int(a[0]))
+
+# function of images [B,C,S,S] and amounts [B], the most that the strong view draws, how to say it, and what to show
+OPERATIONS = {
+    'brightness':     (lambda x,a: brightness_contrast(x, a, 0*a), .2, '{} of the full range', 'directions'),
+    'contrast':       (lambda x,a: brightness_contrast(x, 0*a, a), .2, '{} about black', 'directions'),
+    'hue':            (lambda x,a: hsv_shift(x, a/360, 0*a, 0*a), 20, '{} degrees', 'directions'),
+    'saturation':     (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
+    'value':          (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions'),
+    'motion blur':    (_windowed(motion_blur), 5, 'a window of {} pixels', 'throws'),
+    'median blur':    (_windowed(median_blur), 5, 'a window of {} pixels', 'once'),
+    'Gaussian blur':  (_windowed(window_blur), 5, 'a window of {} pixels', 'once'),
+    'Gaussian noise': (gaussian_noise, 30, 'a variance of {} squared steps of 1/255', 'throws'),
+    'CLAHE':          (clahe, 4, 'at most {} times the average count', 'once'),
+    'optical distortion': (_in_place(optical), 1, 'k = {}', 'directions'),
+    'grid distortion':    (_in_place(lambda q,a: grid_stretch(q, a.clamp(max=1))), 1,
+                           'pieces up to {} wider or narrower, at most 1', 'throws'),
+    'elastic distortion': (_in_place(lambda q,a: elastic(q, 3*a, 50+0*a, a*50/224)), 1,
+                           '{} x alpha 3 and corners by 50 of 224 px', 'throws'),
+    'shift, scale, rotate': (lambda x,a: ShiftScaleRotate(a[0]/150, a[0]/150, a[0], 1., 0.)(x), 15,
+                             '{} degrees and the rest alike', 'throws'),
+    'cutout':         (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
+
+# %% ../nbs/20_mixing.ipynb #048
+def alone(x,      # [B,C,S,S] in [0,1]
+    name,         # of `OPERATIONS`
+    strength=1.,  # as a share of the most that the strong view draws
+):                # -> title, and a dict of images [B,C,S,S] by the names of their rows
+    "One operation of the strong view at a strength that is set"
+    f,most,words,shown = OPERATIONS[name]
+    amount = 2*round(max(most*strength-1, 0)/2) + 1 if 'pixels' in words else most*strength # windows are odd
+    said = f'{amount:.3g}'
+    rows = dict(once=dict(after=1), throws=dict(drawn=1, again=1), directions={f'-{said}':-1, f'+{said}':1})[shown]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ims = {n: f(x, x.new_full((len(x),), sign*amount)).clamp(0,1) for n,sign in rows.items()}
+    return f'{name}: {words.format(said)}', ims
+
+# %% ../nbs/20_mixing.ipynb #051
+def mixing_knobs(images, # PatchData, or square [N,C,S,S] uint8 or in [0,1]; the first six are shown
+):                       # -> Knobs
+    "Patches before and after one operation of CA2CL's strong view, at any strength"
+    x = to_unit(getattr(images, 'images', images)[:6]).cpu()
+    h,w = x.shape[2:]
+    if h != w: raise ValueError(f"patches of {h}x{w}: expected square ones, cut or resize them")
+    def draw(name, strength):
+        title,rows = alone(x, name, strength)
+        ax = sheet([x, *rows.values()], ['patch', *rows]); ax.set_title(title)
+        return ax.figure
+    return Knobs(draw, 'Patches before and after one operation of the strong view',
+                 name=choice('operation', list(OPERATIONS)), strength=slider('strength', 1., 0., 2., .1))
+
+# %% ../nbs/20_mixing.ipynb #060
 def mixed_target(perm, lam): # perm [N] partners, lam [N] share of the own patch, or a number -> [N,N], rows of sum 1
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)
@@ -270,3 +327,24 @@ def mixed_nt_xent(z, # [N,D] projections of mixed pictures, any length
                          f"{len(z)}, {len(other)} and {len(perm)}")
     s = F.normalize(z.float(), dim=1) @ F.normalize(other.float(), dim=1).T
     return F.cross_entropy(s/temp, mixed_target(perm, lam))
+
+# %% ../nbs/20_mixing.ipynb #064
+def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first six are mixed
+):                      # -> Knobs
+    "Mixed patches, and beside them the target for any mixing weight"
+    x = to_unit(getattr(images, 'images', images)[:6]).cpu()
+    if len(x) < 2: raise ValueError("one patch has no partner: expected two or more")
+    def draw(how, lam, batch):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(batch)
+            mixed,perm,share = dict(mixup=mixup_views, CutMix=cutmix_views)[how](x, lam=lam)
+        ax = sheet([x, x[perm], mixed], ['own','partner',how])
+        ax.set_xticks((torch.arange(len(x))+.5)*(x.shape[-1]+2), [f'{s:.2f}' for s in share])
+        ax.set_xlabel('own share')
+        target = ax.figure.add_axes((1.05, 0, .43, 1))
+        target.imshow(mixed_target(perm, share), cmap='Blues', vmin=0, vmax=1)
+        target.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$', xticks=[], yticks=[])
+        return ax.figure
+    return Knobs(draw, 'Patches, their partners and the mixed pictures, and the target matrix',
+                 how=choice('mix', ['mixup','CutMix']),
+                 lam=slider('lambda', .6, 0., 1., .05), batch=slider('throw', 4, 1, 20))
