@@ -393,11 +393,10 @@ def select(self:Explorer, rows): # numbers of patches, or a mask [N]
     if len(rows) and not 0 <= rows.min() <= rows.max() < len(self.emb):
         raise ValueError(f"patches are numbered 0 to {len(self.emb)-1}, found {rows.min()} to {rows.max()}")
     self._selected(rows)
-    self.map.chosen = _packed(rows, 'u4')
 
 @patch
 def _selected(self:Explorer, rows):
-    self.selected = rows
+    self.selected, self.map.chosen = rows, _packed(rows, 'u4')
     self._show_selection()
 
 @patch
@@ -432,19 +431,26 @@ def search(self:Explorer, i, n=16): # number of a patch, neighbours to show -> t
 
 # %% ../nbs/06_explore.ipynb #051
 @patch
+def _draw_selection(self:Explorer, left, right): # Axes of the map, and beside it
+    "Rings around the selected points; their counts and patches"
+    left.scatter(*self.xy[self.selected].T, s=26, fc='none', ec='#222222', lw=.6, zorder=5)
+    lines = [html.unescape(re.sub('<[^>]*>|&nbsp;', ' ', line)) for line in self.counts.value.split('<br>')]
+    right.set_title('\n'.join(textwrap.fill(line, 52) for line in lines), fontsize=8, loc='left')
+    if self.sheet.png: right.imshow(plt.imread(io.BytesIO(self.sheet.png)))
+    right.axis('off')
+
+@patch
 def still(self:Explorer): # -> bytes of a picture
     "Map and selection as they are now; where nobody can touch it, after the map is made"
     if 'JPY_SESSION_NAME' not in os.environ: self.wait() # a Jupyter server sets it for notebooks that somebody has open
     groups,names,heading = self._grouped(self.color.value)
     color = self.color.value if self.color.value in COLOURS else groups if names is None else np.array(names)[groups]
-    fig,(left,right) = plt.subplots(1, 2, figsize=(10,4.4), dpi=72, layout='constrained', width_ratios=[1.7,1])
+    n = 1 + (len(self.selected) > 0)
+    fig,axs = plt.subplots(1, n, figsize=(3+3.5*n,4.4), dpi=72, layout='constrained', width_ratios=[1.7,1][:n], squeeze=False)
     name = next(n for n,h in _METHODS.items() if h == self.how.value)
-    plot_map(self.emb, self.xy, color, self.data, train=self.train, k=self.k, ax=left, title=f'{name} of {len(self.emb)} patches by {heading}')
-    if len(self.selected): left.scatter(*self.xy[self.selected].T, s=26, fc='none', ec='#222222', lw=.6, zorder=5)
-    right.axis('off')
-    shown = self.counts.value.replace('<br>', '\n').replace('&nbsp;', ' ')
-    right.set_title(textwrap.fill(html.unescape(re.sub('<[^>]*>', '', shown)), 52, replace_whitespace=False), fontsize=8, loc='left')
-    if self.sheet.png: right.imshow(plt.imread(io.BytesIO(self.sheet.png)))
+    plot_map(self.emb, self.xy, color, self.data, train=self.train, k=self.k, ax=axs[0,0],
+             title=f'{name} of {len(self.emb)} patches by {heading}')
+    if n > 1: self._draw_selection(*axs[0])
     return picture_bytes(fig, 'jpeg' if self.data else 'png')
 
 @patch(as_prop=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.xdg import xdg_cache_home
 
-# %% ../nbs/09_maps.ipynb #011
+# %% ../nbs/09_maps.ipynb #012
 def unit_rows(emb): # Embeddings, or features [N,F] -> float32 array [N,F], rows of length one
     "What all maps are made from"
     x = np.asarray(getattr(emb, 'features', emb), dtype=np.float32)
@@ -32,7 +32,7 @@ class _Bar:
         if found := re.search(r'(\d+)%', text): self.report(.4 + .006*int(found[1]), 'UMAP moves points')
     def flush(self): pass
 
-# %% ../nbs/09_maps.ipynb #012
+# %% ../nbs/09_maps.ipynb #013
 def _umap(n, seed, report, n_neighbors=15, **kw):
     if n_neighbors > most_neighbours('umap', n):
         raise ValueError(f"{n} points are too few for UMAP's n_neighbors = {n_neighbors}: give more, or a smaller `n_neighbors`")
@@ -48,16 +48,18 @@ def _tsne(n, seed, report, perplexity=30, **kw):
         raise ValueError(f"{n} points are too few for t-SNE's perplexity = {perplexity}, which looks at three times as many: "
                          "give more, or a smaller `perplexity`")
     from openTSNE import TSNE
+    logging.getLogger('openTSNE').setLevel(logging.ERROR) # it warns of maps that begin at another's positions: they are meant to
     rounds = iter(range(1, 10_000))
     def step(*_): report(min(.99, .2 + .025*next(rounds)), 't-SNE moves points') # 750 iterations, one call in 25
     report(.05, 't-SNE looks for neighbours')
-    return TSNE(random_state=seed, perplexity=perplexity, callbacks=step, callbacks_every_iters=25, n_jobs=-1, **kw)
+    threads = int(os.environ.get('OMP_NUM_THREADS') or os.cpu_count()) # more than asked for would starve other work
+    return TSNE(random_state=seed, perplexity=perplexity, callbacks=step, callbacks_every_iters=25, n_jobs=threads, **kw)
 
 def _pca(n, seed, report, **kw):
     from sklearn.decomposition import PCA
     return PCA(2, random_state=seed, **kw)
 
-# %% ../nbs/09_maps.ipynb #013
+# %% ../nbs/09_maps.ipynb #014
 class Mapper:
     "A way to lay features out on a plane, and to place new ones into the same plane"
     def __init__(self,
@@ -89,7 +91,7 @@ class Mapper:
             warnings.simplefilter('ignore')
             return np.asarray(self.fitted.transform(x), dtype=np.float32)
 
-# %% ../nbs/09_maps.ipynb #017
+# %% ../nbs/09_maps.ipynb #018
 _LIBRARY = dict(umap='umap-learn', tsne='openTSNE', pca='scikit-learn')
 
 def _cache_file(x, how, seed, kwargs): # unit rows [N,F] -> Path, or None
@@ -118,7 +120,7 @@ def _recall(file): # -> float32 array [N,2], or None
     try: return np.load(file, allow_pickle=False) if file and file.exists() else None
     except (ValueError, OSError, EOFError): return None
 
-# %% ../nbs/09_maps.ipynb #018
+# %% ../nbs/09_maps.ipynb #019
 def reduce(emb,        # Embeddings, or features [N,F]
            how='umap', # 'umap', 'tsne' or 'pca'
            seed=0,     # the same seed gives the same map
@@ -131,7 +133,7 @@ def reduce(emb,        # Embeddings, or features [N,F]
     known = _recall(file)
     return _remember(file, mapper.fit(x).xy) if known is None else known
 
-# %% ../nbs/09_maps.ipynb #024
+# %% ../nbs/09_maps.ipynb #025
 def _work(jobs, say): # lines of JSON; function of a dict
     "The other process: one map after the other"
     for line in jobs:
@@ -148,7 +150,7 @@ def _worker():
     logging.disable()
     _work(sys.stdin, lambda answer: print(json.dumps(answer), file=answers, flush=True))
 
-# %% ../nbs/09_maps.ipynb #025
+# %% ../nbs/09_maps.ipynb #026
 class MapJob(threading.Thread):
     "A map that another process makes, once it is told to `start()`"
     _idle = [] # processes that wait for the next map
@@ -210,7 +212,7 @@ class MapJob(threading.Thread):
         if self.xy is None: raise ValueError("the map was stopped before it was done")
         return self.xy
 
-# %% ../nbs/09_maps.ipynb #028
+# %% ../nbs/09_maps.ipynb #029
 def align(xy, # positions [N,2]
           to, # positions [N,2] of the same patches
 ):            # -> float32 array [N,2]

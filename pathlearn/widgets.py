@@ -120,7 +120,7 @@ class Knobs(Still):
         try: fig = self.draw(**self.values)
         except ValueError as e: self.picture.error = str(e); return
         self.corners,png = corners(fig), picture_bytes(fig)
-        def word(v): return f'{v:.4g}' if isinstance(v, float) else v
-        said = ', '.join(f'{c.description} {word(c.value)}' for c in self.controls.values())
+        def word(c): return f'{c.value:.4g}' if isinstance(c.value, float) else getattr(c, 'label', c.value)
+        said = ', '.join(f'{c.description} {word(c)}' for c in self.controls.values())
         with self.picture.hold_sync():
             self.picture.error,self.picture.png,self.picture.alt = '', png, f'{self.says}: {said}'
