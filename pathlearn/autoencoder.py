@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['autoencoder_view', 'AEOut', 'AutoencoderLoss', 'decode_latent', 'ContrastiveAE', 'TwoPhases', 'fit_two_phases',
            'lars_rate', 'lars', 'warmup_cosine', 'autoencoder_learner', 'reconstruction_errors', 'ReconstructionWatch',
-           'reconstruct', 'prototype_images', 'walk_prototypes', 'sample_cluster', 'plot_latent']
+           'reconstruct', 'prototype_images', 'walk_prototypes', 'decoder_knobs', 'sample_cluster', 'plot_latent']
 
-# %% ../nbs/32_autoencoder.ipynb #bc60eb0a
+# %% ../nbs/32_autoencoder.ipynb #002
 from collections import namedtuple
 import matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
@@ -27,8 +27,10 @@ from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine
 from fastai.optimizer import Adam, Optimizer, average_grad, l2_reg, larc_step
 from fastai.torch_core import no_random
 from fastcore.foundation import L
+from .widgets import Knobs, choice, slider
+from torchvision.utils import make_grid
 
-# %% ../nbs/32_autoencoder.ipynb #59b92060
+# %% ../nbs/32_autoencoder.ipynb #011
 def autoencoder_view(size,     # side of the views in pixels
                      flip=.5,  # probability of a left-right flip; 0 for digits and letters
                      **kwargs, # for `View`
@@ -38,7 +40,7 @@ def autoencoder_view(size,     # side of the views in pixels
               noise=.1, p_noise=.5)
     return View(size, flip=flip, **kw | kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #241ad3d4
+# %% ../nbs/32_autoencoder.ipynb #016
 # projections, views, their reconstructions, soft assignments ([N,0] in phase one), KL term (0 unless variational)
 class AEOut(Outputs, namedtuple('AEOut', 'z1 z2 x1 x2 y1 y2 c1 c2 kl')): __slots__ = ()
 
@@ -60,7 +62,7 @@ class AutoencoderLoss:
         self.parts['contrast'] = contrast.detach()
         return contrast + self.alpha*(recon + self.beta*out.kl)
 
-# %% ../nbs/32_autoencoder.ipynb #20902af1
+# %% ../nbs/32_autoencoder.ipynb #018
 def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
                   h,      # latent [B,F]
                   c=None, # soft assignment [B,K]; None: that of h
@@ -112,7 +114,7 @@ class ContrastiveAE(Assigns, nn.Module):
         self.cluster_head = prototypes
         self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes.points))
 
-# %% ../nbs/32_autoencoder.ipynb #da60bc64
+# %% ../nbs/32_autoencoder.ipynb #025
 class TwoPhases(Callback):
     "After `warmup` epochs: prototypes, frozen encoder, conditional decoder (algorithm 1, line 13)"
     order = 8
@@ -156,7 +158,7 @@ class TwoPhases(Callback):
         if state['elbow']: self.elbow = Elbow(**state['elbow'])
         if state['head']: self.enter(Prototypes(**state['head']))
 
-# %% ../nbs/32_autoencoder.ipynb #9f42f7d0
+# %% ../nbs/32_autoencoder.ipynb #026
 def fit_two_phases(learn,      # of `autoencoder_learner`
                    warmup=50,  # epochs of phase one
                    total=100,  # epochs of both
@@ -177,7 +179,7 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     learn.add_cb(phases)
     learn.fit(total)
 
-# %% ../nbs/32_autoencoder.ipynb #259528b1
+# %% ../nbs/32_autoencoder.ipynb #028
 def lars_rate(p, lr, trust_coeff, wd, eps, **kwargs): # one parameter and its settings, as fastai hands them out
     "fastai's LARS rate, but biases and norms shorter than 1 count as 1: zeros would never move"
     p_norm,g_norm = p.data.norm(), p.grad.data.norm()
@@ -189,7 +191,7 @@ def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
     return Optimizer(params, [l2_reg, average_grad, lars_rate, larc_step], lr=lr, mom=mom,
                      trust_coeff=trust_coeff, wd=wd, eps=eps)
 
-# %% ../nbs/32_autoencoder.ipynb #af5cc257
+# %% ../nbs/32_autoencoder.ipynb #030
 def warmup_cosine(peak=.25, # highest rate; the rate begins at peak/25 and ends at peak/5
                   share=.1, # of the training until the peak
 ):                          # -> ParamScheduler
@@ -219,7 +221,7 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        lr=lr or rate, opt_func=opt_func, sched=warmup_cosine(lr or rate),
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #2b1d63f6
+# %% ../nbs/32_autoencoder.ipynb #039
 def reconstruction_errors(learn,  # Learner or model with encoder and decoder
                           data,   # PatchData
                           seed=0, # of the permutation
@@ -245,7 +247,7 @@ class ReconstructionWatch(Watch):
         e = reconstruction_errors(self.learn, self.valid)
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
-# %% ../nbs/32_autoencoder.ipynb #5dc69234
+# %% ../nbs/32_autoencoder.ipynb #045
 @torch.no_grad()
 def reconstruct(model, x): # [B,C,H,W] uint8 or in [0,1] -> [B,C,H,W]
     "Images through encoder and decoder"
@@ -258,7 +260,7 @@ def prototype_images(model): # -> [K,C,H,W]
         raise ValueError("there are no prototypes before phase two: train with fit_two_phases")
     return decode_latent(model, model.cluster_head.points).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #1d584d96
+# %% ../nbs/32_autoencoder.ipynb #048
 @torch.no_grad()
 def walk_prototypes(model, # with prototypes and decoder
                     a, b,  # numbers of two prototypes
@@ -271,7 +273,37 @@ def walk_prototypes(model, # with prototypes and decoder
     h = torch.lerp(p[a], p[b], torch.linspace(0, 1, n, device=p.device)[:,None])
     return decode_latent(model, h).cpu(), model.cluster_head(h).softmax(-1).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #c60a0ca9
+# %% ../nbs/32_autoencoder.ipynb #051
+def _draw_share(ax, c, start, end):
+    "The soft assignment of one point, the ends of its way coloured"
+    colours = {start:'#0072B2', end:'#D55E00'}
+    ax.bar(range(len(c)), c, color=[colours.get(i, '0.6') for i in range(len(c))])
+    ax.set(ylim=(0,1), xlabel='cluster'); ax.set_title('soft assignment', fontsize=9)
+    ax.xaxis.get_major_locator().set_params(integer=True); ax.spines[['top','right']].set_visible(False)
+
+def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_two_phases`
+):                       # -> Knobs
+    "Drag a drawing from one cluster to another; a click into the strip goes there"
+    k = len(prototype_images(model))
+    if k < 2: raise ValueError(f"this model has {k} prototype: a way from one to another needs two")
+    def draw(start, end, t):
+        ims,c = walk_prototypes(model, start, end, 51)
+        ims,at = ims.clamp(0,1), round(50*t)
+        fig = plt.figure(figsize=(7,3.6), dpi=80)
+        grid = fig.add_gridspec(2, 2, height_ratios=[1,3.2], left=0, right=1, hspace=.32)
+        strip,image,bars = [fig.add_subplot(g) for g in (grid[0,:], grid[1,0], grid[1,1])]
+        strip.imshow(make_grid(ims[::5], 11, 0).permute(1,2,0), extent=(-.05,1.05,0,.1)) # an image of t lies at x = t
+        strip.axvline(t, color='#D55E00', lw=3)
+        strip.set(yticks=[], xticks=[0,.5,1], xticklabels=[f'cluster {start}','half way',f'cluster {end}'])
+        image.imshow(make_grid(ims[at]).permute(1,2,0)); image.axis('off'); image.set_title(f't = {t:.2f}', fontsize=9)
+        _draw_share(bars, c[at], start, end)
+        return fig
+    def click(x, y): knobs.controls['t'].value = min(max(round(50*x)/50, 0.), 1.)
+    knobs = Knobs(draw, 'A drawing on the way between two clusters', click, start=choice('from cluster', [*range(k)]),
+                  end=choice('to cluster', [*range(k)], 1), t=slider('t', .5, 0., 1., .02))
+    return knobs
+
+# %% ../nbs/32_autoencoder.ipynb #055
 @torch.no_grad()
 def sample_cluster(model,     # a ContrastiveAE trained with variational=True
                    cluster,   # number of the prototype
@@ -287,7 +319,7 @@ def sample_cluster(model,     # a ContrastiveAE trained with variational=True
     h = model.cluster_head.points[[cluster]*n]
     return decode_latent(model, model.draw(h, spread)[0], model.cluster_head(h).softmax(-1)).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #b8f964f2
+# %% ../nbs/32_autoencoder.ipynb #060
 def plot_latent(model,     # with encoder, prototypes and decoder
                 data,      # PatchData with labels
                 train,     # Embeddings with labels and assignments, which name the clusters
@@ -309,7 +341,7 @@ def plot_latent(model,     # with encoder, prototypes and decoder
         axs[1].add_artist(AnnotationBbox(face, xy[own].mean(0), pad=.15, bboxprops=frame))
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #a26f62fa
+# %% ../nbs/32_autoencoder.ipynb #063
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__,
