@@ -10,16 +10,19 @@ import base64, io
 import anywidget, ipywidgets as W, matplotlib.pyplot as plt, numpy as np, traitlets as T
 
 # %% ../nbs/08_widgets.ipynb #008
-class _SliderNames(anywidget.AnyWidget):
-    "Shows nothing; gives the handles of all sliders around it the names of their labels"
-    _esm = """export default { render({el}) { requestAnimationFrame(() =>
-        el.closest('.pathlearn')?.querySelectorAll('.widget-slider').forEach(s => s.querySelectorAll('.noUi-handle')
-            .forEach(h => h.setAttribute('aria-label', s.querySelector('.widget-label').textContent)))) } }"""
+class _Names(anywidget.AnyWidget):
+    "Shows nothing; gives the sliders' handles around it the names of their labels, and the buttons of a player theirs"
+    _esm = """export default { render({el}) { requestAnimationFrame(() => {
+        const all = (e, what, f) => e?.querySelectorAll(what).forEach(f), around = el.closest('.pathlearn')
+        all(around, '.widget-slider', s => all(s, '.noUi-handle', h =>
+            h.setAttribute('aria-label', s.querySelector('.widget-label').textContent)))
+        all(around, '.widget-play button', b => b.setAttribute('aria-label', b.firstElementChild.className.match(/fa-(\\w+)/)[1]))
+    }) } }"""
 
 class Still(W.VBox):
     "A widget that is a picture where nothing can move; who inherits has `alt` and `still()`"
     def __init__(self, children, **kw):
-        super().__init__([*children, _SliderNames()], **kw)
+        super().__init__([*children, _Names()], **kw)
         self.add_class('pathlearn')
 
     def still(self): raise NotImplementedError # -> bytes of a PNG or JPEG, or None

@@ -234,7 +234,7 @@ COMPONENTS = ['02_views','08_widgets','11_gumbel','20_mixing','21_adversarial','
 def turn_all(nb):
     "Move every slider that is shown by keyboard; returns how many pictures or maps followed"
     page, moved = nb.page, 0
-    page.locator('.pathlearn .noUi-handle').first.wait_for()
+    page.locator('.pathlearn .noUi-handle:visible').first.wait_for()
     page.wait_for_timeout(300)
     assert named(page) == []
     for box in page.locator('.jp-OutputArea-output .pathlearn').all():
