@@ -72,7 +72,9 @@ class Mapper:
 
     def fit(self, emb, report=lambda share, words: None): # Embeddings or features [N,F]; report: of progress -> Mapper
         "Make the map; its positions are in `xy`, float32 [N,2]"
-        x = unit_rows(emb)
+        return self.fit_units(unit_rows(emb), report)
+
+    def fit_units(self, x, report=lambda share, words: None): # rows of length one: normalised twice, they give another map
         if self.how == 'pca' and min(x.shape) < 2:
             raise ValueError(f"PCA needs two points and two features, found {len(x)} x {x.shape[1]}")
         method = dict(umap=_umap, tsne=_tsne, pca=_pca)[self.how](len(x), self.seed, report, **self.kwargs)
@@ -131,7 +133,7 @@ def reduce(emb,        # Embeddings, or features [N,F]
     mapper, x = Mapper(how, seed, **kwargs), unit_rows(emb)
     file = _cache_file(x, how, seed, kwargs) if cache else None
     known = _recall(file)
-    return _remember(file, mapper.fit(x).xy) if known is None else known
+    return _remember(file, mapper.fit_units(x).xy) if known is None else known
 
 # %% ../nbs/09_maps.ipynb #025
 def _work(jobs, say): # lines of JSON; function of a dict
@@ -140,7 +142,7 @@ def _work(jobs, say): # lines of JSON; function of a dict
         job = json.loads(line)
         try:
             mapper = Mapper(job['how'], job['seed'], **job['kwargs'], **{k: np.load(v) for k,v in job['arrays'].items()})
-            np.save(job['xy'], mapper.fit(np.load(job['x']), lambda share, words: say(dict(share=share, words=words))).xy)
+            np.save(job['xy'], mapper.fit_units(np.load(job['x']), lambda share, words: say(dict(share=share, words=words))).xy)
             say(dict(done=True))
         except Exception as e: say(dict(error=str(e) or type(e).__name__))
 

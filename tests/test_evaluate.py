@@ -3,7 +3,7 @@ import warnings
 import numpy as np, pytest, torch, torch.nn as nn
 from pathlearn.data import PatchData, npz_data
 from pathlearn.evaluate import embed, floor_rows
-from pathlearn.explore import reduce
+from pathlearn.maps import MapJob, Mapper, reduce
 
 @pytest.mark.data
 def test_floor_of_the_lung_patches(shared):
@@ -33,11 +33,22 @@ def test_a_failing_encoder_is_left_as_it_was(value, error, message):
     assert net.training and not net.norm.training and torch.is_grad_enabled()
 
 @pytest.mark.slow
-def test_umap_is_quiet_and_reproducible():
-    x = np.random.RandomState(0).randn(40, 8)
+def test_umap_is_quiet_reproducible_and_takes_new_patches(tmp_path, monkeypatch):
+    monkeypatch.setenv('PATHLEARN_CACHE', str(tmp_path))
+    group = np.arange(120) % 2
+    x = np.random.RandomState(0).randn(120, 8) + 6*np.eye(2, 8)[group]
+    old, new = x[:80], x[80:]
     with warnings.catch_warnings():
         warnings.simplefilter('error')
-        first = reduce(x, 'umap')
-    assert first.shape == (40,2) and np.isfinite(first).all()
-    np.testing.assert_array_equal(first, reduce(x, 'umap'))
-    assert (first != reduce(x, 'umap', seed=1)).any()
+        mapper = Mapper('umap').fit(old)
+        placed = mapper.transform(new)
+    assert mapper.xy.shape == (80,2) and np.isfinite(mapper.xy).all()
+    np.testing.assert_array_equal(mapper.xy, reduce(old, 'umap', cache=False))
+    assert (mapper.xy != reduce(old, 'umap', seed=1, cache=False)).any()
+    centres = np.stack([mapper.xy[group[:80] == i].mean(0) for i in (0,1)])
+    nearest = np.linalg.norm(placed[:,None] - centres, axis=2).argmin(1)
+    assert (nearest == group[80:]).all() # new patches land among their own
+    said = []
+    job = MapJob(old, 'umap', report=lambda share, words: said.append(words))
+    np.testing.assert_array_equal(job.result(), mapper.xy) # made by another process, the same
+    assert 'UMAP moves points' in said and list(tmp_path.glob('maps/*.npy'))

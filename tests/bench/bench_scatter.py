@@ -6,7 +6,7 @@ What is not installed is left out: pip install jupyter-scatter plotly."""
 import argparse, contextlib, importlib.util, sys, tempfile
 from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import test_browser as t
+import browsing as t
 
 parser = argparse.ArgumentParser()
 parser.add_argument('--n', type=int, nargs='+', default=[20_000, 100_000])
