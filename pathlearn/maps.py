@@ -155,7 +155,7 @@ def _worker():
 # %% ../nbs/09_maps.ipynb #026
 class MapJob(threading.Thread):
     "A map that another process makes, once it is told to `start()`"
-    _idle = [] # processes that wait for the next map
+    _idle,_lock = [],threading.Lock() # processes that wait for the next map; who takes, ends or returns one holds the lock
     def __init__(self,
         emb,                           # Embeddings, or features [N,F]
         how='umap', seed=0,            # as in `reduce`
@@ -181,17 +181,32 @@ class MapJob(threading.Thread):
         job = dict(x=str(folder/'x.npy'), xy=str(folder/'xy.npy'), how=self.how, seed=self.seed,
                    arrays={k: str(folder/f'{k}.npy') for k in arrays},
                    kwargs={k: v for k,v in self.kwargs.items() if k not in arrays})
-        self.process = self._idle.pop() if self._idle else self.begin()
-        if self.stopped: self.process.kill()
+        if not self.take(): return
         try: print(json.dumps(job), file=self.process.stdin, flush=True)
         except OSError: pass # it has died; the loop below ends at once
         for line in self.process.stdout:
+            if not line.endswith('\n'): break # half a line: it was ended while it spoke
             answer = json.loads(line)
             if 'share' in answer: self.report(answer['share'], answer['words']); continue
             self.error = answer.get('error')
             if not self.error: self.xy = np.load(job['xy'])
-            return self._idle.append(self.process)
-        if not self.stopped: self.error = f"the process that made the map ended early (exit code {self.process.wait()})"
+            return self.give_back()
+        code = self.process.wait()
+        if not self.stopped: self.error = f"the process that made the map ended early (exit code {code})"
+
+    def take(self): # -> False if nobody wants the map any more
+        "A process that waits, or a new one"
+        with self._lock:
+            waiting = [p for p in self._idle if p.poll() is None]
+            self.process = waiting.pop() if waiting else self.begin()
+            self._idle[:] = waiting
+        if self.stopped: self.stop()
+        return not self.stopped
+
+    def give_back(self):
+        with self._lock:
+            if not self.stopped: self._idle.append(self.process)
+            self.process = None
 
     @staticmethod
     def begin(): # -> subprocess.Popen
@@ -203,8 +218,9 @@ class MapJob(threading.Thread):
 
     def stop(self):
         "End it now; `xy` stays None"
-        self.stopped = True
-        if self.process: self.process.kill()
+        with self._lock:
+            self.stopped = True
+            if self.process: self.process.kill() # not one that was given back: it may be at the next map already
 
     def result(self): # -> float32 array [N,2]
         "Wait for the map"

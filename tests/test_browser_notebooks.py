@@ -42,6 +42,7 @@ def test_each_component_has_its_knob(chromium, lab, name):
     boxes = nb.page.locator('.pathlearn')
     boxes.first.wait_for()
     assert turn_all(nb) >= 1
+    assert nb.page.get_by_role('alert').filter(has_text=re.compile('.')).count() == 0 # nothing went wrong in the background
     for i in range(boxes.count()):
         boxes.nth(i).scroll_into_view_if_needed(); boxes.nth(i).screenshot(path=OUT/f'{name}_{i}.png')
     nb.close()
