@@ -585,6 +585,7 @@ def plot_curves(self:EpochExplorer, i, axs=None): # row of the epoch -> Figure
         ax.plot(self.epochs, [np.nan if v is None else v for v in self.curves[name]], 'o-', ms=3, color='#0072B2')
         ax.axvline(self.epochs[i], color='#D55E00')
         ax.set(ylabel=dict(loss='loss', live='live clusters')[name], xlim=(-.5, self.epochs[-1]+.5))
+        ax.yaxis.get_major_locator().set_params(integer=name == 'live')
         ax.spines[['top','right']].set_visible(False)
     axs[1].set_xlabel('epoch')
     return axs[0].figure
