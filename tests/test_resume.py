@@ -136,3 +136,27 @@ def test_a_run_of_two_phases_knows_its_phase(tmp_path):
     r,done = result(PHASES, tmp_path)
     assert r['codes'] == [0, 130, 0, 130, 0, 130, 0], done.stderr
     assert r['equal'] == [True]*3 and 'Traceback' not in done.stderr
+
+def test_the_history_of_embeddings_goes_on_after_a_stop(tmp_path):
+    import torch
+    from fastai.callback.core import Callback
+    from pathlearn.clusiam import EmbeddingHistory, PatchData, Resume, clusiam_learner
+
+    class Stop(Callback):
+        def before_epoch(self):
+            if self.epoch == 2: raise KeyboardInterrupt
+
+    def train(file, *cbs):
+        torch.manual_seed(0)
+        data = PatchData(torch.randint(256, (64,3,16,16), dtype=torch.uint8))
+        learn = clusiam_learner(data.dls(bs=16, device='cpu'), 'tiny', k=4, dim=32, hidden=16,
+                                cbs=[EmbeddingHistory(data), Resume(tmp_path/file), *cbs])
+        with learn.no_logging(): learn.fit(4)
+        return learn.embedding_history.epochs
+
+    calm = train('calm.pt')
+    with pytest.raises(KeyboardInterrupt): train('run.pt', Stop())
+    again = train('run.pt')
+    assert [e['epoch'] for e in again] == [e['epoch'] for e in calm] == [0,1,2,3,4]
+    assert [e['loss'] for e in again] == [e['loss'] for e in calm]
+    for a,b in zip(again, calm): assert torch.equal(a['features'], b['features']) and torch.equal(a['assignments'], b['assignments'])
