@@ -489,9 +489,11 @@ def _embed(args):
                         complete(splits, seed), arch=model.encoder.settings['arch'], seed=seed, about=about)
     print(f"features {'x'.join(map(str, arrays['features'].shape))} in {out/'features.npz'}, report in {page}")
     if args.html:
-        emb = pl.Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), next(iter(parts.values())).classes)
+        names = next(iter(parts.values())).classes
+        emb = pl.Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), names)
         images = torch.cat([d.images for d in splits if d is not None])
-        _write_map(out/'map.html', emb, images, arrays['part'], args.html, seed, f'{data_name(args.data)}, seen by {name}')
+        title = f'{data_name(args.data)}, seen by {name}'
+        _write_map(out/'map.html', emb, images, arrays['part'], args.html, seed, title)
 
 # %% ../nbs/60_cli.ipynb #056
 _LEAD = """A network looked at {n} drawn patches of nine kinds of tissue. Nobody told it which is which, nor that

@@ -188,8 +188,10 @@ def _packed(values, kind): return np.ascontiguousarray(values, dtype=kind).tobyt
 class PatchMap(anywidget.AnyWidget):
     "Points on a canvas that answer to mouse and keyboard"
     _esm = Path(str(files('pathlearn')/'map.js'))
-    xy,groups,chosen,near = [traitlets.Bytes().tag(sync=True) for _ in range(4)] # float32 [N,2], uint16 [N], uint32 rows twice
-    colours,names,ramp,bounds = [traitlets.List().tag(sync=True) for _ in range(4)] # one a group twice; lowest and highest value; axes
+    xy,groups = [traitlets.Bytes().tag(sync=True) for _ in range(2)]     # float32 [N,2], uint16 [N]
+    chosen,near = [traitlets.Bytes().tag(sync=True) for _ in range(2)]   # uint32 numbers of patches
+    colours,names = [traitlets.List().tag(sync=True) for _ in range(2)]  # one a group
+    ramp,bounds = [traitlets.List().tag(sync=True) for _ in range(2)]    # lowest and highest value; limits of the axes
     heading,alt = [traitlets.Unicode().tag(sync=True) for _ in range(2)]
     picked,height = traitlets.Int(-1).tag(sync=True), traitlets.Int(460).tag(sync=True)
 
@@ -220,7 +222,8 @@ def _look(groups, names, heading): # as `_groups` gives them -> what map.js pain
     low, high = float(groups.min()), float(groups.max())
     steps = ((groups - low)/max(high-low, 1e-9)*63).round()
     colours = [plt.matplotlib.colors.to_hex(c) for c in plt.cm.viridis(np.linspace(0,1,64))]
-    return dict(groups=_packed(steps, 'u2'), colours=colours, names=['']*64, ramp=[f'{low:.3g}', f'{high:.3g}'], heading=heading)
+    return dict(groups=_packed(steps, 'u2'), colours=colours, names=['']*64, ramp=[f'{low:.3g}', f'{high:.3g}'],
+                heading=heading)
 
 # %% ../nbs/06_explore.ipynb #039
 def sheet_png(data, rows, n=8, side=56): # PatchData, numbers of patches, patches a line, least pixels a patch
@@ -256,10 +259,11 @@ class Explorer(Still):
         self.emb,self.data,self.seed,self.values,self.train,self.k = emb,images,seed,values or {},train,k
         self.selected, self.example, self.job, self.xy = np.empty(0, int), None, None, None
         self.background, self.normed = _has_kernel() if background is None else background, emb.normed
-        self.map = PatchMap(images and images.images, self.words, height=height, layout=W.Layout(flex='1 1 460px', min_width='280px'),
-                            alt=f'Map of {len(emb)} patches')
+        self.map = PatchMap(images and images.images, self.words, height=height, alt=f'Map of {len(emb)} patches',
+                            layout=W.Layout(flex='1 1 460px', min_width='280px'))
         self.map.on_msg(self._told)
-        super().__init__([self._controls(how), W.HBox([self.map, self._panel()], layout=W.Layout(flex_flow='row wrap'))])
+        below = W.HBox([self.map, self._panel()], layout=W.Layout(flex_flow='row wrap'))
+        super().__init__([self._controls(how), below])
         self.recolour(); self.remap(); self._show_selection()
 
 # %% ../nbs/06_explore.ipynb #044
@@ -273,12 +277,14 @@ def _controls(self:Explorer, how): # -> widget
         most = max(least, min(100, most_neighbours(method, n)))
         return slider(label, max(least, min(usual, most)), least, most)
     self.how = choice('map', _METHODS, how)
-    self.settings = dict(umap=dict(n_neighbors=knob('neighbours', 'umap', 15), min_dist=slider('minimum distance', .1, 0., .99)),
+    self.settings = dict(umap=dict(n_neighbors=knob('neighbours', 'umap', 15),
+                                   min_dist=slider('minimum distance', .1, 0., .99)),
                          tsne=dict(perplexity=knob('perplexity', 'tsne', 30)), pca={})
     self.color = choice('colour', [*colourings(self.emb), *self.values] or ['none'])
     self.number = W.BoundedIntText(value=0, min=0, max=n-1, description='example', layout=W.Layout(width='160px'))
     self.progress, self.status = W.FloatProgress(max=1., layout=W.Layout(width='120px')), W.HTML()
-    self.stop = W.Button(description='stop', tooltip='stop making the map', disabled=True, layout=W.Layout(width='60px'))
+    self.stop = W.Button(description='stop', tooltip='stop making the map', disabled=True,
+                         layout=W.Layout(width='60px'))
     for c in (self.how, *(c for s in self.settings.values() for c in s.values())): c.observe(self.remap, 'value')
     self.color.observe(self.recolour, 'value')
     self.number.observe(lambda _: self.search(self.number.value), 'value')
@@ -310,7 +316,8 @@ def remap(self:Explorer, change=None):
         if self.xy is None and min(self.emb.features.shape) > 1: self.place(reduce(self.emb, 'pca', self.seed))
         self.stop.disabled = False
         ticket = self.ticket = object() # of an earlier map nobody wants to hear any more
-        self.job = MapJob(self.emb, how, self.seed, lambda *said: ticket is self.ticket and self._reported(*said), **kwargs)
+        def report(*said): return ticket is self.ticket and self._reported(*said)
+        self.job = MapJob(self.emb, how, self.seed, report, **kwargs)
         self.job.start()
     else:
         self.ticket = None
@@ -404,15 +411,20 @@ def _show_selection(self:Explorer):
     "Counts and patches of the selection"
     n = len(self.selected)
     if not n:
-        self.counts.value, self.sheet.png, self.sheet.alt = '<i>Nothing is selected: drag around some points.</i>', b'', ''
+        self.counts.value = '<i>Nothing is selected: drag around some points.</i>'
+        self.sheet.png, self.sheet.alt = b'', ''
         return
     lines = [f'<b>{n} patches selected</b>' + (', 48 of them shown' if n > 48 and self.data else '')]
     for heading in [c for c in ('label','cluster') if c in colourings(self.emb)]:
         counts = tally(*self._grouped(heading)[:2], self.selected)
-        shown = [f'{html.escape(name.removeprefix("cluster "))}:&nbsp;{count}&nbsp;({count/n:.0%})' for name,count in counts[:8]]
-        lines.append(f'<i>{heading}</i> {", ".join(shown)}' + (f', and {len(counts)-8} more' if len(counts) > 8 else ''))
+        shown = [f'{html.escape(name.removeprefix("cluster "))}:&nbsp;{count}&nbsp;({count/n:.0%})'
+                 for name,count in counts[:8]]
+        if len(counts) > 8: shown.append(f'and {len(counts)-8} more')
+        lines.append(f'<i>{heading}</i> {", ".join(shown)}')
     self.counts.value = '<br>'.join(lines)
-    if self.data: self.sheet.alt, self.sheet.png = f'{min(n, 48)} patches of the selection', sheet_png(self.data, self.selected[:48])
+    if not self.data: return
+    self.sheet.alt = f'{min(n, 48)} patches of the selection'
+    self.sheet.png = sheet_png(self.data, self.selected[:48])
 
 # %% ../nbs/06_explore.ipynb #049
 @patch
@@ -426,7 +438,9 @@ def search(self:Explorer, i, n=16): # number of a patch, neighbours to show -> t
     self.near_text.value = (f'<b>Nearest to {html.escape(self.words(i))}</b>, which comes first; cosine '
                             f'{close[keep][0]:.3f} to {close[keep][len(self.near)-1]:.3f}')
     self.near = np.array([i, *self.near])
-    if self.data: self.near_sheet.alt, self.near_sheet.png = f'patch {i} and its nearest relatives', sheet_png(self.data, self.near)
+    if self.data:
+        self.near_sheet.alt = f'patch {i} and its nearest relatives'
+        self.near_sheet.png = sheet_png(self.data, self.near)
     return self.near[1:]
 
 # %% ../nbs/06_explore.ipynb #051
@@ -446,7 +460,8 @@ def still(self:Explorer): # -> bytes of a picture
     groups,names,heading = self._grouped(self.color.value)
     color = self.color.value if self.color.value in COLOURS else groups if names is None else np.array(names)[groups]
     n = 1 + (len(self.selected) > 0)
-    fig,axs = plt.subplots(1, n, figsize=(3+3.5*n,4.4), dpi=72, layout='constrained', width_ratios=[1.7,1][:n], squeeze=False)
+    fig,axs = plt.subplots(1, n, figsize=(3+3.5*n,4.4), dpi=72, layout='constrained', width_ratios=[1.7,1][:n],
+                           squeeze=False)
     name = next(n for n,h in _METHODS.items() if h == self.how.value)
     plot_map(self.emb, self.xy, color, self.data, train=self.train, k=self.k, ax=axs[0,0],
              title=f'{name} of {len(self.emb)} patches by {heading}')
@@ -469,12 +484,17 @@ def _sheets(images, side, per_row=32, most=1024): # uint8 [N,C,H,W] -> data URLs
         file = io.BytesIO(); Image.fromarray(sheet).save(file, 'jpeg', quality=80)
         yield 'data:image/jpeg;base64,' + base64.b64encode(file.getvalue()).decode()
 
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>
-<style>:root {{ color-scheme: light dark }} body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1rem 2rem }} select {{ font: inherit }}
-#below {{ display: flex; gap: 2rem; flex-wrap: wrap }} #patches canvas {{ margin: 1px; cursor: pointer }} #example canvas {{ width: 112px; display: block }}</style></head>
-<body><h1>{title}</h1><p>Point at a dot to see its patch, drag around some, click a name to select a group; or put the focus on the map and use the arrow keys, Space and Enter.</p>
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width"><title>{title}</title>
+<style>:root {{ color-scheme: light dark }} select {{ font: inherit }}
+body {{ font: 15px/1.5 system-ui, sans-serif; margin: 1rem 2rem }}
+#below {{ display: flex; gap: 2rem; flex-wrap: wrap }} #patches canvas {{ margin: 1px; cursor: pointer }}
+#example canvas {{ width: 112px; display: block }}</style></head>
+<body><h1>{title}</h1><p>Point at a dot to see its patch, drag around some, click a name to select a group; or put
+the focus on the map and use the arrow keys, Space and Enter.</p>
 <p><label>colour <select id="colour"></select></label></p><div id="map"></div>
-<div id="below"><div><div id="counts" aria-live="polite"></div><div id="patches"></div></div><div id="example" aria-live="polite"></div></div>
+<div id="below"><div><div id="counts" aria-live="polite"></div><div id="patches"></div></div>
+<div id="example" aria-live="polite"></div></div>
 <script type="module">
 {script}
 </script></body></html>"""
@@ -530,7 +550,8 @@ class EpochExplorer(Still):
         self.progress, self.beside = W.HTML(), Picture()
         for control in (self.epoch, self.color): control.observe(self.show, 'value')
         row = W.Layout(flex_flow='row wrap', align_items='center')
-        super().__init__([W.HBox([play, self.epoch, self.color, self.progress], layout=row), W.HBox([self.map, self.beside], layout=row)])
+        super().__init__([W.HBox([play, self.epoch, self.color, self.progress], layout=row),
+                          W.HBox([self.map, self.beside], layout=row)])
         self.show()
         def make(): self.add_maps(how, seed, background, kwargs)
         self.thread = threading.Thread(target=make, daemon=True)
@@ -573,8 +594,10 @@ def grouped(self:EpochExplorer, i): # row of the epoch -> groups, names, heading
 @patch
 def words(self:EpochExplorer, i): # number of a patch
     emb = self.embs[min(self.epoch.value, len(self.embs)-1)]
-    said = [emb.classes[emb.labels[i]] if emb.classes else f'label {emb.labels[i]}'] if 'label' in colourings(emb) else []
-    return ', '.join([f'patch {i}', *said, *([f'cluster {emb.assignments[i]}'] if emb.assignments is not None else [])])
+    said = [f'patch {i}']
+    if 'label' in colourings(emb): said.append(emb.classes[emb.labels[i]] if emb.classes else f'label {emb.labels[i]}')
+    if emb.assignments is not None: said.append(f'cluster {emb.assignments[i]}')
+    return ', '.join(said)
 
 # %% ../nbs/06_explore.ipynb #060
 @patch
@@ -597,11 +620,13 @@ def still(self:EpochExplorer): # -> bytes of a PNG
     if not self.maps: return None
     picks = np.unique(np.linspace(0, len(self.maps)-1, 4).round().astype(int))
     wide = [str(i) for i in picks]
-    fig,axs = plt.subplot_mosaic([[*wide,'loss'], [*wide,'live']], figsize=(2.3*len(picks)+2.6,2.5), dpi=72, layout='constrained')
+    fig,axs = plt.subplot_mosaic([[*wide,'loss'], [*wide,'live']], figsize=(2.3*len(picks)+2.6,2.5), dpi=72,
+                                 layout='constrained')
     for ax,i in zip(axs.values(), picks):
         groups = self.grouped(i)[0]
         for g in np.unique(groups): ax.scatter(*self.maps[i][groups == g].T, s=7, lw=0, **group_style(g))
-        ax.set(xticks=[], yticks=[], title=f'epoch {self.epochs[i]}', xlim=self.map.bounds[:2], ylim=self.map.bounds[2:])
+        limits = dict(xlim=self.map.bounds[:2], ylim=self.map.bounds[2:])
+        ax.set(xticks=[], yticks=[], title=f'epoch {self.epochs[i]}', **limits)
         ax.set_box_aspect(1)
     self.plot_curves(len(self.maps)-1, [axs['loss'], axs['live']])
     return picture_bytes(fig)

@@ -35,7 +35,8 @@ class _Bar:
 # %% ../nbs/09_maps.ipynb #013
 def _umap(n, seed, report, n_neighbors=15, **kw):
     if n_neighbors > most_neighbours('umap', n):
-        raise ValueError(f"{n} points are too few for UMAP's n_neighbors = {n_neighbors}: give more, or a smaller `n_neighbors`")
+        raise ValueError(f"{n} points are too few for UMAP's n_neighbors = {n_neighbors}: give more, or a smaller "
+                         "`n_neighbors`")
     with warnings.catch_warnings():
         warnings.simplefilter('ignore') # numba's and TensorFlow's remarks on import
         from umap import UMAP
@@ -45,15 +46,16 @@ def _umap(n, seed, report, n_neighbors=15, **kw):
 
 def _tsne(n, seed, report, perplexity=30, **kw):
     if perplexity > most_neighbours('tsne', n):
-        raise ValueError(f"{n} points are too few for t-SNE's perplexity = {perplexity}, which looks at three times as many: "
-                         "give more, or a smaller `perplexity`")
+        raise ValueError(f"{n} points are too few for t-SNE's perplexity = {perplexity}, which looks at three times as "
+                         "many: give more, or a smaller `perplexity`")
     from openTSNE import TSNE
-    logging.getLogger('openTSNE').setLevel(logging.ERROR) # it warns of maps that begin at another's positions: they are meant to
+    logging.getLogger('openTSNE').setLevel(logging.ERROR) # it warns of maps that begin where another ended
     rounds = iter(range(1, 10_000))
     def step(*_): report(min(.99, .2 + .025*next(rounds)), 't-SNE moves points') # 750 iterations, one call in 25
     report(.05, 't-SNE looks for neighbours')
     threads = int(os.environ.get('OMP_NUM_THREADS') or os.cpu_count()) # more than asked for would starve other work
-    return TSNE(random_state=seed, perplexity=perplexity, callbacks=step, callbacks_every_iters=25, n_jobs=threads, **kw)
+    return TSNE(random_state=seed, perplexity=perplexity, callbacks=step, callbacks_every_iters=25, n_jobs=threads,
+                **kw)
 
 def _pca(n, seed, report, **kw):
     from sklearn.decomposition import PCA
@@ -74,21 +76,23 @@ class Mapper:
         "Make the map; its positions are in `xy`, float32 [N,2]"
         return self.fit_units(unit_rows(emb), report)
 
-    def fit_units(self, x, report=lambda share, words: None): # rows of length one: normalised twice, they give another map
+    def fit_units(self, x, report=lambda share, words: None): # [N,F]
+        "As `fit`, of rows of length one: normalised a second time, they would give another map"
         if self.how == 'pca' and min(x.shape) < 2:
             raise ValueError(f"PCA needs two points and two features, found {len(x)} x {x.shape[1]}")
         method = dict(umap=_umap, tsne=_tsne, pca=_pca)[self.how](len(x), self.seed, report, **self.kwargs)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             self.fitted,self.width = method.fit(x),x.shape[1]
-            self.xy = np.asarray(dict(umap=lambda f: f.embedding_, tsne=lambda f: f, pca=lambda f: f.transform(x))[self.how](
-                self.fitted), dtype=np.float32)
+            where = dict(umap=lambda f: f.embedding_, tsne=lambda f: f, pca=lambda f: f.transform(x))[self.how]
+            self.xy = np.asarray(where(self.fitted), dtype=np.float32)
         return self
 
     def transform(self, emb): # Embeddings or features [M,F] -> float32 array [M,2]
         "Positions of new patches in the map; those that made it do not move"
         x = unit_rows(emb)
-        if x.shape[1] != self.width: raise ValueError(f"the map was made of {self.width} features a patch, these have {x.shape[1]}")
+        if x.shape[1] != self.width:
+            raise ValueError(f"the map was made of {self.width} features a patch, these have {x.shape[1]}")
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return np.asarray(self.fitted.transform(x), dtype=np.float32)
@@ -141,8 +145,10 @@ def _work(jobs, say): # lines of JSON; function of a dict
     for line in jobs:
         job = json.loads(line)
         try:
-            mapper = Mapper(job['how'], job['seed'], **job['kwargs'], **{k: np.load(v) for k,v in job['arrays'].items()})
-            np.save(job['xy'], mapper.fit_units(np.load(job['x']), lambda share, words: say(dict(share=share, words=words))).xy)
+            arrays = {k: np.load(v) for k,v in job['arrays'].items()}
+            mapper = Mapper(job['how'], job['seed'], **job['kwargs'], **arrays)
+            mapper.fit_units(np.load(job['x']), lambda share, words: say(dict(share=share, words=words)))
+            np.save(job['xy'], mapper.xy)
             say(dict(done=True))
         except Exception as e: say(dict(error=str(e) or type(e).__name__))
 
@@ -155,7 +161,8 @@ def _worker():
 # %% ../nbs/09_maps.ipynb #026
 class MapJob(threading.Thread):
     "A map that another process makes, once it is told to `start()`"
-    _idle,_lock = [],threading.Lock() # processes that wait for the next map; who takes, ends or returns one holds the lock
+    _idle = [] # processes that wait for the next map
+    _lock = threading.Lock() # held by who takes, ends or gives back a process
     def __init__(self,
         emb,                           # Embeddings, or features [N,F]
         how='umap', seed=0,            # as in `reduce`
@@ -211,10 +218,11 @@ class MapJob(threading.Thread):
     @staticmethod
     def begin(): # -> subprocess.Popen
         "Another Python that imports this module alone"
-        env = dict(os.environ, PYTHONPATH=os.pathsep.join([str(Path(importlib.import_module('pathlearn').__file__).parents[1]),
-                                                           *filter(None, [os.environ.get('PYTHONPATH')])]))
-        return subprocess.Popen([sys.executable, '-c', 'from pathlearn.maps import _worker; _worker()'], env=env, text=True,
-                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        ours = str(Path(importlib.import_module('pathlearn').__file__).parents[1])
+        paths = [ours, *filter(None, [os.environ.get('PYTHONPATH')])]
+        return subprocess.Popen([sys.executable, '-c', 'from pathlearn.maps import _worker; _worker()'], text=True,
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                env=dict(os.environ, PYTHONPATH=os.pathsep.join(paths)))
 
     def stop(self):
         "End it now; `xy` stays None"
@@ -248,7 +256,7 @@ def aligned_maps(features, # list of [N,F], one an epoch, of the same patches
     "A map for each epoch, each begun where the one before ended"
     last = None
     for x in features:
-        begin = {} if last is None else dict(umap=dict(init=last), tsne=dict(initialization=last, early_exaggeration_iter=0), pca={})[how]
-        xy = make(x, how, seed, **begin, **kwargs)
+        there = dict(umap=dict(init=last), tsne=dict(initialization=last, early_exaggeration_iter=0), pca={})[how]
+        xy = make(x, how, seed, **({} if last is None else there), **kwargs)
         last = xy if last is None else align(xy, last)
         yield last

@@ -16,7 +16,8 @@ class _Names(anywidget.AnyWidget):
         const all = (e, what, f) => e?.querySelectorAll(what).forEach(f), around = el.closest('.pathlearn')
         all(around, '.widget-slider', s => all(s, '.noUi-handle', h =>
             h.setAttribute('aria-label', s.querySelector('.widget-label').textContent)))
-        all(around, '.widget-play button', b => b.setAttribute('aria-label', b.firstElementChild.className.match(/fa-(\\w+)/)[1]))
+        all(around, '.widget-play button', b =>
+            b.setAttribute('aria-label', b.firstElementChild.className.match(/fa-(\\w+)/)[1]))
     }) } }"""
 
 class Still(W.VBox):
