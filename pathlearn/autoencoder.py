@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['autoencoder_view', 'AEOut', 'AutoencoderLoss', 'decode_latent', 'ContrastiveAE', 'TwoPhases', 'fit_two_phases',
-           'lars_rate', 'lars', 'warmup_cosine', 'autoencoder_learner', 'reconstruction_errors', 'ReconstructionWatch',
+           'lars_step', 'lars', 'warmup_cosine', 'autoencoder_learner', 'reconstruction_errors', 'ReconstructionWatch',
            'reconstruct', 'prototype_images', 'walk_prototypes', 'decoder_knobs', 'sample_cluster', 'plot_latent']
 
 # %% ../nbs/32_autoencoder.ipynb #002
@@ -24,7 +24,7 @@ from .prototypes import *
 from .decoder import *
 from fastai.basics import Callback
 from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds
-from fastai.optimizer import Adam, Optimizer, average_grad, l2_reg, larc_step
+from fastai.optimizer import Adam, Optimizer
 from fastai.torch_core import no_random
 from fastcore.foundation import L
 from .widgets import Knobs, choice, slider
@@ -180,16 +180,18 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     learn.fit(total)
 
 # %% ../nbs/32_autoencoder.ipynb #028
-def lars_rate(p, lr, trust_coeff, wd, eps, **kwargs): # one parameter and its settings, as fastai hands them out
-    "fastai's LARS rate, but biases and norms shorter than 1 count as 1: zeros would never move"
-    p_norm,g_norm = p.data.norm(), p.grad.data.norm()
-    if p.ndim < 2: p_norm = p_norm.clamp(min=1)
-    return dict(local_lr=lr*trust_coeff*p_norm/(g_norm + wd*p_norm + eps))
+def lars_step(p, lr, mom, trust_coeff, wd, eps, do_wd=True, velocity=None, **kwargs):
+    "v <- m v + local_lr (g + wd w), w <- w - v (You et al. 2017, algorithm 1)"
+    w,g,wd = p.data, p.grad.data, wd*do_wd
+    size = w.norm() if p.ndim > 1 else w.norm().clamp(min=1)  # a vector of zeros would never move
+    local_lr = lr*trust_coeff*size/(g.norm() + wd*size + eps)
+    v = local_lr*(g + wd*w) + (0. if velocity is None else mom*velocity)
+    p.data.sub_(v)
+    return dict(velocity=v)
 
 def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
-    "LARS (You et al. 2017) of fastai's parts; trust_coeff: length of a step at rate 1, as a share of the layer's norm"
-    return Optimizer(params, [l2_reg, average_grad, lars_rate, larc_step], lr=lr, mom=mom,
-                     trust_coeff=trust_coeff, wd=wd, eps=eps)
+    "LARS; trust_coeff: length of a first step at rate 1, as a share of the layer's norm"
+    return Optimizer(params, [lars_step], lr=lr, mom=mom, trust_coeff=trust_coeff, wd=wd, eps=eps)
 
 # %% ../nbs/32_autoencoder.ipynb #030
 def warmup_cosine(peak=.25, # highest rate; the rate begins at peak/25 and ends at peak/5

@@ -22,7 +22,6 @@ from .siamese import *
 from .mixing import *
 from .adversarial import *
 from fastai.basics import Callback
-from fastai.optimizer import Adam
 from fastcore.foundation import L
 
 # %% ../nbs/22_ca2cl.ipynb #010
@@ -172,7 +171,7 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
         hard = adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {}))
         own.append(AdversarialStep(hard, detach))
     learn = ssl_learner(dls, model, CA2CLLoss(lam, k, temp), view=getattr(view, 'strong', view), lr=lr,
-                        cbs=[*own, *L(cbs)], opt_func=partial(Adam, decouple_wd=False), **kwargs)
+                        cbs=[*own, *L(cbs)], **dict(opt_func=adam) | kwargs)
     learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 

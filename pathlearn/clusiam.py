@@ -55,15 +55,16 @@ class CluSiam(Assigns, SimSiam):
         dim=2048,     # D, width of the projections
         hidden=512,   # width of the hidden layers
         last_bn=True, # False: the projector of table 5 that collapses
+        together=False, # True: the assigner normalises both views as one batch, see `pair_logits`
     ):
         super().__init__(encoder, dim, hidden, last_bn)
-        self.assigner = GumbelAssigner(dim, k, hidden)
+        self.assigner,self.together = GumbelAssigner(dim, k, hidden),together
 
     @property
     def cluster_head(self): return nn.Sequential(self.projector, self.assigner) # features [N,F] -> logits [N,K]
     def forward(self, x1, x2):
         out = super().forward(x1, x2)
-        return ClusterOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
+        return ClusterOut(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
 
 # %% ../nbs/12_clusiam.ipynb #015
 class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')): __slots__ = ()
@@ -77,15 +78,16 @@ class CluBYOL(Assigns, BYOL):
         hidden=512,   # width of the projector's hidden layers
         last_bn=True, # SimSiam's projector; False: BYOL's, which collapses here
         m=.99,        # share of the target kept at each step
+        together=False, # True: the assigner normalises both views as one batch, see `pair_logits`
     ):
         super().__init__(encoder, dim, hidden, last_bn=last_bn, m=m)
-        self.assigner = GumbelAssigner(dim, k, hidden=256)
+        self.assigner,self.together = GumbelAssigner(dim, k, hidden=256),together
 
     @property
     def cluster_head(self): return nn.Sequential(self.projector, self.assigner)
     def forward(self, x1, x2):
         out = super().forward(x1, x2)
-        return ClusterTargetOut(*out, self.assigner(torch.cat([out.z1,out.z2])))
+        return ClusterTargetOut(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
 
 # %% ../nbs/12_clusiam.ipynb #018
 def _check_k(dls, k):
@@ -98,20 +100,21 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     alpha=.5,             # weight of the cluster loss
     tau=1., noise=True,   # of the Gumbel draw
     dim=2048, hidden=512, last_bn=True, # of the heads
+    together=False,       # True: the assigner normalises both views as one batch, see `pair_logits`
     cbs=(),               # further callbacks
     **kwargs,             # for `ssl_learner` (view, lr, patience, ...) and Learner
 ):                        # -> Learner
     "CluSiam on any DataLoaders of images"
     _check_k(dls, k)
-    model = CluSiam(dls_encoder(dls, arch), k, dim, hidden, last_bn)
+    model = CluSiam(dls_encoder(dls, arch), k, dim, hidden, last_bn, together)
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise), splitter=encoder_and_rest, fixed=(-1,),
                        cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
 def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
-                    dim=256, hidden=512, last_bn=True, m=.99, cbs=(), **kwargs):
+                    dim=256, hidden=512, last_bn=True, m=.99, together=False, cbs=(), **kwargs):
     "CluBYOL on any DataLoaders of images; arguments as in `clusiam_learner`, m: share of the target kept at each step"
     _check_k(dls, k)
-    model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m)
+    model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m, together)
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
                        cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 

@@ -242,14 +242,15 @@ class StrongWeak(nn.Module):
     "A `strong` and a `weak` view of every image, as in CA2CL; images of one channel skip the HSV shift"
     def __init__(self, size): # side of the views in pixels
         super().__init__()
-        colours = lambda: (Step(brightness_contrast, brightness=.2, contrast=.2, p=.75),
+        colours = lambda: (Step(brightness_contrast, brightness=.2, contrast=0., p=.75),
+                           Step(brightness_contrast, brightness=0., contrast=.2, p=.75),
                            Step(hsv_shift, hue=10/180, sat=20/255, val=10/255, p=.5, colour=True))
-        (light,hsv), weak_colours = colours(), colours() # not the same modules, so that each view can be changed alone
+        (*light,hsv), weak_colours = colours(), colours() # not the same modules, so that each view can be changed alone
         blur = OneOf(*[Step(f, side=[3,5]) for f in (motion_blur, median_blur, window_blur)],
                      Step(gaussian_noise, variance=(5.,30.)), p=.7)
         distort = OneOf(Step(optical, k=1.), Step(grid_stretch, most=[1.]),
                         Step(elastic, alpha=[3.], sigma=[50.], corner=[50/224]), p=.4)
-        self.strong = Recipe(size, light, blur, Step(clahe, clip=(1.,4.), p=.7), hsv,
+        self.strong = Recipe(size, *light, blur, Step(clahe, clip=(1.,4.), p=.7), hsv,
                              ShiftScaleRotate(p=.85, distort=distort), Cutout(.375, p=.7, fill=0.))
         self.weak = Recipe(size, *weak_colours, ShiftScaleRotate(p=.5))
     def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]

@@ -45,9 +45,9 @@ def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
 ):                      # -> [B,C,size,size] in [0,1], int64 [B,size,size]
     "Images and masks through the same random maps"
     images = to_unit(images)
-    theta = geometry.draw(images)
-    masks = warp(masks[:,None].float(), theta, geometry.size, mode='nearest', border='reflection')
-    return warp(images, theta, geometry.size, border='reflection'), masks[:,0].long()
+    theta, size = geometry.draw(images), geometry.size
+    masks = warp(masks[:,None].float(), theta, size, mode='nearest', border='reflection')
+    return warp(images, theta, size, geometry.samples(images), border='reflection'), masks[:,0].long()
 
 def right_angles(size): # side of the views in pixels
     "Flips and right-angle turns, which keep every pixel as it is"

@@ -118,9 +118,11 @@ class Geometry(nn.Module):
         centre = torch.stack([uniform(x,-1,1), uniform(x,-1,1)], 1)*(1-window)
         return torch.cat([a, centre[...,None]], 2)
 
+    def samples(self, x): # [B,C,H,W] images -> points a side that make one pixel of the largest crop
+        return max(1, round(self.scale[1]**.5*max(x.shape[2:])/self.size))
     def forward(self, x):
-        samples = max(1, round(self.scale[1]**.5*max(x.shape[2:])/self.size))
-        return warp(x, self.draw(x), self.size, samples, border='reflection' if self.rotate else 'border')
+        border = 'reflection' if self.rotate else 'border'
+        return warp(x, self.draw(x), self.size, self.samples(x), border=border)
     def extra_repr(self): return ', '.join(f'{k}={v}' for k,v in vars(self).items() if k[0]!='_' and k!='training')
 
 # %% ../nbs/02_views.ipynb #037
