@@ -28,6 +28,7 @@ class GumbelAssigner(Configured):
 
     def forward(self, z): return self.layers(z) # [B,D] -> [B,K] logits
 
+# %% ../nbs/11_gumbel.ipynb #new76908
 def pair_logits(assigner,       # [B,D] -> [B,K]
                 z1, z2,         # [N,D] projections of the two views
                 together=False, # True: batch norm over both views at once, as the paper's text has it
