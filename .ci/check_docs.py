@@ -24,6 +24,7 @@ IN_OUTPUT = [('a traceback', re.compile(r'Traceback \(most recent call last\)'),
              ('a warning', re.compile(r'\b\w*Warning\b.*'), 'warning:'),
              ('a path of this machine', re.compile(PLACES + '|' + re.escape(str(ROOT))), None),
              ('a carriage return (a progress bar?)', re.compile(r'[^\r\n]*\r(?!\n).*'), None),
+             ('a progress bar', re.compile(r'\d+%\|[^\n]*'), None),
              ('colour codes of a terminal', re.compile(r'\x1b\[[\d;]*[A-Za-z]'), None)]
 IN_SOURCE = re.compile(r'(?<![\w./~$:-])/(?:root|home|Users|work)/[\w.-]\S*')
 MERMAID = re.compile(r'^\s*(?:```+|~~~+)\s*\{?mermaid|^\s*%%\s*mermaid', re.M)

@@ -63,6 +63,7 @@ BROKEN = {
     'holds a warning': [TITLE, ('code', 'f()', stream('x.py:3: FutureWarning: gone soon\n'))],
     'message on stderr': [TITLE, ('code', 'f()', stream('no GPU\n', 'stderr'))],
     'holds a carriage return': [TITLE, ('code', 'f()', stream('10%\r20%'))],
+    'a progress bar: \'0%| ': [TITLE, ('code', 'f()', shown(text_plain='Epochs:   0%|      0/500'))],
     'colour codes': [TITLE, ('code', 'f()', stream('\x1b[31mred\x1b[0m'))],
     'the output is an error, ValueError': [TITLE, ('code', 'f()', dict(output_type='error', ename='ValueError', evalue='no', traceback=[]))],
     'has 300 kB': [TITLE, ('code', '#| fig-alt: x\nf()', shown(image_png=base64.b64encode(bytes(300_000)).decode()))],
