@@ -259,7 +259,8 @@ def _html_table(table, ours): # DataFrame, name of the row to mark
     def cell(v): return '' if v != v or v is None else f'{v:.3f}' if isinstance(v, float) else html.escape(str(v))
     head = ''.join(f'<th>{html.escape(c)}</th>' for c in ('', *table.columns))
     def line(n, r):
-        return f'<tr{" class=ours"*(n==ours)}><td>{html.escape(n)}</td>' + ''.join(f'<td>{cell(v)}</td>' for v in r) + '</tr>'
+        cells = ''.join(f'<td>{cell(v)}</td>' for v in r)
+        return f'<tr{" class=ours"*(n==ours)}><td>{html.escape(n)}</td>{cells}</tr>'
     rows = (line(n, r) for n,r in zip(table.index, table.astype(object).where(table.notna(), None).values))
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
