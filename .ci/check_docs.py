@@ -36,7 +36,8 @@ HTML_LINK = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)\s*=\s*["\']([^"\']+)')
 REMOTE = re.compile(r'^(?:[a-z][a-z0-9+.-]*:|//)', re.I)
 HIDDEN = {'hide', 'default_exp'}
 DIRECTIVE = re.compile(r'\s*#\s*\|\s*(.*)')
-OPTIONS = dict.fromkeys(['fig-alt', 'fig-cap', 'tbl-cap', 'label', 'code-summary', 'column', 'classes'], str) | dict.fromkeys(
+OPTIONS = dict.fromkeys(['tbl-cap', 'label', 'code-summary', 'column', 'classes'], str) | dict.fromkeys(
+    ['fig-alt', 'fig-cap'], (str, list)) | dict.fromkeys(   # a list: a text for each picture
     ['eval', 'include', 'error', 'warning'], bool) | dict.fromkeys(['echo', 'output', 'code-fold'], (bool, str)) | dict.fromkeys(
     ['fig-width', 'fig-height'], (int, float))
 DIRECTIVES = {'default_exp', 'export', 'exports', 'exporti', 'hide', 'nbflags', 'filter_stream', 'skip_showdoc', 'skip_exec'}
@@ -139,7 +140,8 @@ def option_fault(text):
     try: read = yaml.safe_load(f'{key}: {value}')[key]
     except yaml.YAMLError: return 'the value is no YAML, and stops the site: put it in quotes'
     if key not in OPTIONS: return 'Quarto knows no such option (extend OPTIONS in .ci/check_docs.py if it does)'
-    if read is None or read == '' or not isinstance(read, OPTIONS[key]): return f'the value is read as {read!r}'
+    whole_list = not isinstance(read, list) or all(isinstance(v, str) for v in read)
+    if read in (None, '', []) or not isinstance(read, OPTIONS[key]) or not whole_list: return f'the value is read as {read!r}'
     if isinstance(read, str) and value[0] not in '"\'' and read != value: return f'only {clip(read)!r} is read: put the value in quotes'
 
 def check_options(page):
@@ -245,6 +247,16 @@ def check_references(page):
         for name in REFERENCE.findall(AUTOLINK.sub('', words(c['source']))):
             if name not in labels: page.problem(f'@{name} points nowhere on this page (a name of code goes into `code`)', i)
 
+def check_alternatives(page):
+    "Several pictures of one cell want a list of texts"
+    for i, c in enumerate(page.cells):
+        pictures = [k for out in c.get('outputs', []) for k in out.get('data', {}) if k.startswith('image/')]
+        text = re.search(r'^#\s*\|\s*fig-alt:\s*(.*)$', c['source'], re.M)
+        if len(pictures) < 2 or not text or option_fault(f'fig-alt: {text[1]}') or page.hidden(c): continue
+        read = yaml.safe_load(text[1])
+        n = len(read) if isinstance(read, list) else 1
+        if n != len(pictures): page.note(f'{len(pictures)} pictures and {n} alternative text: `#| fig-alt: ["...", "..."]`', i)
+
 def check_text(page, i, cell, text):
     for what, pattern, allowed_by in IN_OUTPUT:
         if allowed_by and page.option(cell, allowed_by) == 'true': continue
@@ -270,7 +282,8 @@ def check_outputs(page):
 def check_page(path, nbs):
     "(problems, notes) of one notebook as it is saved"
     page = Page(path, nbs)
-    for check in [check_title, check_options, check_sources, check_formulas, check_html, check_fences, check_references, check_outputs]:
+    for check in [check_title, check_options, check_sources, check_formulas, check_html, check_fences, check_references,
+                  check_alternatives, check_outputs]:
         check(page)
     return page.problems, page.notes
 

@@ -81,7 +81,7 @@ def html(text): return [TITLE, ('code', 'f()', shown(text_html=text))]
 MARKUP = {   # words of the report: (broken, sound)
     'the value is no YAML': ([TITLE, ('code', '#| fig-alt: lung: three cells\nf()')], [TITLE, ('code', '#| fig-alt: "lung: three cells"\nf()')]),
     "only 'patch' is read": ([TITLE, ('code', '#| fig-alt: patch # 3\nf()')], [TITLE, ('code', '#| fig-alt: patch#3\nf()')]),
-    'the value is read as [3]': ([TITLE, ('code', '#| fig-alt: [3]\nf()')], [TITLE, ('code', '#| fig-alt: "[3]"\nf()')]),
+    'the value is read as [3]': ([TITLE, ('code', '#| fig-alt: [3]\nf()')], [TITLE, ('code', '#| fig-alt: ["3", "4"]\nf()')]),
     "the value is read as 'flase'": ([TITLE, ('code', '#| eval: flase\nf()')], [TITLE, ('code', '#| eval: false\nf()')]),
     'the value is read as None': ([TITLE, ('code', '#| fig-alt:\nf()')], [TITLE, ('code', '#| hide:\nf()')]),
     'Quarto knows no such option': ([TITLE, ('code', '#| fig_alt: cells\nf()')], [TITLE, ('code', '#| code-fold: true\nf()')]),
@@ -139,6 +139,12 @@ def test_missing_words_are_notes(nbs):
     problems, notes = checked(nbs, TITLE, ('markdown', '![](images/x.png) [none](00_data.ipynb#nothing)'), ('code', 'f()', shown(image_png=PNG)))
     assert not problems
     assert len(notes) == 3 and sum('no alternative text' in n for n in notes) == 2
+
+def test_two_pictures_want_two_texts(nbs):
+    def two(alt): return checked(nbs, TITLE, ('code', f'#| fig-alt: {alt}\nf()', shown(image_png=PNG), shown(image_png=PNG)))
+    problems, notes = two('three cells')
+    assert not problems and len(notes) == 1 and '2 pictures and 1 alternative text' in notes[0]
+    assert two('["three cells", "their masks"]') == ([], [])
 
 def test_a_page_that_nbdev_cannot_make_is_named(nbs, tmp_path):
     assert docs.process_page(nbs/'00_data.ipynb', nbs, tmp_path/'out') == ([], [])
