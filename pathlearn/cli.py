@@ -259,7 +259,8 @@ def _html_table(table, ours): # DataFrame, name of the row to mark
     def cell(v): return '' if v != v or v is None else f'{v:.3f}' if isinstance(v, float) else html.escape(str(v))
     head = ''.join(f'<th>{html.escape(c)}</th>' for c in ('', *table.columns))
     def line(n, r):
-        return f'<tr{" class=ours"*(n==ours)}><td>{html.escape(n)}</td>' + ''.join(f'<td>{cell(v)}</td>' for v in r)
+        cells = ''.join(f'<td>{cell(v)}</td>' for v in r)
+        return f'<tr{" class=ours"*(n==ours)}><td>{html.escape(n)}</td>{cells}</tr>'
     rows = (line(n, r) for n,r in zip(table.index, table.astype(object).where(table.notna(), None).values))
     return f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>'
 
@@ -310,7 +311,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show
                  cluster=f'Each point is a patch; colours are clusters, by {by}.')
     maps = [_figure(out/f'map_{c}.png', words[c]) for c in reversed(colours)]
     named = ', and its commonest label' if labelled(data) else ''
-    rows = f"A row a cluster, by {by}: its size, random patches of it{named}."
+    rows = f"One row per cluster, by {by}: its size, random patches of it{named}."
     parts = ['<h2>A map of the patches</h2><p>Patches that the network finds alike lie together. Directions, and '
              'distances between far islands, mean nothing.</p><div class="pair">', *maps,
              '</div><h2>What the clusters hold</h2>', _figure(out/'montage.png', rows)]

@@ -156,7 +156,7 @@ def cluster_montage(data,     # PatchData
                     rows=10,  # clusters, the largest first
                     seed=0,   # which patches
 ):                            # -> Figure
-    "Example patches of each cluster, one row a cluster"
+    "Example patches of each cluster, one row per cluster"
     clusters = torch.as_tensor(getattr(clusters, 'assignments', clusters)).flatten()
     if len(clusters) != len(data):
         raise ValueError(f"{len(clusters)} cluster numbers for {len(data)} patches: expected one each")

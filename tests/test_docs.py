@@ -63,6 +63,7 @@ BROKEN = {
     'holds a warning': [TITLE, ('code', 'f()', stream('x.py:3: FutureWarning: gone soon\n'))],
     'message on stderr': [TITLE, ('code', 'f()', stream('no GPU\n', 'stderr'))],
     'holds a carriage return': [TITLE, ('code', 'f()', stream('10%\r20%'))],
+    'a progress bar: \'0%| ': [TITLE, ('code', 'f()', shown(text_plain='Epochs:   0%|      0/500'))],
     'colour codes': [TITLE, ('code', 'f()', stream('\x1b[31mred\x1b[0m'))],
     'the output is an error, ValueError': [TITLE, ('code', 'f()', dict(output_type='error', ename='ValueError', evalue='no', traceback=[]))],
     'has 300 kB': [TITLE, ('code', '#| fig-alt: x\nf()', shown(image_png=base64.b64encode(bytes(300_000)).decode()))],
@@ -73,6 +74,59 @@ def test_a_broken_page_is_named(nbs, message):
     problems, _ = checked(nbs, *BROKEN[message])
     assert any(message in p for p in problems), problems
     assert all(p.startswith('10_page.ipynb') for p in problems)
+
+def markdown(text): return [TITLE, ('markdown', text)]
+def html(text): return [TITLE, ('code', 'f()', shown(text_html=text))]
+
+MARKUP = {   # words of the report: (broken, sound)
+    'the value is no YAML': ([TITLE, ('code', '#| fig-alt: lung: three cells\nf()')], [TITLE, ('code', '#| fig-alt: "lung: three cells"\nf()')]),
+    "only 'patch' is read": ([TITLE, ('code', '#| fig-alt: patch # 3\nf()')], [TITLE, ('code', '#| fig-alt: patch#3\nf()')]),
+    'the value is read as [3]': ([TITLE, ('code', '#| fig-alt: [3]\nf()')], [TITLE, ('code', '#| fig-alt: ["3", "4"]\nf()')]),
+    "the value is read as 'flase'": ([TITLE, ('code', '#| eval: flase\nf()')], [TITLE, ('code', '#| eval: false\nf()')]),
+    'the value is read as None': ([TITLE, ('code', '#| fig-alt:\nf()')], [TITLE, ('code', '#| hide:\nf()')]),
+    'Quarto knows no such option': ([TITLE, ('code', '#| fig_alt: cells\nf()')], [TITLE, ('code', '#| code-fold: true\nf()')]),
+    'nbdev knows no such directive': ([TITLE, ('code', '#| exprot\nx = 1')], [TITLE, ('code', '#| exports\nx = 1')]),
+    'nbdev wants `#| `': ([TITLE, ('code', '# export\nx = 1')], [TITLE, ('code', '# export it\nx = 1')]),
+    'stands below code': ([TITLE, ('code', 'f()\n#| hide')], [TITLE, ('code', 'f() #| hide_line')]),
+    'the front matter is no YAML': ([('raw', '---\ntitle: Data: more\n---'), TITLE], [('raw', '---\ntoc: false\n---'), TITLE]),
+    'a $$ for each equation': (markdown('$$a \\tag{1} \\qquad b \\tag{2}$$'), markdown('$$a \\tag{1}$$ and\n\n$$b \\tag{2}$$')),
+    'none a $': (markdown('$a \\tag{1}$'), markdown('`$a \\tag{1}$`')),
+    'formula $\\\\frac{a}{b}$: a doubled': (markdown(r'$\\frac{a}{b}$'), markdown(r'$\frac{a}{b}$')),
+    'formula $$a \\\\ b$$: a doubled': (markdown(r'$$a \\ b$$'), markdown('$$\\begin{aligned}a&=1\\\\ b&=2\\\\c&=3\\end{aligned}$$')),
+    'a doubled backslash': (markdown(r'$$\begin{cases}\\frac ab\end{cases}$$'), markdown(r'$\begin{pmatrix}x_1\\y_1\end{pmatrix}$')),
+    '\\\\tag stands outside': (markdown(r'a \\tag{1}'), markdown(r'a `\\tag` and $\tau$')),
+    '\\alpha stands outside': (markdown(r'the $K$ with \alpha$'), markdown(r'costs 5 \$ and $\alpha$')),
+    "'\\t' stands where": (markdown('$$a \tag{1}$$'), markdown('a\tb')),
+    "'\\x0c' stands where": (markdown('$\x0crac ab$'), markdown(r'$\frac ab$')),
+    'a $$ has no partner': (markdown('$$a$$ and $$b'), markdown(r'$$a$$ and `$$` and \$$b$')),
+    'an empty line ends the formula': (markdown('$$a\n\n+ b$$'), markdown('$$a\n+ b$$')),
+    '{ has no partner': (markdown(r'$\frac{a}{b$'), markdown(r'$\{a\}_{b}$')),
+    '} has no partner': (markdown(r'$\frac{a}b}$'), markdown(r'$\left\{a\right.$')),
+    '\\left has no partner': (markdown(r'$\left( a )$'), markdown(r'$\left( a \right) \leftarrow b$')),
+    '\\begin{cases} has no partner': (markdown(r'$\begin{cases} a$'), markdown(r'$\begin{cases} a \end{cases}$')),
+    '\\end{array} has no partner': (markdown(r'$\begin{cases} a \end{array}$'), markdown(r'$\begin{array}{c} a \end{array}$')),
+    'the output: <tr> is not closed before </table>': (html('<table><tr><td>1</td></table>'), html('<table><tr><td>1<br></td></tr></table>')),
+    'the output: <div> is never closed': (html('<div><p>x</p>'), html('<div><svg><path d="M0"/></svg><img src="x"/></div>')),
+    'the output: </td> closes nothing': (html('1</td>'), html('1')),
+    '<details> is never closed': (markdown('<details><summary>x</summary>'), [*markdown('<details>'), ('code', 'f()'), ('markdown', '</details>')]),
+    '<name> is never closed': (markdown('a folder <name>'), markdown('`<name>`, $a<b$, 2 < 3, <https://a.b>, <me@a.b>\n\n```\n<p>\n```')),
+    '::: {.callout-note} is not closed': (markdown('::: {.callout-note}\nx'), [*markdown('::: {.callout-note}\nx'), ('markdown', ':::')]),
+    '::: closes nothing': (markdown('x\n\n:::'), markdown('```\n:::\n```')),
+    'no fence': (markdown('::: {.callout-note\nx\n\n:::'), markdown(':::: {.a}\n::: {.callout-tip title="A"}\nx\n:::\n::::')),
+    'Quarto has no .callout-info': (markdown('::: {.callout-info}\nx\n:::'), markdown('::: {.callout-important}\nx\n:::')),
+    '``` is not closed': (markdown('```python\nx'), markdown('````\n```\n````')),
+    'runs on from the paragraph': (markdown('We need\n- a\n- b'), markdown('We need\n\n- a\n  c\n- b\n\n| a | b |\n|---|---|\n| 1 | 2 |')),
+    '@fig-map points nowhere': (markdown('see @fig-map'), [*markdown('see @fig-map'), ('code', '#| label: fig-map\nf()')]),
+    '@sec-more points nowhere': (markdown('see @sec-more'), markdown('## More {#sec-more}\n\nsee @sec-more')),
+    '@patch points nowhere': (markdown('under @patch'), markdown('under `@patch`, mail to me@a.b')),
+}
+
+@pytest.mark.parametrize('message', MARKUP)
+def test_markup_that_quarto_would_not_read(nbs, message):
+    broken, sound = MARKUP[message]
+    problems, _ = checked(nbs, *broken)
+    assert any(message in p for p in problems), problems
+    assert checked(nbs, *sound) == ([], [])
 
 def test_cell_options_allow_what_is_meant(nbs):
     error = dict(output_type='error', ename='ValueError', evalue='no', traceback=[])
@@ -85,6 +139,12 @@ def test_missing_words_are_notes(nbs):
     problems, notes = checked(nbs, TITLE, ('markdown', '![](images/x.png) [none](00_data.ipynb#nothing)'), ('code', 'f()', shown(image_png=PNG)))
     assert not problems
     assert len(notes) == 3 and sum('no alternative text' in n for n in notes) == 2
+
+def test_two_pictures_want_two_texts(nbs):
+    def two(alt): return checked(nbs, TITLE, ('code', f'#| fig-alt: {alt}\nf()', shown(image_png=PNG), shown(image_png=PNG)))
+    problems, notes = two('three cells')
+    assert not problems and len(notes) == 1 and '2 pictures and 1 alternative text' in notes[0]
+    assert two('["three cells", "their masks"]') == ([], [])
 
 def test_a_page_that_nbdev_cannot_make_is_named(nbs, tmp_path):
     assert docs.process_page(nbs/'00_data.ipynb', nbs, tmp_path/'out') == ([], [])
