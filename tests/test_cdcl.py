@@ -145,3 +145,25 @@ def test_few_labelled_images_are_told_once():
         learn = cdcl_learner(semi_dls(nuclei[:2], nuclei[2:], bs=4, device='cpu'), 'tiny', start=0, grid=4)
         with learn.no_logging(): learn.fit(2)
     assert sum('several times' in str(w.message) for w in seen) == 1
+
+def test_a_row_is_scored_anew_without_training(folder, tmp_path, monkeypatch):
+    "Weights that are complete are loaded when their row is missing, with what their file tells of the training"
+    import pandas as pd
+    from pathlearn import reproduce_cdcl as room
+    from pathlearn.cli import pathlearn_reproduce
+    path, table = folder[0], tmp_path/'res'/f'cdcl_{tmp_path.name}.csv'
+    args = ['cdcl', '--data', str(path), '--size', '64', '--arch', 'tiny', '--epochs', '1', '--start', '0', '--bs', '4', '--seed', '0', '--device', 'cpu',
+            '--out', str(table.parent), '--runs', str(tmp_path/'runs'), '--schemes', 'SupOnly', '--grid', '4']
+    assert pathlearn_reproduce(args) in (None, 0)
+    first = pd.read_csv(table, dtype=str)
+    table.unlink()
+    monkeypatch.setattr(room, '_fit', lambda *a: pytest.fail('it trains again'))
+    assert pathlearn_reproduce(args) in (None, 0)
+    again = pd.read_csv(table, dtype=str)
+    pd.testing.assert_frame_equal(first, again)
+    assert again.minutes.notna().iloc[-1] and again.weights.iloc[-1] == 'random'
+    names = [n+end for n in ('perfect mask','perfect mask at 64 px') for end in ('',', true seeds')]
+    assert again.method.tolist() == ['Otsu', *names, 'SupOnly']
+    score = again.set_index('method')[['dice','panoptic quality']].astype(float)
+    assert (score.loc[names[2:],'dice'] == 1).all() and (score.loc[names,'dice'] > .98).all()
+    assert score.loc[names[1],'panoptic quality'] >= score.loc[names[0],'panoptic quality'] > score.loc['SupOnly','panoptic quality']
