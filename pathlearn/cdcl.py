@@ -378,7 +378,7 @@ def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest p
 
 def split_touching(mask,         # [H,W], nonzero is nucleus
                    distance=None,# least distance between two centres in pixels, instead of `h`
-                   least=None,   # smaller pieces are dropped, in pixels; None: 4 at 256 px, in proportion to the area, at most 10
+                   least=None,   # smallest piece in pixels; None: 4 in 256 x 256, in proportion to the area, at most 10
                    h=.1,         # how much narrower a neck is than both nuclei beside it, in logarithms: .1 is a tenth
                    seeds=None,   # [H,W] true ids: flooded from the deepest place of each instead, to see what that costs
 ):                               # -> int32 [H,W] instance ids, 0 = background
@@ -392,7 +392,7 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
-# %% ../nbs/41_cdcl.ipynb #039
+# %% ../nbs/41_cdcl.ipynb #040
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise
@@ -410,7 +410,7 @@ def show_overlays(data, # PatchData with masks
     tops = to_unit(data.images).expand(-1,3,-1,-1)
     return show_rows([tops, torch.stack([overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)])])
 
-# %% ../nbs/41_cdcl.ipynb #041
+# %% ../nbs/41_cdcl.ipynb #042
 def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
@@ -434,7 +434,7 @@ def show_feature_maps(nets, # dict: name -> as for `segment`
     def maps(net): return torch.stack([feature_map(net, x) for x in data.images])[:,None].expand(-1,3,-1,-1)
     return show_rows([*rows, *map(maps, nets.values())], ['image','truth',*nets])
 
-# %% ../nbs/41_cdcl.ipynb #047
+# %% ../nbs/41_cdcl.ipynb #048
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *transfer.__all__, *crosspatch.__all__]

@@ -271,11 +271,11 @@ def linear_predict(train,      # Embeddings with labels
             if right > best: best, preds = right, layer(x_test).argmax(1)
     return preds
 
-# %% ../nbs/05_evaluate.ipynb #new52169
+# %% ../nbs/05_evaluate.ipynb #040
 # torch's constants, which papers mean when they say Adam; a weight decay is an L2 penalty, as there
 adam = partial(Adam, mom=.9, sqr_mom=.999, eps=1e-8, wd=0., decouple_wd=False)
 
-# %% ../nbs/05_evaluate.ipynb #040
+# %% ../nbs/05_evaluate.ipynb #042
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
     def __init__(self, encoder, n_classes, view=None, linear=False):
@@ -318,7 +318,7 @@ class KeepBest(Callback):
     def state_dict(self): return dict(best=self.best, weights=self.weights)
     def load_state_dict(self, state): self.best, self.weights = state['best'], state['weights']
 
-# %% ../nbs/05_evaluate.ipynb #041
+# %% ../nbs/05_evaluate.ipynb #045
 def _splits_with_labels(splits):
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -363,7 +363,7 @@ def fine_tune_score(learner,           # as in `fine_tune`
     logits = embed(nn.Sequential(net.encoder, net.head), splits.test).features
     return _score(splits.test.labels, logits.argmax(1), metric)
 
-# %% ../nbs/05_evaluate.ipynb #045
+# %% ../nbs/05_evaluate.ipynb #049
 def cluster_scores(labels,   # int64 [N]
                    clusters, # int64 [N]
 ):                           # -> dict(rand, adjusted_rand, nmi, purity, n_clusters)
@@ -377,7 +377,7 @@ def cluster_scores(labels,   # int64 [N]
                 purity=float(contingency_matrix(labels, clusters).max(0).sum()/len(labels)),
                 n_clusters=len(np.unique(clusters)))
 
-# %% ../nbs/05_evaluate.ipynb #048
+# %% ../nbs/05_evaluate.ipynb #052
 def kmeans_clusters(train,     # Embeddings to fit on
                     k,         # clusters
                     seed=0,
@@ -388,7 +388,7 @@ def kmeans_clusters(train,     # Embeddings to fit on
     means = KMeans(k, n_init=10, random_state=seed).fit(train.normed.numpy())
     return torch.from_numpy(means.predict((test or train).normed.numpy())).long()
 
-# %% ../nbs/05_evaluate.ipynb #050
+# %% ../nbs/05_evaluate.ipynb #054
 def map_clusters(clusters, # int64 [N]
                  labels,   # int64 [N]
 ):                         # -> dict: cluster -> its commonest class (of several, the lowest)
@@ -415,7 +415,7 @@ def mapped_score(train, # Embeddings with labels and assignments: they name the 
     _need_labels(test=test)
     return _score(test.labels, mapped_predict(train, test), 'accuracy')
 
-# %% ../nbs/05_evaluate.ipynb #053
+# %% ../nbs/05_evaluate.ipynb #057
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by how often each occurs
@@ -426,7 +426,7 @@ def classification_scores(labels,          # int64 [N]
     p, r, _, _ = precision_recall_fscore_support(labels, preds, labels=np.unique(labels), average=average, zero_division=0)
     return dict(accuracy=float(accuracy_score(labels, preds)), precision=float(p), recall=float(r))
 
-# %% ../nbs/05_evaluate.ipynb #056
+# %% ../nbs/05_evaluate.ipynb #060
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
@@ -443,7 +443,7 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     x = getattr(data, 'images', data)
     return torch.cat([count(part) for part in x.split(1024)]).flatten(1)/x[0,0].numel()
 
-# %% ../nbs/05_evaluate.ipynb #058
+# %% ../nbs/05_evaluate.ipynb #062
 def _row(train, val, test, k, frac, seed, distance):
     "One row of a table: the scores of three Embeddings, and the protocol they were measured by"
     return {f'{k}-NN': knn_score(train, test, k, distance=distance),
@@ -465,7 +465,7 @@ def untrained_encoder(data,            # PatchData, for its channels, size, mean
     "An encoder with random weights, the same at each call"
     with no_random(seed): return encoder(arch, n_in=data.n_in, size=data.size, mean=data.mean, std=data.std)
 
-# %% ../nbs/05_evaluate.ipynb #059
+# %% ../nbs/05_evaluate.ipynb #063
 def _majority(train, test, k, frac, seed):
     "The row of the commonest training label"
     guess = torch.full_like(test.labels, train.labels.bincount().argmax())
@@ -514,7 +514,7 @@ def floor_rows(splits,          # Splits with labels
     "What needs no training: majority class, mean RGB, colour histogram, untrained encoder"
     return compare({}, splits, k, frac, seed, arch, n_clusters=0)
 
-# %% ../nbs/05_evaluate.ipynb #066
+# %% ../nbs/05_evaluate.ipynb #070
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # the same shape, nonzero is foreground (instance ids will do)
                         pooled=False, # count over all images at once, instead of the mean over images
@@ -531,7 +531,7 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
     return dict(dice=ratio(2*tp, 2*tp+fp+fn), jaccard=ratio(tp, tp+fp+fn), accuracy=ratio(tp+tn, tp+fp+fn+tn),
                 specificity=ratio(tn, tn+fp), sensitivity=ratio(tp, tp+fn))
 
-# %% ../nbs/05_evaluate.ipynb #071
+# %% ../nbs/05_evaluate.ipynb #075
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise
 ):                         # -> float in [0,1]
@@ -544,7 +544,7 @@ def panoptic_quality(pred, # [H,W] instance ids, 0 = background
     matched = iou[iou > .5]
     return (matched.sum()/((n + m)/2)).item() if n + m else 1.
 
-# %% ../nbs/05_evaluate.ipynb #074
+# %% ../nbs/05_evaluate.ipynb #079
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
