@@ -26,9 +26,9 @@ from .widgets import Knobs, slider
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner
+from fastcore.basics import chunked
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
-from torchvision.transforms.functional import resize
 
 # %% ../nbs/41_cdcl.ipynb #011
 class CDCLOut(Outputs, namedtuple('CDCLOut', 'logits logits_s z_s logits_t z_t')):
@@ -261,22 +261,64 @@ def cdcl_learner(dls,    # of `semi_dls`
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
 # %% ../nbs/41_cdcl.ipynb #033
+def _scaled(shape, size): # [h,w], pixels of the shorter side or None -> [h,w], rounded as torchvision does
+    return tuple(shape) if size is None else tuple(int(size*s/min(shape)) for s in shape)
+
+def _taps(n_in, n_out, a, b, antialias): # -> first input row, weights [b-a,rows]
+    "Rows a to b of a bilinear resize as sums of input rows"
+    scale = n_in/n_out
+    reach = max(scale, 1) if antialias else 1
+    at = (torch.arange(a, b)+.5)*scale - .5
+    lo,hi = max(0, math.ceil(at[0]-reach)), min(n_in, math.floor(at[-1]+reach)+1)
+    weight = (1 - (torch.arange(lo, hi)-at[:,None]).abs()/reach).clamp(min=0)
+    return lo, weight/weight.sum(1, keepdim=True)
+
+def _rows(x, shape, a, b, at_once): # image [C,H,W] -> its rows a to b when brought to `shape`, [C,b-a,w] in [0,1]
+    if x.shape[1:] == shape: return to_unit(x[None,:,a:b], least=1)[0]
+    n, parts = max(1, int(at_once*shape[0]/x.shape[1])), [] # rows that need about `at_once` rows of the image
+    for i in range(a, b, n):
+        lo,weight = _taps(x.shape[1], shape[0], i, min(i+n, b), True)
+        part = weight.to(x.device) @ to_unit(x[None,:,lo:lo+weight.shape[1]], least=1)
+        parts.append(F.interpolate(part, (len(weight),shape[1]), mode='bilinear', antialias=True)[0])
+    return torch.cat(parts, 1)
+
 def _starts(n, tile, step): return sorted({min(i, n-tile) for i in range(0, n-tile+step, step)}) # first pixels of tiles
 
-@torch.no_grad()
-def _by_tiles(net, x, tile, overlap, bs): # [C,H,W] in [0,1] -> [H,W] probability of foreground
-    h,w = x.shape[1:]
+def _tiles(rows, shape, tile, step): # rows: a,b -> [C,b-a,w]; -> (top, left, [C,tile,tile]), one row of tiles after another
+    h,w = shape
+    for i in _starts(max(h, tile), tile, step):
+        band = F.pad(rows(i, min(i+tile, h)), (0,max(0,tile-w),0,max(0,tile-h)), mode='replicate')
+        for j in _starts(band.shape[2], tile, step): yield i, j, band[:,:,j:j+tile]
+
+def _bands(net, rows, shape, tile, overlap, bs): # -> probabilities of foreground [n,w], from the top to the bottom
+    h,w = shape
     tile = min(tile, -(-max(h,w)//32)*32) # a small image is one small tile
-    overlap, pad = min(overlap, tile//2), [max(0, tile-s) for s in (h,w)]
-    x = F.pad(x[None], (0,pad[1],0,pad[0]), mode='replicate')[0]
-    edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1)).clamp(max=overlap or 1).to(x)
-    weight, total = edge[:,None]*edge, x.new_zeros(2, *x.shape[1:])
-    corners = [(i,j) for i in _starts(x.shape[1], tile, tile-overlap) for j in _starts(x.shape[2], tile, tile-overlap)]
-    for k in range(0, len(corners), bs):
-        part = corners[k:k+bs]
-        p = net(torch.stack([x[:,i:i+tile,j:j+tile] for i,j in part])).softmax(1)[:,1]
-        for (i,j),q in zip(part, p): total[:,i:i+tile,j:j+tile] += torch.stack([q*weight, weight])
-    return (total[0]/total[1])[:h,:w]
+    overlap,top,total = min(overlap, tile//2),0,None
+    edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1)).clamp(max=overlap or 1)
+    for part in chunked(_tiles(rows, shape, tile, tile-overlap), bs):
+        x = torch.stack([t for *_,t in part])
+        if total is None: weight,total = (edge[:,None]*edge).to(x), x.new_zeros(2, tile, max(w,tile))
+        for (i,j,_),p in zip(part, net(x).softmax(1)[:,1]):
+            if i > top: # rows above this tile are complete
+                yield (total[0]/total[1])[:i-top,:w]
+                total,top = torch.cat([total[:,i-top:], torch.zeros_like(total[:,:i-top])], 1), i
+            total[:,:,j:j+tile] += torch.stack([p*weight, weight])
+    yield (total[0]/total[1])[:h-top,:w]
+
+def _brought_back(bands, n, shape, at_once): # bands of n rows in all -> bands of a map of `shape`
+    "Each row as soon as the rows it lies between are known, `at_once` at a time"
+    held,first,done = None,0,0
+    for band in bands:
+        held = band if held is None else torch.cat([held, band])
+        known = first + len(held)
+        ready = shape[0] if known == n else max(done, int((known-1.5)*shape[0]/n))
+        for a in range(done, ready, at_once):
+            lo,weight = _taps(n, shape[0], a, min(a+at_once, ready), False)
+            p = weight.to(held) @ held[lo-first:lo-first+weight.shape[1]]
+            yield F.interpolate(p[None,None], (len(p),shape[1]), mode='bilinear')[0,0]
+        done = ready
+        drop = min(max(0, int((done+.5)*n/shape[0]-.5)-1-first), len(held)-1)
+        held,first = held[drop:], first+drop
 
 def _segmenter(net): # Learner, model or weights -> the module that draws masks
     net = getattr(net, 'model', net)
@@ -284,45 +326,73 @@ def _segmenter(net): # Learner, model or weights -> the module that draws masks
     if net is None: raise ValueError("these weights draw no masks: take those of CDCL")
     return net
 
+def _mask(net, x, size, tile, overlap, bs): # [C,H,W] -> uint8 [H,W]
+    to_unit(x[None,...,:8,:8]) # says what is wrong with an image
+    shape,mask,top = _scaled(x.shape[1:], size), torch.empty(x.shape[1:], dtype=torch.uint8),0
+    bands = _bands(net, lambda a,b: _rows(x, shape, a, b, tile), shape, tile, overlap, bs)
+    for p in bands if shape == x.shape[1:] else _brought_back(bands, shape[0], x.shape[1:], tile):
+        mask[top:top+len(p)] = (p > .5).byte()
+        top += len(p)
+    return mask
+
 def segment(net,        # Learner, `CDCL`, what `load_encoder` returns, or module: images -> logits [B,2,H,W]
             images,     # PatchData, [N,C,H,W], or a list of [C,H,W] of any sizes; uint8 or in [0,1]
             size=None,  # scale to work at: pixels of the shorter side, as in training; None: as the images are
             tile=256,   # side of the tiles in pixels, a multiple of 32
-            overlap=64, # pixels that neighbouring tiles share
+            overlap=64, # pixels that neighbouring tiles share, at most half a tile
             bs=4,       # tiles at a time
 ):                      # -> list of uint8 [H,W], 1 = nucleus, as large as the images
-    "Masks of whole images by overlapping tiles"
+    "Masks of whole images by overlapping tiles, in memory of a few tiles' height"
     if tile < 32 or tile%32: raise ValueError(f"tiles have sides of 32, 64, 96, ... pixels, found tile={tile}")
     if not 0 <= overlap < tile:
         raise ValueError(f"tiles of {tile} px overlap by 0 to {tile-1}, found overlap={overlap}")
+    if overlap > tile//2:
+        warnings.warn(f"tiles of {tile} px overlap by half at most: {tile//2} px instead of overlap={overlap}; "
+                      "take larger tiles to keep it")
     net = _segmenter(net)
-    def at_scale(x): # [1,C,H,W] -> [H,W]
-        p = _by_tiles(net, (resize(x, size, antialias=True) if size else x)[0], tile, overlap, bs)
-        return F.interpolate(p[None,None], x.shape[2:], mode='bilinear')[0,0] if size else p
     with evaluating(net) as place:
-        return [(at_scale(to_unit(torch.as_tensor(x)[None].to(place))) > .5).byte().cpu()
+        return [_mask(net, torch.as_tensor(x).to(place), size, tile, overlap, bs)
                 for x in getattr(images, 'images', images)]
 
 # %% ../nbs/41_cdcl.ipynb #036
-def split_touching(mask,       # [H,W], nonzero is nucleus
-                   distance=5, # least distance between two centres, in pixels
-                   least=10,   # smaller pieces are dropped, in pixels
-):                             # -> int32 [H,W] instance ids, 0 = background
-    "Instances of a mask by scikit-image's watershed on the distance to the background"
-    from scipy.ndimage import distance_transform_edt, label
+def _depth(mask, sigma=1): # bool [H,W] -> [H,W] logarithm of the smoothed distance to the background
+    from scipy.ndimage import distance_transform_edt
+    from skimage.filters import gaussian
+    smooth = gaussian(distance_transform_edt(mask), sigma)
+    return np.log(smooth, where=mask, out=np.full(mask.shape, -99.)) # outside: far below everything
+
+def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
+    from scipy.ndimage import label
     from skimage.feature import peak_local_max
+    from skimage.morphology import diamond, h_maxima
+    if distance is None: return label(h_maxima(depth, h, diamond(1))*mask)[0] # neighbours as in the flood
+    at, seeds = peak_local_max(depth, distance, labels=label(mask)[0], exclude_border=False), np.zeros(mask.shape, int)
+    seeds[tuple(at.T)] = range(1, len(at)+1)
+    return seeds
+
+def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest place
+    from scipy.ndimage import maximum_position
+    numbers, seeds = np.unique(ids[ids > 0]), np.zeros(ids.shape, int)
+    for n,at in zip(numbers, maximum_position(depth, ids, numbers)): seeds[at] = n
+    return seeds
+
+def split_touching(mask,         # [H,W], nonzero is nucleus
+                   distance=None,# least distance between two centres in pixels, instead of `h`
+                   least=None,   # smallest piece in pixels; None: 4 in 256 x 256, in proportion to the area, at most 10
+                   h=.1,         # how much narrower a neck is than both nuclei beside it, in logarithms: .1 is a tenth
+                   seeds=None,   # [H,W] true ids: flooded from the deepest place of each instead, to see what that costs
+):                               # -> int32 [H,W] instance ids, 0 = background
+    "Instances of a mask by scikit-image's watershed on the smoothed distance to the background"
     from skimage.segmentation import relabel_sequential, watershed
     mask = torch.as_tensor(mask).cpu().numpy() > 0
-    depth = distance_transform_edt(mask)
-    seeds = np.zeros(mask.shape, np.int32)
-    blobs = label(mask)[0] # each gets one seed at least
-    peaks = peak_local_max(depth, min_distance=distance, labels=blobs, exclude_border=False)
-    seeds[tuple(peaks.T)] = range(1, len(peaks)+1)
-    ids = watershed(-depth, seeds, mask=mask)
+    if least is None: least = min(10, 4*(min(mask.shape)/256)**2)
+    depth = _depth(mask)
+    found = _peaks(depth, mask, distance, h) if seeds is None else _deepest(depth, np.asarray(seeds))
+    ids = watershed(-depth, found, mask=mask)
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
-# %% ../nbs/41_cdcl.ipynb #039
+# %% ../nbs/41_cdcl.ipynb #040
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise
@@ -340,7 +410,7 @@ def show_overlays(data, # PatchData with masks
     tops = to_unit(data.images).expand(-1,3,-1,-1)
     return show_rows([tops, torch.stack([overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)])])
 
-# %% ../nbs/41_cdcl.ipynb #041
+# %% ../nbs/41_cdcl.ipynb #042
 def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
@@ -364,7 +434,7 @@ def show_feature_maps(nets, # dict: name -> as for `segment`
     def maps(net): return torch.stack([feature_map(net, x) for x in data.images])[:,None].expand(-1,3,-1,-1)
     return show_rows([*rows, *map(maps, nets.values())], ['image','truth',*nets])
 
-# %% ../nbs/41_cdcl.ipynb #047
+# %% ../nbs/41_cdcl.ipynb #048
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *transfer.__all__, *crosspatch.__all__]

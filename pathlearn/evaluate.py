@@ -10,7 +10,7 @@ __all__ = ['adam', 'Embeddings', 'evaluating', 'image_batches', 'embed', 'neighb
            'segmentation_scores', 'panoptic_quality', 'otsu_threshold', 'otsu_mask', 'segmentation_floor']
 
 # %% ../nbs/05_evaluate.ipynb #003
-import copy
+import copy, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +21,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import (accuracy_score, adjusted_rand_score, f1_score,
                              normalized_mutual_info_score, precision_recall_fscore_support, rand_score)
 from sklearn.metrics.cluster import contingency_matrix
+from skimage.filters import threshold_otsu
 from sklearn.preprocessing import StandardScaler
 from .data import PatchData, Splits
 from .networks import encoder
 import fastai.callback.progress, fastai.callback.schedule # they give a Learner no_bar and fit_one_cycle
 from fastai.callback.core import Callback
 from fastcore.meta import delegates
-from fastai.learner import Learner
+from fastai.learner import Learner, ValueMetric
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import Adam
@@ -174,10 +175,12 @@ def knn_vote(train,             # Embeddings with labels
     "Majority vote of the k nearest training patches; a tie goes to the tied class with the nearer neighbour"
     _need_labels(train=train)
     idx, _ = neighbours(train, test, k, distance)
-    # a vote counts 1 and a little more the nearer it is: the extras add up to less than 1, so they only settle ties
-    weight = (1 + .5**torch.arange(1, k+1)).expand(len(idx), k)
-    votes, winner = torch.zeros(len(idx), train.labels.max()+1).scatter_add_(1, train.labels[idx], weight).max(1)
-    return winner, votes.floor()/k
+    label = train.labels[idx]                                     # [M,k], the nearest first
+    votes = torch.zeros(len(idx), train.labels.max()+1, dtype=torch.int)
+    votes.scatter_add_(1, label, torch.ones_like(label, dtype=torch.int))
+    own = votes.gather(1, label)                                  # how many voted as each neighbour did
+    first = own.argmax(1, keepdim=True)                           # the nearest of those who are in the majority
+    return label.gather(1, first)[:,0], own.gather(1, first)[:,0]/k
 
 def knn_predict(train, test=None, k=5, distance='cosine'): # -> predicted labels int64 [M]
     "The winners of `knn_vote`"
@@ -268,11 +271,11 @@ def linear_predict(train,      # Embeddings with labels
             if right > best: best, preds = right, layer(x_test).argmax(1)
     return preds
 
-# %% ../nbs/05_evaluate.ipynb #new52169
+# %% ../nbs/05_evaluate.ipynb #040
 # torch's constants, which papers mean when they say Adam; a weight decay is an L2 penalty, as there
 adam = partial(Adam, mom=.9, sqr_mom=.999, eps=1e-8, wd=0., decouple_wd=False)
 
-# %% ../nbs/05_evaluate.ipynb #040
+# %% ../nbs/05_evaluate.ipynb #042
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
     def __init__(self, encoder, n_classes, view=None, linear=False):
@@ -282,16 +285,40 @@ class FineTuned(nn.Module):
     def forward(self, xb): return self.head(self.encoder(self.view(xb) if self.training and self.view else xb))
 
 class KeepBest(Callback):
-    "Ends training with the weights of the epoch that did best on the validation set, kept in memory"
-    order = 60 # after the Recorder, which writes the epoch's metric
-    def before_fit(self): self.best, self.weights = -1., None
+    "Ends training with the weights of the epoch that did best by one column of the log, kept in memory"
+    order,remove_on_fetch = 60,True # after the Recorder, which writes the log; gone where it is gone
+    def __init__(self, monitor=None): self.monitor = monitor # column; None: the first metric, without one `valid_loss`
+    def before_fit(self):
+        self.best, self.weights, self.trained = -float('inf'), None, False
+        if self.column not in (names := [n for n in self.recorder.metric_names[1:] if n != 'time']):
+            raise ValueError(f"KeepBest follows {self.column!r}, which is not in the log: "
+                             f"expected one of {', '.join(names)}")
+
+    def before_train(self): self.trained = True # `validate` and epochs that `Resume` repeats do not come here
+
+    @property
+    def column(self):
+        if self.monitor is not None: return self.monitor
+        own = [m.name for m in self.learn.metrics if not isinstance(m, ValueMetric)] # the others belong to callbacks
+        return own[0] if own else 'valid_loss'
+
+    def score(self): # of this epoch, the more the better; None if it was not measured
+        values, at = self.recorder.values[-1], list(self.recorder.metric_names[1:]).index(self.column)
+        if at >= len(values) or values[at] is None: return None
+        return float(values[at])*(-1 if 'loss' in self.column or 'error' in self.column else 1)
+
     def after_epoch(self):
-        score = self.recorder.values[-1][-1]
+        if not self.trained or (score := self.score()) is None: return
         if score > self.best: self.best, self.weights = score, copy.deepcopy(self.model.state_dict())
+
     def after_fit(self):
         if self.weights is not None: self.model.load_state_dict(self.weights)
+        elif self.trained: warnings.warn(f"no epoch had a number for {self.column!r}: the last weights stay")
 
-# %% ../nbs/05_evaluate.ipynb #041
+    def state_dict(self): return dict(best=self.best, weights=self.weights)
+    def load_state_dict(self, state): self.best, self.weights = state['best'], state['weights']
+
+# %% ../nbs/05_evaluate.ipynb #045
 def _splits_with_labels(splits):
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -336,7 +363,7 @@ def fine_tune_score(learner,           # as in `fine_tune`
     logits = embed(nn.Sequential(net.encoder, net.head), splits.test).features
     return _score(splits.test.labels, logits.argmax(1), metric)
 
-# %% ../nbs/05_evaluate.ipynb #045
+# %% ../nbs/05_evaluate.ipynb #049
 def cluster_scores(labels,   # int64 [N]
                    clusters, # int64 [N]
 ):                           # -> dict(rand, adjusted_rand, nmi, purity, n_clusters)
@@ -350,7 +377,7 @@ def cluster_scores(labels,   # int64 [N]
                 purity=float(contingency_matrix(labels, clusters).max(0).sum()/len(labels)),
                 n_clusters=len(np.unique(clusters)))
 
-# %% ../nbs/05_evaluate.ipynb #048
+# %% ../nbs/05_evaluate.ipynb #052
 def kmeans_clusters(train,     # Embeddings to fit on
                     k,         # clusters
                     seed=0,
@@ -361,7 +388,7 @@ def kmeans_clusters(train,     # Embeddings to fit on
     means = KMeans(k, n_init=10, random_state=seed).fit(train.normed.numpy())
     return torch.from_numpy(means.predict((test or train).normed.numpy())).long()
 
-# %% ../nbs/05_evaluate.ipynb #050
+# %% ../nbs/05_evaluate.ipynb #054
 def map_clusters(clusters, # int64 [N]
                  labels,   # int64 [N]
 ):                         # -> dict: cluster -> its commonest class (of several, the lowest)
@@ -388,7 +415,7 @@ def mapped_score(train, # Embeddings with labels and assignments: they name the 
     _need_labels(test=test)
     return _score(test.labels, mapped_predict(train, test), 'accuracy')
 
-# %% ../nbs/05_evaluate.ipynb #053
+# %% ../nbs/05_evaluate.ipynb #057
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by how often each occurs
@@ -399,7 +426,7 @@ def classification_scores(labels,          # int64 [N]
     p, r, _, _ = precision_recall_fscore_support(labels, preds, labels=np.unique(labels), average=average, zero_division=0)
     return dict(accuracy=float(accuracy_score(labels, preds)), precision=float(p), recall=float(r))
 
-# %% ../nbs/05_evaluate.ipynb #056
+# %% ../nbs/05_evaluate.ipynb #060
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
@@ -416,7 +443,7 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     x = getattr(data, 'images', data)
     return torch.cat([count(part) for part in x.split(1024)]).flatten(1)/x[0,0].numel()
 
-# %% ../nbs/05_evaluate.ipynb #058
+# %% ../nbs/05_evaluate.ipynb #062
 def _row(train, val, test, k, frac, seed, distance):
     "One row of a table: the scores of three Embeddings, and the protocol they were measured by"
     return {f'{k}-NN': knn_score(train, test, k, distance=distance),
@@ -438,7 +465,7 @@ def untrained_encoder(data,            # PatchData, for its channels, size, mean
     "An encoder with random weights, the same at each call"
     with no_random(seed): return encoder(arch, n_in=data.n_in, size=data.size, mean=data.mean, std=data.std)
 
-# %% ../nbs/05_evaluate.ipynb #059
+# %% ../nbs/05_evaluate.ipynb #063
 def _majority(train, test, k, frac, seed):
     "The row of the commonest training label"
     guess = torch.full_like(test.labels, train.labels.bincount().argmax())
@@ -487,7 +514,7 @@ def floor_rows(splits,          # Splits with labels
     "What needs no training: majority class, mean RGB, colour histogram, untrained encoder"
     return compare({}, splits, k, frac, seed, arch, n_clusters=0)
 
-# %% ../nbs/05_evaluate.ipynb #066
+# %% ../nbs/05_evaluate.ipynb #070
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # the same shape, nonzero is foreground (instance ids will do)
                         pooled=False, # count over all images at once, instead of the mean over images
@@ -504,7 +531,7 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
     return dict(dice=ratio(2*tp, 2*tp+fp+fn), jaccard=ratio(tp, tp+fp+fn), accuracy=ratio(tp+tn, tp+fp+fn+tn),
                 specificity=ratio(tn, tn+fp), sensitivity=ratio(tp, tp+fn))
 
-# %% ../nbs/05_evaluate.ipynb #071
+# %% ../nbs/05_evaluate.ipynb #075
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise
 ):                         # -> float in [0,1]
@@ -517,22 +544,25 @@ def panoptic_quality(pred, # [H,W] instance ids, 0 = background
     matched = iou[iou > .5]
     return (matched.sum()/((n + m)/2)).item() if n + m else 1.
 
-# %% ../nbs/05_evaluate.ipynb #074
+# %% ../nbs/05_evaluate.ipynb #079
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
-    n = grey.flatten().long().bincount(minlength=256).double()
-    low, total = n.cumsum(0), (n*torch.arange(256)).cumsum(0)
-    high = low[-1] - low
-    between = low*high*(total/low.clamp(min=1) - (total[-1]-total)/high.clamp(min=1))**2
-    return between.argmax().item()
+    return int(threshold_otsu(grey.cpu().numpy()))
+
+def _nuclei_are_dark(image, # uint8 [C,H,W]
+):                         # -> bool
+    "Stained tissue has colour, and its nuclei are dark, however dark the image; without colour brightness decides"
+    saturation = (image.amax(0).float() - image.amin(0).float()).mean()/255
+    return bool(saturation > .05 or image.float().mean() >= 127.5)
 
 def otsu_mask(image, # uint8 [C,H,W]
 ):                   # -> bool [H,W], True is foreground
-    "Foreground by a global Otsu threshold: the bright part of a dark image, the dark part of a bright one"
+    "Foreground by a global Otsu threshold: the dark part of stained tissue, the bright part of a dark fluorescence image"
     grey = image.float().mean(0).round().byte()
+    if grey.min() == grey.max(): return torch.zeros_like(grey, dtype=torch.bool) # no two parts
     bright = grey > otsu_threshold(grey)
-    return bright if grey.float().mean() < 127.5 else ~bright
+    return ~bright if _nuclei_are_dark(image) else bright
 
 def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,H,W], mask [H,W]) of any size
                        pooled=False, # see `segmentation_scores`

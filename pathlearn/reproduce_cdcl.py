@@ -44,6 +44,13 @@ def _otsu(file, nuclei, made): # the floor
     _append(file, pd.DataFrame([dict(method='Otsu', **row)]).round(4).assign(n_test=len(nuclei.test), **made))
     print(f"Otsu: Dice {row['dice']:.4f}, pooled {row['pooled dice']:.4f}", flush=True)
 
+def _ceiling(file, nuclei, args, made): # what no row of this working size can pass
+    if _has(file, method='perfect mask', size=args.size): return
+    rows = pd.DataFrame([dict(method=n, size=args.size, **row) for n,row in nuclei.ceiling().items()])
+    _append(file, rows.round(4).assign(n_test=len(nuclei.test), **made))
+    for n,dice,pq in zip(rows.method, rows.dice, rows['panoptic quality']):
+        print(f"{n}: Dice {dice:.4f}, panoptic quality {pq:.4f}", flush=True)
+
 def _fit(nuclei, scheme, few, seed, args, file): # -> Learner, minutes
     "Train one row, or go on from its checkpoint"
     torch.manual_seed(seed)
@@ -62,21 +69,29 @@ def _weights(args, nuclei, key): # -> where this row's weights are kept
     row = '_'.join(str(v).replace('/', '-').replace(' ', '').replace('.', 'p') for v in key.values())
     return Path(args.runs)/f'cdcl_{nuclei.name}_{row}.safetensors'
 
+def _trained(nuclei, scheme, few, seed, args, key, weights): # -> what `load_encoder` gives
+    "Train one row or go on from its checkpoint, unless its weights are complete"
+    if not weights.exists():
+        learn,minutes = _fit(nuclei, scheme, few, seed, args, weights.with_suffix('.pt'))
+        about = dict(minutes=round(minutes, 2), began_from=learn.began_from, skipped=learn.loss_func.empty)
+        pl.save_encoder(learn, weights, data=nuclei.name, **about, **key)
+    return pl.load_encoder(weights)
+
 def _one(file, nuclei, scheme, share, seed, args, made):
     "One row of the table, with overlays for the first seed"
     key = _key(scheme, share, seed, args)
     if _has(file, **key): return
     print(', '.join(f'{n} {v}' for n,v in key.items()), flush=True)
     few,weights = nuclei.labelled(key['labels'], seed), _weights(args, nuclei, key)
-    learn,minutes = _fit(nuclei, scheme, few, seed, args, weights.with_suffix('.pt'))
-    pl.save_encoder(learn, weights, data=nuclei.name, **key)
-    masks,scores = nuclei.scores(learn)
-    scores['val dice'] = learn.recorder.values[-1][2] # at the working size
+    net = _trained(nuclei, scheme, few, seed, args, key, weights)
+    masks,scores = nuclei.scores(net)
+    scores['val dice'] = nuclei.val_dice(net)
     if seed == args.seed[0]: _overlays(file, nuclei, masks, key)
     row = pd.DataFrame([{**key, **scores, 'paper dice': _paper(nuclei.name, key['labels'], scheme)}]).round(4)
-    _append(file, row.assign(weights=learn.began_from, n_labelled=len(few), skipped=learn.loss_func.empty,
-                             n_test=len(masks), minutes=round(minutes, 2), **made))
-    weights.with_suffix('.pt').unlink() # the row is safe, and so are the weights
+    began_from,skipped,minutes = (net.meta.get(n, '') for n in ('began_from','skipped','minutes'))
+    _append(file, row.assign(weights=began_from, n_labelled=len(few), skipped=skipped,
+                             n_test=len(masks), minutes=minutes, **made))
+    weights.with_suffix('.pt').unlink(missing_ok=True) # the row is safe, and so are the weights
     print(f"{scheme}, {key['labels']} of the labels, seed {seed}: Dice {scores['dice']:.4f}, "
           f"pooled {scores['pooled dice']:.4f}", flush=True)
 
@@ -114,6 +129,7 @@ def reproduce_cdcl(args): # what `pathlearn_reproduce` has read
     nuclei = Nuclei(args.data, args.size)
     file = Path(args.out)/f'cdcl_{nuclei.name}.csv'
     _otsu(file, nuclei, _made(args))
+    _ceiling(file, nuclei, args, _made(args))
     for seed in args.seed:
         for share in args.shares:
             for scheme in args.schemes: _one(file, nuclei, scheme, share, seed, args, _made(args))

@@ -16,15 +16,18 @@ from .cli import (pl, stopwatch, _PAGE, _about, _curves, _figure, _folder, _html
                            _plot_curves, _rescued, _run_facts, _same_run, _save)
 from .data import _list_folder, _nuclei_files
 from fastai.torch_core import no_random
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 # %% ../nbs/64_train_cdcl.ipynb #005
-def native_scores(masks, truths): # predicted and true masks [H,W] -> dict
+def native_scores(masks, truths,     # predicted and true masks [H,W]
+                  true_seeds=False): # nuclei that touch are cut from one seed in each true one; -> dict
     "The paper's means over images, Dice and Jaccard pooled over pixels, and panoptic quality of split nuclei"
     pairs = [(m, torch.as_tensor(t)) for m,t in zip(masks, truths, strict=True)]
     means = pd.DataFrame([pl.segmentation_scores(m, t) for m,t in pairs]).mean().to_dict()
     pooled = pl.segmentation_scores(*(torch.cat([o.flatten() > 0 for o in side]) for side in zip(*pairs)), pooled=True)
-    pq = torch.tensor([pl.panoptic_quality(pl.split_touching(m), t) for m,t in pairs]).mean().item()
+    nuclei = [(pl.split_touching(m, seeds=t if true_seeds else None), t) for m,t in pairs]
+    pq = torch.tensor([pl.panoptic_quality(*pair) for pair in nuclei]).mean().item()
     return {**means, 'pooled dice': pooled['dice'], 'pooled jaccard': pooled['jaccard'], 'panoptic quality': pq}
 
 # %% ../nbs/64_train_cdcl.ipynb #008
@@ -59,6 +62,11 @@ def _without_masks(folder, test, size): # folder of images -> [N,3,size,size]
     files = [f for f in _list_folder(folder)[0] if hash(_native(f).numpy().tobytes()) not in known]
     if not files: raise ValueError(f"all images in {folder} are test images: give others")
     return torch.stack([torch.tensor(pl.read_image(f, size, 3)) for f in files])
+
+def _there_and_back(ids, size): # [H,W] -> uint8 [H,W]
+    "The best that a network can say at this size: the share of each pixel that is nucleus"
+    share = resize((ids[None] > 0).float(), size, antialias=True)
+    return (F.interpolate(share[None], ids.shape, mode='bilinear')[0,0] > .5).byte()
 
 class Nuclei:
     "Images with masks, divided 7:1:2 or as published: training at one size, test as they are; and images without"
@@ -100,6 +108,17 @@ class Nuclei:
         images,truths = zip(*self.test)
         masks = [pl.segment(learn, [x], size=self.scale(x))[0] for x in images]
         return masks, native_scores(masks, truths)
+
+    def val_dice(self, net): # at the working size
+        return pl.segmentation_scores(torch.stack(pl.segment(net, self.val)), self.val.masks)['dice']
+
+    def ceiling(self): # -> dict: row -> scores
+        "What the true masks score themselves: brought to the working size and back as `segment` does, and there"
+        truths = [t for _,t in self.test]
+        back = [_there_and_back(t, self.scale(t[None])) for t in truths]
+        small = [resize(t[None].float(), self.scale(t[None]), InterpolationMode.NEAREST_EXACT)[0].int() for t in truths]
+        rows = {'perfect mask': (back, truths), f'perfect mask at {self.size} px': ([t > 0 for t in small], small)}
+        return {n+', true seeds'*seeds: native_scores(*pair, seeds) for n,pair in rows.items() for seeds in (False,True)}
 
     def otsu(self): # -> dict of scores
         "The floor: a global Otsu threshold per test image"
@@ -149,14 +168,16 @@ _BODY = """<p class="lead">CDCL saw {n} images of {name}, and the outlines of th
 of {n_test} test images, which it never saw, reach a mean Dice of {dice:.3f}; a threshold, which learns nothing,
 {floor:.3f}.</p>{overlays}<h2>The numbers</h2>{table}<p class="soft">Scores of {n_test} test images at their own size,
 looked at once; the first five columns are means over images, as in the paper, <b>pooled</b> counts all pixels together,
-and <b>panoptic quality</b> counts nuclei, touching ones cut apart by watershed.</p><h2>How training went</h2>{curves}
+and <b>panoptic quality</b> counts nuclei, touching ones cut apart by watershed. A <b>perfect mask</b> is the truth itself,
+brought to the working size and back: the most that any network can reach here, and with one true seed in each nucleus what a
+better cut would add; the last two rows are scored at the working size, without the way back.</p><h2>How training went</h2>{curves}
 <h2>What next</h2><p>The mask of an image x of yours:</p><p><code>from pathlearn.cdcl import *; mask, =
 segment(load_encoder("{weights}"), [x], size={size})</code></p><h2>How it was made</h2><p class="soft">{about} The
 network began from {began_from} weights; in {empty} steps no patches stood against each other.</p>"""
 
 def _report(out, learn, nuclei, few, minutes, args):
     masks,scores = nuclei.scores(learn)
-    table = pd.DataFrame([nuclei.otsu(), scores], index=['Otsu threshold','CDCL'])
+    table = pd.DataFrame.from_dict({'Otsu threshold':nuclei.otsu(), 'CDCL':scores, **nuclei.ceiling()}, orient='index')
     with pl.whole_file(out/'scores.csv') as tmp: table.to_csv(tmp, float_format='%.4f')
     print('\n'+table.to_string(float_format='{:.3f}'.format)+'\n', flush=True)
     curves = _curves(learn).assign(dice=[v[2] for v in learn.recorder.values])
