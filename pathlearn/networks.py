@@ -54,45 +54,83 @@ def _conv3(n_in, size, width=32): # three halvings and a pooling: 28 px end as 2
     pool = nn.AvgPool2d(2, ceil_mode=True) # a map of 3x3 would otherwise lose its last row and column
     return nn.Sequential(*convs, pool, nn.Flatten()), chans[-1]*((size//8+1)//2)**2
 
-def _drop_classifier(net): # -> number of features that went into the last linear layer
+def _drop_classifier(net): # -> features; a norm or a pooling before the classifier's weights stays
     name = next((n for n in ('fc','classifier','heads','head') if hasattr(net, n)), None)
     head = getattr(net, name) if name else nn.Identity()
-    n_out = next((m.in_features for m in head.modules() if isinstance(m, nn.Linear)), None)
-    if n_out is None:
+    layers = [l for l in list(head.children()) or [head] if not isinstance(l, nn.Dropout)]
+    kept = list(takewhile(lambda l: not isinstance(l, (nn.Linear, nn.Conv2d)), layers))
+    if len(kept) == len(layers):
         raise ValueError(f"{type(net).__name__} has no linear classifier to take off: choose another network")
-    setattr(net, name, nn.Identity())
-    return n_out
+    first = layers[len(kept)]
+    if isinstance(first, nn.Conv2d): kept.append(nn.AdaptiveAvgPool2d(1)) # SqueezeNet pools after its classifier
+    setattr(net, name, nn.Sequential(*kept) if kept else nn.Identity())
+    return first.weight.shape[1]
 
 def _first_conv(net): # -> (name, module) of the first convolution
     return next((n,m) for n,m in net.named_modules() if isinstance(m, nn.Conv2d))
 
 # %% ../nbs/03_networks.ipynb #016
-def _torchvision(arch, n_in, small_stem, weights):
-    if arch not in torchvision.models.list_models(torchvision.models):
-        raise ValueError(f"no network named '{arch}': take 'tiny' or a torchvision name such as 'resnet18'")
-    kw = dict(zero_init_residual=True) if 'res' in arch and 'net' in arch and weights is None else {}
+def _misfit(arch, size, why): # -> the error for images that a network cannot take
+    fits = torchvision.models.get_model_weights(arch).DEFAULT.meta['min_size'][0]
+    why = str(why).splitlines()[0].rstrip('.!')
+    return ValueError(f"{arch} cannot take images of {size} px ({why}): "
+                      f"resize them to {fits} px, or take 'resnet18'")
+
+def _build(arch, weights, size): # a torchvision network without auxiliary outputs
+    net_class = inspect.signature(torchvision.models.get_model_builder(arch)).return_annotation
+    takes = inspect.signature(net_class).parameters
+    kw = dict(image_size=size, input_size=(size,size)) if size else {} # transformers must know it
+    if weights is None: kw |= dict(zero_init_residual=True, init_weights=True)
+    kw = {k:v for k,v in kw.items() if k in takes}
     try: net = torchvision.models.get_model(arch, weights=weights, **kw)
     except OSError as e: raise OSError(f"the {weights} weights of {arch} could not be downloaded ({e}): "
         f"pass weights=None, or put the file into {torch.hub.get_dir()}/checkpoints") from e
+    except (AssertionError, ValueError) as e:
+        raise _misfit(arch, size, e) if {'image_size','input_size'} & kw.keys() else e
+    if hasattr(net, 'aux_logits'): # GoogLeNet and Inception; `InputNorm` has done what `transform_input` would do
+        net.aux_logits,net.transform_input = False,False
+        for name in {'aux1','aux2','AuxLogits'} & dict(net.named_children()).keys(): setattr(net, name, None)
+    return net
+
+@torch.no_grad()
+def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of training
+    black = torch.zeros(1, n_in, size, size, device=next(net.parameters()).device)
+    try: h = net.eval()(black)
+    except (AssertionError, RuntimeError, ValueError) as e: raise _misfit(arch, size, e) from e
+    found = getattr(h, 'shape', type(h).__name__)
+    if found != (1,n_out): raise _misfit(arch, size, f"not {n_out} features come out but {found}")
+    net.train()
+
+# %% ../nbs/03_networks.ipynb #017
+def _torchvision(arch, n_in, small_stem, weights, size):
+    if arch not in torchvision.models.list_models(torchvision.models):
+        raise ValueError(f"no network named '{arch}': take 'tiny' or a torchvision name such as 'resnet18'")
+    net = _build(arch, weights, size)
     name,conv = _first_conv(net)
-    if small_stem and not hasattr(net, 'maxpool'): raise ValueError(f"the small-image stem is for ResNets, not {arch}")
-    if small_stem: new,net.maxpool = nn.Conv2d(n_in, conv.out_channels, 3, padding=1, bias=False), nn.Identity()
+    if small_stem and not hasattr(net, 'maxpool'):
+        raise ValueError(f"the small-image stem is for ResNets, not {arch}")
+    if small_stem:
+        new = nn.Conv2d(n_in, conv.out_channels, 3, padding=1, bias=False)
+        net.maxpool = nn.Identity()
     else: new = nn.Conv2d(n_in, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
                           bias=conv.bias is not None)
     if new.weight.shape == conv.weight.shape: new = conv
-    elif weights and not small_stem: new.weight.data = conv.weight.data.sum(1, keepdim=True).expand_as(new.weight)/n_in
+    elif weights and not small_stem:
+        new.weight.data,new.bias = conv.weight.data.sum(1, keepdim=True).expand_as(new.weight)/n_in, conv.bias
     if small_stem: nn.init.kaiming_normal_(new.weight, mode='fan_out', nonlinearity='relu')
     net.set_submodule(name, new)
-    return net, _drop_classifier(net)
+    n_out = _drop_classifier(net)
+    if size: _try_out(net, arch, n_in, n_out, size)
+    return net, n_out
 
-# %% ../nbs/03_networks.ipynb #017
+# %% ../nbs/03_networks.ipynb #018
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
         arch='resnet18',   # a torchvision name, 'tiny', or 'conv3'
         n_in=3,            # channels of the images
         small_stem=None,   # stride-1 stem for small images; None: when `size` is at most 40
-        size=None,         # side of the images in pixels, to choose the stem; 'conv3' takes no other
+        size=None,         # side of the images in pixels: chooses the stem and is tried out
         mean=None, std=None, # of the data, one number a channel in [0,1]; None: 0.5 and 0.25
         weights=None,      # 'DEFAULT' for torchvision's ImageNet weights
         latent=None,       # features wanted, by a linear layer at the end; None: those of the body
@@ -103,8 +141,9 @@ class Encoder(Configured):
         if small_stem is None: small_stem = 'resne' in arch and size is not None and size <= 40
         self.settings.update(small_stem=small_stem, weights=None)
         self.norm = InputNorm(mean or [.5]*n_in, std or [.25]*n_in)
-        self.body,self.n_out = (_tiny(n_in) if arch == 'tiny' else _conv3(n_in, size) if arch == 'conv3'
-                                else _torchvision(arch, n_in, small_stem, weights))
+        if arch == 'tiny': self.body,self.n_out = _tiny(n_in)
+        elif arch == 'conv3': self.body,self.n_out = _conv3(n_in, size)
+        else: self.body,self.n_out = _torchvision(arch, n_in, small_stem, weights, size)
         if latent: self.body,self.n_out = nn.Sequential(self.body, nn.Linear(self.n_out, latent)), latent
 
     def forward(self, x): return self.body(self.norm(x)) # [B,C,H,W] -> [B,n_out]
@@ -113,7 +152,7 @@ def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)
 
-# %% ../nbs/03_networks.ipynb #022
+# %% ../nbs/03_networks.ipynb #029
 def _block(n_in, n_out, bias=False):
     return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
 
@@ -132,7 +171,7 @@ class Projector(Configured):
 
     def forward(self, h): return self.layers(h) # [B,n_in] -> [B,n_out]
 
-# %% ../nbs/03_networks.ipynb #023
+# %% ../nbs/03_networks.ipynb #030
 class Predictor(Configured):
     "A bottleneck MLP from one view's projection to the other's"
     def __init__(self,
@@ -145,7 +184,7 @@ class Predictor(Configured):
 
     def forward(self, z): return self.layers(z) # [B,n] -> [B,n]
 
-# %% ../nbs/03_networks.ipynb #028
+# %% ../nbs/03_networks.ipynb #035
 class MomentumCopy(nn.Module):
     "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source"
     def __init__(self, source:nn.Module, m=0.99): # m in [0,1): the share kept at each update
@@ -163,7 +202,7 @@ class MomentumCopy(nn.Module):
         for mine,other in zip(self.module.buffers(), source.buffers()):
             mine.lerp_(other, 1-self.m) if mine.is_floating_point() else mine.copy_(other) # counts are no averages
 
-# %% ../nbs/03_networks.ipynb #032
+# %% ../nbs/03_networks.ipynb #039
 class Outputs:
     "Base of the models' named outputs: can also be built from one list, as fastai does"
     __slots__ = ()
@@ -171,14 +210,14 @@ class Outputs:
         if len(args)==1 and not kwargs and len(cls._fields)>1: args = tuple(args[0])
         return super().__new__(cls, *args, **kwargs)
 
-# %% ../nbs/03_networks.ipynb #035
+# %% ../nbs/03_networks.ipynb #042
 class Assigns:
     "Gives a module with `encoder` and `cluster_head` the method `assign`"
     def assign(self, x): # [B,C,H,W] images -> [B,K] cluster probabilities
         if self.cluster_head is None: raise ValueError("this model has no clusters yet: train it to the end first")
         return self.cluster_head(self.encoder(x)).softmax(-1)
 
-# %% ../nbs/03_networks.ipynb #041
+# %% ../nbs/03_networks.ipynb #048
 def _conv_layers(encoder): # -> the layers of an Encoder up to its pooling, in the order they run
     body = encoder.body[0] if encoder.settings['latent'] else encoder.body
     body = getattr(body, 'features', body)
@@ -196,7 +235,7 @@ def encoder_maps(encoder, # an Encoder
         maps[x.shape[-1]//h.shape[-1]] = h
     return maps
 
-# %% ../nbs/03_networks.ipynb #042
+# %% ../nbs/03_networks.ipynb #049
 def map_widths(encoder): # -> {stride: channels}
     "How many channels `encoder_maps` finds at each stride"
     if not (hasattr(encoder, 'norm') and hasattr(encoder, 'body')): raise TypeError(
@@ -208,7 +247,7 @@ def map_widths(encoder): # -> {stride: channels}
         f"'{encoder.settings['arch']}' is no chain of layers with a map at stride 4: take 'tiny' or a ResNet")
     return {s:m.shape[1] for s,m in maps.items()}
 
-# %% ../nbs/03_networks.ipynb #046
+# %% ../nbs/03_networks.ipynb #053
 class Join(nn.Module):
     "One step up: the coarse map x2 + the finer one, 3x3 convolution, batch norm, ReLU"
     def __init__(self, n_in, n_skip, n_out): # channels of the coarse map, of the finer one, of the result
@@ -220,7 +259,7 @@ class Join(nn.Module):
     def forward(self, x, skip): # [B,n_in,h,w], [B,n_skip,2h,2w] -> [B,n_out,2h,2w]
         return self.conv(F.interpolate(x, scale_factor=2, mode='bilinear') + self.skip(skip))
 
-# %% ../nbs/03_networks.ipynb #047
+# %% ../nbs/03_networks.ipynb #054
 class Extractor(nn.Module):
     "Images to features: down an encoder, up again with its maps joined in"
     def __init__(self,
@@ -246,7 +285,7 @@ class Extractor(nn.Module):
         for s,join in zip(self.strides[1:], self.joins): x = join(x, maps[s])
         return x
 
-# %% ../nbs/03_networks.ipynb #049
+# %% ../nbs/03_networks.ipynb #056
 class PixelProjector(nn.Sequential):
     "Features to vectors of length one at stride 8"
     def __init__(self, n_in, n_out=128, stride=4): # channels of features and of projections; stride of the features
@@ -258,7 +297,7 @@ class UNetOut(Outputs, namedtuple('UNetOut', 'logits z')):
     "`logits` [B,n_classes,H,W] and projections `z` [B,n_projected,H/8,W/8] of length one"
     __slots__ = ()
 
-# %% ../nbs/03_networks.ipynb #050
+# %% ../nbs/03_networks.ipynb #057
 class UNet(Configured):
     "Images to logits for every pixel, on the maps of an encoder"
     def __init__(self,
