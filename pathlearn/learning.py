@@ -23,7 +23,7 @@ from .data import PatchData
 from .networks import Assigns, Configured, Encoder, MomentumCopy, Outputs, encoder
 from .evaluate import Embeddings, cluster_scores, embed, knn_score
 from .views import standard_view
-from fastai.basics import Callback, CancelEpochException, Learner, SGD, ValueMetric, noop, params
+from fastai.basics import Callback, CancelEpochException, CancelFitException, Learner, SGD, ValueMetric, noop, params
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import LRFinder, ParamScheduler
 from fastai.callback.tracker import ReduceLROnPlateau, TrackerCallback
@@ -92,6 +92,14 @@ class InFit(Callback):
     "Base of callbacks that act in a `fit`, and neither in `validate` and `get_preds` nor in `lr_find`"
     def __call__(self, event_name):
         if self.learn.fitting: return super().__call__(event_name)
+
+# %% ../nbs/04_learning.ipynb #996d625d
+@patch
+def after_batch(self:LRFinder):
+    ParamScheduler.after_batch(self)
+    loss,self.best_loss = self.smooth_loss, min(self.best_loss, self.smooth_loss)
+    if self.stop_div and loss-self.best_loss > 3*max(abs(self.best_loss), 1.): raise CancelFitException()
+    if self.train_iter >= self.num_it: raise CancelFitException()
 
 # %% ../nbs/04_learning.ipynb #015
 class Schedule(InFit):
