@@ -116,7 +116,8 @@ class Schedule(InFit):
     def before_fit(self):
         self.base,self.other = [h['lr'] for h in self.opt.hypers], self.rival()
         n = len(self.base)
-        self.still = {i % n for i in self.fixed}
+        # a schedule that is passed to `fit` knows nothing of the method's constant groups
+        self.still = {i % n for cb in self.learn.cbs if isinstance(cb, Schedule) for i in cb.fixed}
         if self.still and n == 1: warnings.warn("the one parameter group has a constant learning rate, so no schedule "
                                                 "acts: `fixed` wants a splitter that makes several groups")
         if isinstance(self.other, ParamScheduler): # its highest rates: those that the fit was given
@@ -160,9 +161,10 @@ class Watch(InFit):
     def others(self): # columns go with their callback
         return L(m for m in self.learn.metrics if not isinstance(m, Column) or
                  m.func.func.__self__ is not self and m.func.func.__self__.learn is self.learn)
-    def column(self, name): # not a number: not measured in this epoch
+    def column(self, name): # None: not measured in this epoch; a tracker cannot compare that
         v = self.now.get(name) if self.learn.fitting else None
-        return np.nan if v is None else v
+        followed = any(isinstance(cb, TrackerCallback) and cb.monitor == name for cb in self.learn.cbs)
+        return np.nan if v is None and followed else v
 
     def before_fit(self): self.now,self.history = {},[]
     def before_epoch(self): self.now = {}
@@ -319,7 +321,7 @@ def rng_state(dl=None): # loader whose shuffle order counts
     name,keys,*rest = np.random.get_state()
     return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                 numpy=[name, keys.tolist(), *rest], python=list(random.getstate()),
-                loader=list(dl.rng.getstate()) if dl else None)
+                loader=list(dl.rng.getstate()) if hasattr(dl, 'rng') else None) # torch's own loader uses torch's dice
 
 def set_rng_state(state, dl=None):
     "Put all dice back"
@@ -328,7 +330,7 @@ def set_rng_state(state, dl=None):
     np.random.set_state(tuple(state['numpy']))
     random.setstate(as_tuple(state['python']))
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
-    if dl: dl.rng.setstate(as_tuple(state['loader']))
+    if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
 # %% ../nbs/04_learning.ipynb #037
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
@@ -348,11 +350,12 @@ class Resume(InFit):
         n = self.done[str(self.first)]
         # `vars`: fastai warns of names that the learner has too
         vars(self)['path'] = self.first.with_stem(f'{self.first.stem}.{n+1}') if n else self.first
-        self.start,self.state = 0,None
+        self.start,self.state,self.about = 0,None,self.describe()
         if not self.path.exists(): return
         self.state = self.read()
         self.start = self.state['epoch']
         self.check_run(self.state)
+        if self.learn.logger is not noop: print(f"going on after epoch {self.start} of {self.n_epoch}, from {self.path}")
         # callbacks first: one may change the model's shape half way through a run
         for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         self.check(self.state)
@@ -385,7 +388,7 @@ class Resume(InFit):
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
-    try: state = torch.load(self.path, weights_only=True, map_location=self.dls.device)
+    try: state = torch.load(self.path, weights_only=True, map_location=getattr(self.dls, 'device', None))
     except Exception as e: raise ValueError(f"{self.path} is no checkpoint of a training run, or a damaged one "
                                             f"({type(e).__name__}): move it away to begin anew") from e
     if state['threads'] != torch.get_num_threads():
@@ -393,12 +396,10 @@ def read(self:Resume): # -> the saved state; nothing is unpickled
                       "sums may differ in the last bit")
     state['rng']['torch'] = state['rng']['torch'].cpu()
     state['rng']['cuda'] = [s.cpu() for s in state['rng']['cuda']]
-    # one object for all empty cells, so that lists of them compare as equal
-    state['log']['values'] = [[np.nan if v != v else v for v in row] for row in state['log']['values']]
     return state
 
 @patch
-def about(self:Resume): # -> text and numbers
+def describe(self:Resume): # -> text and numbers
     "What a run is, apart from its weights"
     loss,model = self.learn.loss_func, getattr(self.learn.model, '_orig_mod', self.learn.model)
     return dict(method=f"{type(model).__name__} by {getattr(loss, '__name__', type(loss).__name__)}",
@@ -411,7 +412,7 @@ def check_run(self:Resume, state):
         raise ValueError(f"{self.path} belongs to a run of {state['n_epoch']} epochs, "
                          f"this one asks for {self.n_epoch}: the schedule would differ. "
                          "Ask for the same number, or begin in another folder")
-    for n,ours in self.about().items():
+    for n,ours in self.about.items():
         if (theirs := state.get('about', {}).get(n, ours)) != ours:
             raise ValueError(f"{self.path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
                              "Take the arguments of the first run, or begin in another folder")
@@ -430,7 +431,7 @@ def write(self:Resume):
     "Everything the next epoch depends on, in one file"
     learn,rec = self.learn,self.learn.recorder
     grads = {n:p.grad for n,p in learn.model.named_parameters() if p.grad is not None}
-    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, about=self.about(),
+    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, about=self.about,
         model=learn.model.state_dict(), opt=self.opt.state_dict(),
         # accumulated and not yet applied; zeros are not worth their space
         grads={n:g if g.any() else None for n,g in grads.items()}, accumulated=self.accumulated(),
@@ -481,7 +482,7 @@ class FitGuard(InFit):
             if isinstance(cb, GradientAccumulation) and cb.n_acc > images: raise ValueError(
                 f"GradientAccumulation waits for {cb.n_acc} images before each step, and an epoch has {images}: "
                 "most epochs would learn nothing. Take a smaller n_acc")
-        if getattr(self.learn, 'mixed_precision', None) and torch.device(self.dls.device or 'cpu').type == 'cpu':
+        if getattr(self.learn, 'mixed_precision', None) and next(self.model.parameters()).device.type == 'cpu':
             warnings.warn("to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
 
     def before_step(self): # one number, so that a GPU has to wait once
@@ -565,7 +566,7 @@ class LiveLog(LogCallback):
 # %% ../nbs/04_learning.ipynb #047
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
-    x = dls.one_batch()
+    x = dls.one_batch() if hasattr(dls, 'one_batch') else next(iter(dls.train)) # torch's own loader
     x = (x[0] if isinstance(x, (tuple,list)) else x).as_subclass(torch.Tensor)
     if x.ndim != 4: raise ValueError(f"batches of images [B,C,H,W] are expected, found shape {list(x.shape)}")
     if x.is_floating_point():

@@ -395,3 +395,38 @@ def test_a_young_assigner_is_no_collapse():
     flat = dict(spread=1., live=50, live_noise=100, h_mean=4.6, h_each=np.log(100)*.99, k=100)
     assert collapse_kind(**flat, steps=199) is None and 'near-uniform' in collapse_kind(**flat, steps=200)
     assert 'near-uniform' in collapse_kind(**flat)
+
+# --- other loaders, other processes
+
+def test_torchs_own_loader_trains_and_goes_on(tmp_path):
+    from fastai.data.core import DataLoaders
+    from torch.utils.data import DataLoader, TensorDataset
+    def make(*cbs):
+        torch.manual_seed(0)
+        dls = DataLoaders(DataLoader(TensorDataset(IMAGES, torch.zeros(48)), batch_size=16, shuffle=True), DataLoader(TensorDataset(IMAGES[:20], torch.zeros(20)), batch_size=16))
+        return ssl_learner(dls, Siamese(dls_encoder(dls, 'tiny')), loss, view=standard_view(16), cbs=cbs)
+    calm = quiet(make(GradientAccumulation(32)), 3)
+    with pytest.raises(KeyboardInterrupt): quiet(make(GradientAccumulation(32), Resume(tmp_path/'r.pt')), 3, cbs=Interrupt('after_loss', 1))
+    again = quiet(make(GradientAccumulation(32), Resume(tmp_path/'r.pt')), 3)
+    assert same(weights(calm), weights(again)) and again.recorder.values == calm.recorder.values
+
+def test_going_on_is_said(tmp_path, capsys):
+    learner(Resume(tmp_path/'r.pt')).fit(2)
+    assert 'going on' not in capsys.readouterr().out
+    learner(Resume(tmp_path/'r.pt')).fit(2)
+    assert 'going on after epoch 2 of 2' in capsys.readouterr().out
+
+def test_a_learner_that_has_been_fit_is_exported(tmp_path, monkeypatch):
+    from fastai.learner import load_learner
+    monkeypatch.setattr(PatchData, 'new_empty', lambda self: self, raising=False)
+    learn = quiet(learner(KNNWatch(DATA, DATA), Resume(tmp_path/'r.pt'), tmp=tmp_path), 1)
+    learn.export('all.pkl')
+    with warnings.catch_warnings(): warnings.simplefilter('ignore'); back = load_learner(tmp_path/'all.pkl')
+    assert same(weights(learn), weights(back))
+    quiet(back, 1)
+    assert len(back.knn_watch.history) == 1
+
+def test_a_schedule_in_a_fit_keeps_the_methods_constants():
+    learn = learner(Rates(), splitter=groups, fixed=(-1,))
+    with pytest.warns(UserWarning, match='Schedule sets'): quiet(learn, 2, cbs=Schedule(lambda t: 1-t))
+    assert [r[1] for r in learn.rates.seen] == [.05]*6 and learn.rates.seen[-1][0] == pytest.approx(.05/6)
