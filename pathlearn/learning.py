@@ -58,7 +58,7 @@ class ViewPair(Callback):
     def after_batch(self):
         if self.lone: self.learn.yb = ()
 
-# %% ../nbs/04_learning.ipynb #012
+# %% ../nbs/04_learning.ipynb #015
 class MomentumTarget(Callback):
     "After each step that the optimiser took the momentum copies follow: calls `model.update_target()`"
     def before_step(self): self.skipped = False
@@ -66,7 +66,7 @@ class MomentumTarget(Callback):
     def after_step(self):
         if not self.skipped: self.learn.model.update_target()
 
-# %% ../nbs/04_learning.ipynb #99a137f7
+# %% ../nbs/04_learning.ipynb #018
 _fastai_fit = inspect.unwrap(Learner.fit)
 Learner.fitting = False
 
@@ -93,7 +93,7 @@ class InFit(Callback):
     def __call__(self, event_name):
         if self.learn.fitting: return super().__call__(event_name)
 
-# %% ../nbs/04_learning.ipynb #996d625d
+# %% ../nbs/04_learning.ipynb #020
 @patch
 def after_batch(self:LRFinder):
     ParamScheduler.after_batch(self)
@@ -101,7 +101,7 @@ def after_batch(self:LRFinder):
     if self.stop_div and loss-self.best_loss > 3*max(abs(self.best_loss), 1.): raise CancelFitException()
     if self.train_iter >= self.num_it: raise CancelFitException()
 
-# %% ../nbs/04_learning.ipynb #015
+# %% ../nbs/04_learning.ipynb #022
 class Schedule(InFit):
     "Learning rate of a fit times `curve(t)`, where `t` runs from 0 to 1; steps aside for a scheduler that is asked for"
     order = 61 # after fastai's own, which know no `fixed` groups
@@ -146,7 +146,7 @@ class CosineLR(Schedule):
     def __init__(self, fixed=()): super().__init__(None, fixed, each='epoch')
     def factor(self): return float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
 
-# %% ../nbs/04_learning.ipynb #018
+# %% ../nbs/04_learning.ipynb #027
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
 class Watch(InFit):
@@ -176,7 +176,7 @@ class Watch(InFit):
     def state_dict(self): return dict(history=self.history, warned=sorted(getattr(self, 'warned', [])))
     def load_state_dict(self, state): self.history,self.warned = state['history'],set(state['warned'])
 
-# %% ../nbs/04_learning.ipynb #019
+# %% ../nbs/04_learning.ipynb #028
 def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, # as in the table above; k: K
                   steps=None, # of training so far; None: enough to judge
                   **_):       # -> a sentence, or None
@@ -192,7 +192,7 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
         return (f"near-uniform assigner: entropy {h_each:.2f} an image, above {.95*np.log(k):.2f} "
                 f"of at most {np.log(k):.2f}: assignments are noise. Raise alpha or train longer")
 
-# %% ../nbs/04_learning.ipynb #020
+# %% ../nbs/04_learning.ipynb #029
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -236,7 +236,7 @@ class CollapseWatch(Watch):
             self.warned |= kinds
             warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**now)}", CollapseWarning, stacklevel=2)
 
-# %% ../nbs/04_learning.ipynb #026
+# %% ../nbs/04_learning.ipynb #035
 class LossParts(Watch):
     "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log; it may lack some"
     order = 39
@@ -248,7 +248,7 @@ class LossParts(Watch):
         for name,v in self.learn.loss_func.parts.items(): self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../nbs/04_learning.ipynb #028
+# %% ../nbs/04_learning.ipynb #037
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part every few epochs, and the Rand index of its assigner"
     order = 41
@@ -273,7 +273,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../nbs/04_learning.ipynb #031
+# %% ../nbs/04_learning.ipynb #040
 class EmbeddingHistory(InFit):
     "Embeddings of the same patches before training and after every few epochs"
     order = 60 # after the recorder has the epoch's loss, before `Resume` writes
@@ -302,7 +302,7 @@ class EmbeddingHistory(InFit):
     def state_dict(self): return dict(epochs=self.epochs)
     def load_state_dict(self, state): self.epochs = state['epochs']
 
-# %% ../nbs/04_learning.ipynb #034
+# %% ../nbs/04_learning.ipynb #043
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -315,7 +315,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/04_learning.ipynb #035
+# %% ../nbs/04_learning.ipynb #044
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -332,14 +332,14 @@ def set_rng_state(state, dl=None):
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../nbs/04_learning.ipynb #037
+# %% ../nbs/04_learning.ipynb #046
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/04_learning.ipynb #038
+# %% ../nbs/04_learning.ipynb #047
 class Resume(InFit):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -384,7 +384,7 @@ class Resume(InFit):
     def stateful(self): # asked of the class: a callback itself passes on what it lacks to the learner, and that to the model
         return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
-# %% ../nbs/04_learning.ipynb #039
+# %% ../nbs/04_learning.ipynb #048
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
@@ -457,7 +457,7 @@ def restore(self:Resume, state):
     for cb,n in zip(acc, state.get('accumulated', [])): cb.count = n
     if state['scaler']: self.learn.scaler.load_state_dict(state['scaler']) # of mixed precision
 
-# %% ../nbs/04_learning.ipynb #eac74899
+# %% ../nbs/04_learning.ipynb #054
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
     if not all(torch.isfinite(x).all() for x in L(learn.xb) if isinstance(x, torch.Tensor)):
@@ -505,7 +505,7 @@ def check_bf16(device='cpu'): # where bfloat16 is to be computed
         warnings.warn("this CPU has no instructions for bfloat16: training takes several times as long as in "
                       "float32. Leave bf16 out, or use a GPU")
 
-# %% ../nbs/04_learning.ipynb #043
+# %% ../nbs/04_learning.ipynb #057
 class LogCallback(InFit):
     "Base of what shows the log; also the place where fastai's `ShowGraphCallback` draws"
     order = 59 # before fastai's CSVLogger, which passes on what it has written
@@ -526,7 +526,7 @@ class EpochLines(LogCallback):
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
 
-# %% ../nbs/04_learning.ipynb #045
+# %% ../nbs/04_learning.ipynb #059
 class LiveLog(LogCallback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     def before_fit(self):
@@ -563,7 +563,7 @@ class LiveLog(LogCallback):
         frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
         return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../nbs/04_learning.ipynb #047
+# %% ../nbs/04_learning.ipynb #062
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch() if hasattr(dls, 'one_batch') else next(iter(dls.train)) # torch's own loader
@@ -590,7 +590,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
                                                     f"{type(arch).__name__} has no such attribute")
     return arch
 
-# %% ../nbs/04_learning.ipynb #048
+# %% ../nbs/04_learning.ipynb #063
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -613,7 +613,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #053
+# %% ../nbs/04_learning.ipynb #068
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments; of a class of your own its name alone"
     m = getattr(m, '_orig_mod', m) # what torch.compile wraps
@@ -632,7 +632,7 @@ def module_from_spec(spec): # what `module_spec` returned
                          "the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
     return made(**kw)
 
-# %% ../nbs/04_learning.ipynb #054
+# %% ../nbs/04_learning.ipynb #069
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with cluster head, decoder or segmenter if any; `meta` says where it comes from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -644,7 +644,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #055
+# %% ../nbs/04_learning.ipynb #070
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or the segmenter, of a Learner (or model) as one safetensors file with settings"
     model = getattr(learn, 'model', learn)
