@@ -74,8 +74,9 @@ Learner.fitting = False
 @wraps(_fastai_fit)
 def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     own = 'logger','progress','save' # what callbacks replace
-    kept,metrics = {n:self.__dict__[n] for n in own if n in self.__dict__}, L(m for m in self.metrics if not isinstance(m, Column))
-    self.metrics,self.fitting = metrics, not any(isinstance(cb, LRFinder) for cb in [*self.cbs, *L(cbs)])
+    kept = {n:self.__dict__[n] for n in own if n in self.__dict__}
+    self.metrics = metrics = L(m for m in self.metrics if not isinstance(m, Column))
+    self.fitting = not any(isinstance(cb, LRFinder) for cb in [*self.cbs, *L(cbs)])
     try: _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
     except BaseException: # Ctrl-C is one of them
         if self.opt: self.opt.set_hypers(lr=self.lr if lr is None else lr)
@@ -121,15 +122,18 @@ class Schedule(InFit):
         if self.still and n == 1: warnings.warn("the one parameter group has a constant learning rate, so no schedule "
                                                 "acts: `fixed` wants a splitter that makes several groups")
         if isinstance(self.other, ParamScheduler): # its highest rates: those that the fit was given
-            self.base = np.max([np.broadcast_to(self.other.scheds['lr'](t), n) for t in np.linspace(0,1,101)], 0).tolist()
+            rates = [np.broadcast_to(self.other.scheds['lr'](t), n) for t in np.linspace(0,1,101)]
+            self.base = np.max(rates, 0).tolist()
         elif self.other: warnings.warn(f"{type(self.other).__name__} sets the learning rate of this fit, "
                                        f"and {type(self).__name__} steps aside")
 
     def rival(self): # -> the callback that sets the rate instead, or None
         later = self.learn.cbs[self.learn.cbs.index(self)+1:]
-        return next((cb for cb in self.learn.cbs if isinstance(cb, ReduceLROnPlateau) or cb in later and isinstance(cb, Schedule)
-                     or isinstance(cb, ParamScheduler) and 'lr' in cb.scheds), None)
-    def factor(self): return self.curve(min(self.pct_train, 1.) if self.each == 'batch' else self.epoch/self.n_epoch)
+        return next((cb for cb in self.learn.cbs if isinstance(cb, ReduceLROnPlateau) or
+                     isinstance(cb, Schedule) and cb in later or
+                     isinstance(cb, ParamScheduler) and 'lr' in cb.scheds), None)
+    def factor(self):
+        return self.curve(min(self.pct_train, 1.) if self.each == 'batch' else self.epoch/self.n_epoch)
     def step(self):
         now,f = self.opt.hypers, 1. if self.other else self.factor()
         self.opt.set_hyper('lr', [b if i in self.still else h['lr'] if self.other else b*f
@@ -154,8 +158,10 @@ class Watch(InFit):
     order,names = 40,()
     def __call__(self, event_name):
         # fastai's trackers ask for their column in `validate` too, where it is empty
-        if event_name == 'before_fit': self.learn.metrics = self.others() + [
-            Column(partial(self.column, n), n) for n in self.names if n not in self.learn.metrics.attrgot('name')]
+        if event_name == 'before_fit':
+            have = self.learn.metrics.attrgot('name')
+            own = [Column(partial(self.column, n), n) for n in self.names if n not in have]
+            self.learn.metrics = self.others() + own
         super().__call__(event_name)
         if event_name == 'after_fit': self.learn.metrics = self.others()
     def others(self): # columns go with their callback
@@ -234,7 +240,8 @@ class CollapseWatch(Watch):
         kinds = {(collapse_kind(**h, steps=self.train_iter) or '').split(' ')[0] for h in seen}
         if len(seen) == self.patience and len(kinds)==1 and kinds != {''} and not kinds <= self.warned:
             self.warned |= kinds
-            warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**now)}", CollapseWarning, stacklevel=2)
+            warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**now)}",
+                          CollapseWarning, stacklevel=2)
 
 # %% ../nbs/04_learning.ipynb #035
 class LossParts(Watch):
@@ -321,7 +328,8 @@ def rng_state(dl=None): # loader whose shuffle order counts
     name,keys,*rest = np.random.get_state()
     return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                 numpy=[name, keys.tolist(), *rest], python=list(random.getstate()),
-                loader=list(dl.rng.getstate()) if hasattr(dl, 'rng') else None) # torch's own loader uses torch's dice
+                # torch's own loader uses torch's dice
+                loader=list(dl.rng.getstate()) if hasattr(dl, 'rng') else None)
 
 def set_rng_state(state, dl=None):
     "Put all dice back"
@@ -355,7 +363,8 @@ class Resume(InFit):
         self.state = self.read()
         self.start = self.state['epoch']
         self.check_run(self.state)
-        if self.learn.logger is not noop: print(f"going on after epoch {self.start} of {self.n_epoch}, from {self.path}")
+        if self.learn.logger is not noop:
+            print(f"going on after epoch {self.start} of {self.n_epoch}, from {self.path}")
         # callbacks first: one may change the model's shape half way through a run
         for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         self.check(self.state)
@@ -452,7 +461,8 @@ def restore(self:Resume, state):
     self.learn.model.load_state_dict(state['model'])
     self.opt.load_state_dict(state['opt'])
     for n,p in self.learn.model.named_parameters():
-        if n in state.get('grads', {}): p.grad = torch.zeros_like(p) if state['grads'][n] is None else state['grads'][n]
+        if n not in state.get('grads', {}): continue
+        p.grad = torch.zeros_like(p) if state['grads'][n] is None else state['grads'][n]
     acc = [cb for cb in self.learn.cbs if isinstance(cb, GradientAccumulation)]
     for cb,n in zip(acc, state.get('accumulated', [])): cb.count = n
     if state['scaler']: self.learn.scaler.load_state_dict(state['scaler']) # of mixed precision
@@ -496,7 +506,8 @@ class FitGuard(InFit):
                  else "the norm of the gradient is not finite")
     def after_epoch(self):
         for n,v in zip(self.recorder.metric_names[1:3], self.recorder.values[-1]):
-            if n in ('train_loss','valid_loss') and v is not None and not np.isfinite(v): stop_fit(self.learn, f"{n} is {v}")
+            bad = n in ('train_loss','valid_loss') and v is not None and not np.isfinite(v)
+            if bad: stop_fit(self.learn, f"{n} is {v}")
 
 def check_bf16(device='cpu'): # where bfloat16 is to be computed
     "Warn where bfloat16 is slower than float32: a CPU without instructions for it"
@@ -586,8 +597,9 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     "An encoder that fits the images of `dls`, with their mean and std"
     if not isinstance(arch, nn.Module): return encoder(arch, **image_settings(dls), **kwargs)
     first_images(dls)
-    if not hasattr(arch, 'n_out'): raise ValueError(f"an encoder of your own maps [B,C,H,W] to [B,n_out] and has to say n_out: "
-                                                    f"{type(arch).__name__} has no such attribute")
+    if not hasattr(arch, 'n_out'): raise ValueError(
+        f"an encoder of your own maps [B,C,H,W] to [B,n_out] and has to say n_out: {type(arch).__name__} "
+        "has no such attribute")
     return arch
 
 # %% ../nbs/04_learning.ipynb #063
