@@ -23,7 +23,7 @@ from .data import PatchData
 from .networks import Assigns, Configured, Encoder, MomentumCopy, Outputs, encoder
 from .evaluate import Embeddings, cluster_scores, embed, knn_score
 from .views import standard_view
-from fastai.basics import Callback, CancelEpochException, Learner, SGD, ValueMetric, noop, params
+from fastai.basics import Callback, CancelEpochException, CancelFitException, Learner, SGD, ValueMetric, noop, params
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import LRFinder, ParamScheduler
 from fastai.callback.tracker import ReduceLROnPlateau, TrackerCallback
@@ -58,7 +58,7 @@ class ViewPair(Callback):
     def after_batch(self):
         if self.lone: self.learn.yb = ()
 
-# %% ../nbs/04_learning.ipynb #012
+# %% ../nbs/04_learning.ipynb #015
 class MomentumTarget(Callback):
     "After each step that the optimiser took the momentum copies follow: calls `model.update_target()`"
     def before_step(self): self.skipped = False
@@ -66,7 +66,7 @@ class MomentumTarget(Callback):
     def after_step(self):
         if not self.skipped: self.learn.model.update_target()
 
-# %% ../nbs/04_learning.ipynb #99a137f7
+# %% ../nbs/04_learning.ipynb #018
 _fastai_fit = inspect.unwrap(Learner.fit)
 Learner.fitting = False
 
@@ -74,8 +74,9 @@ Learner.fitting = False
 @wraps(_fastai_fit)
 def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=0):
     own = 'logger','progress','save' # what callbacks replace
-    kept,metrics = {n:self.__dict__[n] for n in own if n in self.__dict__}, L(m for m in self.metrics if not isinstance(m, Column))
-    self.metrics,self.fitting = metrics, not any(isinstance(cb, LRFinder) for cb in [*self.cbs, *L(cbs)])
+    kept = {n:self.__dict__[n] for n in own if n in self.__dict__}
+    self.metrics = metrics = L(m for m in self.metrics if not isinstance(m, Column))
+    self.fitting = not any(isinstance(cb, LRFinder) for cb in [*self.cbs, *L(cbs)])
     try: _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
     except BaseException: # Ctrl-C is one of them
         if self.opt: self.opt.set_hypers(lr=self.lr if lr is None else lr)
@@ -93,7 +94,15 @@ class InFit(Callback):
     def __call__(self, event_name):
         if self.learn.fitting: return super().__call__(event_name)
 
-# %% ../nbs/04_learning.ipynb #015
+# %% ../nbs/04_learning.ipynb #020
+@patch
+def after_batch(self:LRFinder):
+    ParamScheduler.after_batch(self)
+    loss,self.best_loss = self.smooth_loss, min(self.best_loss, self.smooth_loss)
+    if self.stop_div and loss-self.best_loss > 3*max(abs(self.best_loss), 1.): raise CancelFitException()
+    if self.train_iter >= self.num_it: raise CancelFitException()
+
+# %% ../nbs/04_learning.ipynb #022
 class Schedule(InFit):
     "Learning rate of a fit times `curve(t)`, where `t` runs from 0 to 1; steps aside for a scheduler that is asked for"
     order = 61 # after fastai's own, which know no `fixed` groups
@@ -108,19 +117,23 @@ class Schedule(InFit):
     def before_fit(self):
         self.base,self.other = [h['lr'] for h in self.opt.hypers], self.rival()
         n = len(self.base)
-        self.still = {i % n for i in self.fixed}
+        # a schedule that is passed to `fit` knows nothing of the method's constant groups
+        self.still = {i % n for cb in self.learn.cbs if isinstance(cb, Schedule) for i in cb.fixed}
         if self.still and n == 1: warnings.warn("the one parameter group has a constant learning rate, so no schedule "
                                                 "acts: `fixed` wants a splitter that makes several groups")
         if isinstance(self.other, ParamScheduler): # its highest rates: those that the fit was given
-            self.base = np.max([np.broadcast_to(self.other.scheds['lr'](t), n) for t in np.linspace(0,1,101)], 0).tolist()
+            rates = [np.broadcast_to(self.other.scheds['lr'](t), n) for t in np.linspace(0,1,101)]
+            self.base = np.max(rates, 0).tolist()
         elif self.other: warnings.warn(f"{type(self.other).__name__} sets the learning rate of this fit, "
                                        f"and {type(self).__name__} steps aside")
 
     def rival(self): # -> the callback that sets the rate instead, or None
         later = self.learn.cbs[self.learn.cbs.index(self)+1:]
-        return next((cb for cb in self.learn.cbs if isinstance(cb, ReduceLROnPlateau) or cb in later and isinstance(cb, Schedule)
-                     or isinstance(cb, ParamScheduler) and 'lr' in cb.scheds), None)
-    def factor(self): return self.curve(min(self.pct_train, 1.) if self.each == 'batch' else self.epoch/self.n_epoch)
+        return next((cb for cb in self.learn.cbs if isinstance(cb, ReduceLROnPlateau) or
+                     isinstance(cb, Schedule) and cb in later or
+                     isinstance(cb, ParamScheduler) and 'lr' in cb.scheds), None)
+    def factor(self):
+        return self.curve(min(self.pct_train, 1.) if self.each == 'batch' else self.epoch/self.n_epoch)
     def step(self):
         now,f = self.opt.hypers, 1. if self.other else self.factor()
         self.opt.set_hyper('lr', [b if i in self.still else h['lr'] if self.other else b*f
@@ -137,7 +150,7 @@ class CosineLR(Schedule):
     def __init__(self, fixed=()): super().__init__(None, fixed, each='epoch')
     def factor(self): return float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
 
-# %% ../nbs/04_learning.ipynb #018
+# %% ../nbs/04_learning.ipynb #027
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
 class Watch(InFit):
@@ -145,16 +158,19 @@ class Watch(InFit):
     order,names = 40,()
     def __call__(self, event_name):
         # fastai's trackers ask for their column in `validate` too, where it is empty
-        if event_name == 'before_fit': self.learn.metrics = self.others() + [
-            Column(partial(self.column, n), n) for n in self.names if n not in self.learn.metrics.attrgot('name')]
+        if event_name == 'before_fit':
+            have = self.learn.metrics.attrgot('name')
+            own = [Column(partial(self.column, n), n) for n in self.names if n not in have]
+            self.learn.metrics = self.others() + own
         super().__call__(event_name)
         if event_name == 'after_fit': self.learn.metrics = self.others()
     def others(self): # columns go with their callback
         return L(m for m in self.learn.metrics if not isinstance(m, Column) or
                  m.func.func.__self__ is not self and m.func.func.__self__.learn is self.learn)
-    def column(self, name): # not a number: not measured in this epoch
+    def column(self, name): # None: not measured in this epoch; a tracker cannot compare that
         v = self.now.get(name) if self.learn.fitting else None
-        return np.nan if v is None else v
+        followed = any(isinstance(cb, TrackerCallback) and cb.monitor == name for cb in self.learn.cbs)
+        return np.nan if v is None and followed else v
 
     def before_fit(self): self.now,self.history = {},[]
     def before_epoch(self): self.now = {}
@@ -166,7 +182,7 @@ class Watch(InFit):
     def state_dict(self): return dict(history=self.history, warned=sorted(getattr(self, 'warned', [])))
     def load_state_dict(self, state): self.history,self.warned = state['history'],set(state['warned'])
 
-# %% ../nbs/04_learning.ipynb #019
+# %% ../nbs/04_learning.ipynb #028
 def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, # as in the table above; k: K
                   steps=None, # of training so far; None: enough to judge
                   **_):       # -> a sentence, or None
@@ -182,7 +198,7 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
         return (f"near-uniform assigner: entropy {h_each:.2f} an image, above {.95*np.log(k):.2f} "
                 f"of at most {np.log(k):.2f}: assignments are noise. Raise alpha or train longer")
 
-# %% ../nbs/04_learning.ipynb #020
+# %% ../nbs/04_learning.ipynb #029
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -224,9 +240,10 @@ class CollapseWatch(Watch):
         kinds = {(collapse_kind(**h, steps=self.train_iter) or '').split(' ')[0] for h in seen}
         if len(seen) == self.patience and len(kinds)==1 and kinds != {''} and not kinds <= self.warned:
             self.warned |= kinds
-            warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**now)}", CollapseWarning, stacklevel=2)
+            warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**now)}",
+                          CollapseWarning, stacklevel=2)
 
-# %% ../nbs/04_learning.ipynb #026
+# %% ../nbs/04_learning.ipynb #035
 class LossParts(Watch):
     "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log; it may lack some"
     order = 39
@@ -238,7 +255,7 @@ class LossParts(Watch):
         for name,v in self.learn.loss_func.parts.items(): self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../nbs/04_learning.ipynb #028
+# %% ../nbs/04_learning.ipynb #037
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part every few epochs, and the Rand index of its assigner"
     order = 41
@@ -263,7 +280,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../nbs/04_learning.ipynb #031
+# %% ../nbs/04_learning.ipynb #040
 class EmbeddingHistory(InFit):
     "Embeddings of the same patches before training and after every few epochs"
     order = 60 # after the recorder has the epoch's loss, before `Resume` writes
@@ -292,7 +309,7 @@ class EmbeddingHistory(InFit):
     def state_dict(self): return dict(epochs=self.epochs)
     def load_state_dict(self, state): self.epochs = state['epochs']
 
-# %% ../nbs/04_learning.ipynb #034
+# %% ../nbs/04_learning.ipynb #043
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -305,13 +322,14 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/04_learning.ipynb #035
+# %% ../nbs/04_learning.ipynb #044
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
     return dict(torch=torch.get_rng_state(), cuda=torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
                 numpy=[name, keys.tolist(), *rest], python=list(random.getstate()),
-                loader=list(dl.rng.getstate()) if dl else None)
+                # torch's own loader uses torch's dice
+                loader=list(dl.rng.getstate()) if hasattr(dl, 'rng') else None)
 
 def set_rng_state(state, dl=None):
     "Put all dice back"
@@ -320,16 +338,16 @@ def set_rng_state(state, dl=None):
     np.random.set_state(tuple(state['numpy']))
     random.setstate(as_tuple(state['python']))
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
-    if dl: dl.rng.setstate(as_tuple(state['loader']))
+    if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../nbs/04_learning.ipynb #037
+# %% ../nbs/04_learning.ipynb #046
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../nbs/04_learning.ipynb #038
+# %% ../nbs/04_learning.ipynb #047
 class Resume(InFit):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -340,11 +358,13 @@ class Resume(InFit):
         n = self.done[str(self.first)]
         # `vars`: fastai warns of names that the learner has too
         vars(self)['path'] = self.first.with_stem(f'{self.first.stem}.{n+1}') if n else self.first
-        self.start,self.state = 0,None
+        self.start,self.state,self.about = 0,None,self.describe()
         if not self.path.exists(): return
         self.state = self.read()
         self.start = self.state['epoch']
         self.check_run(self.state)
+        if self.learn.logger is not noop:
+            print(f"going on after epoch {self.start} of {self.n_epoch}, from {self.path}")
         # callbacks first: one may change the model's shape half way through a run
         for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         self.check(self.state)
@@ -373,11 +393,11 @@ class Resume(InFit):
     def stateful(self): # asked of the class: a callback itself passes on what it lacks to the learner, and that to the model
         return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
-# %% ../nbs/04_learning.ipynb #039
+# %% ../nbs/04_learning.ipynb #048
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
-    try: state = torch.load(self.path, weights_only=True, map_location=self.dls.device)
+    try: state = torch.load(self.path, weights_only=True, map_location=getattr(self.dls, 'device', None))
     except Exception as e: raise ValueError(f"{self.path} is no checkpoint of a training run, or a damaged one "
                                             f"({type(e).__name__}): move it away to begin anew") from e
     if state['threads'] != torch.get_num_threads():
@@ -385,12 +405,10 @@ def read(self:Resume): # -> the saved state; nothing is unpickled
                       "sums may differ in the last bit")
     state['rng']['torch'] = state['rng']['torch'].cpu()
     state['rng']['cuda'] = [s.cpu() for s in state['rng']['cuda']]
-    # one object for all empty cells, so that lists of them compare as equal
-    state['log']['values'] = [[np.nan if v != v else v for v in row] for row in state['log']['values']]
     return state
 
 @patch
-def about(self:Resume): # -> text and numbers
+def describe(self:Resume): # -> text and numbers
     "What a run is, apart from its weights"
     loss,model = self.learn.loss_func, getattr(self.learn.model, '_orig_mod', self.learn.model)
     return dict(method=f"{type(model).__name__} by {getattr(loss, '__name__', type(loss).__name__)}",
@@ -403,7 +421,7 @@ def check_run(self:Resume, state):
         raise ValueError(f"{self.path} belongs to a run of {state['n_epoch']} epochs, "
                          f"this one asks for {self.n_epoch}: the schedule would differ. "
                          "Ask for the same number, or begin in another folder")
-    for n,ours in self.about().items():
+    for n,ours in self.about.items():
         if (theirs := state.get('about', {}).get(n, ours)) != ours:
             raise ValueError(f"{self.path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
                              "Take the arguments of the first run, or begin in another folder")
@@ -422,7 +440,7 @@ def write(self:Resume):
     "Everything the next epoch depends on, in one file"
     learn,rec = self.learn,self.learn.recorder
     grads = {n:p.grad for n,p in learn.model.named_parameters() if p.grad is not None}
-    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, about=self.about(),
+    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, about=self.about,
         model=learn.model.state_dict(), opt=self.opt.state_dict(),
         # accumulated and not yet applied; zeros are not worth their space
         grads={n:g if g.any() else None for n,g in grads.items()}, accumulated=self.accumulated(),
@@ -443,12 +461,13 @@ def restore(self:Resume, state):
     self.learn.model.load_state_dict(state['model'])
     self.opt.load_state_dict(state['opt'])
     for n,p in self.learn.model.named_parameters():
-        if n in state.get('grads', {}): p.grad = torch.zeros_like(p) if state['grads'][n] is None else state['grads'][n]
+        if n not in state.get('grads', {}): continue
+        p.grad = torch.zeros_like(p) if state['grads'][n] is None else state['grads'][n]
     acc = [cb for cb in self.learn.cbs if isinstance(cb, GradientAccumulation)]
     for cb,n in zip(acc, state.get('accumulated', [])): cb.count = n
     if state['scaler']: self.learn.scaler.load_state_dict(state['scaler']) # of mixed precision
 
-# %% ../nbs/04_learning.ipynb #eac74899
+# %% ../nbs/04_learning.ipynb #054
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
     if not all(torch.isfinite(x).all() for x in L(learn.xb) if isinstance(x, torch.Tensor)):
@@ -473,7 +492,7 @@ class FitGuard(InFit):
             if isinstance(cb, GradientAccumulation) and cb.n_acc > images: raise ValueError(
                 f"GradientAccumulation waits for {cb.n_acc} images before each step, and an epoch has {images}: "
                 "most epochs would learn nothing. Take a smaller n_acc")
-        if getattr(self.learn, 'mixed_precision', None) and torch.device(self.dls.device or 'cpu').type == 'cpu':
+        if getattr(self.learn, 'mixed_precision', None) and next(self.model.parameters()).device.type == 'cpu':
             warnings.warn("to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
 
     def before_step(self): # one number, so that a GPU has to wait once
@@ -487,7 +506,8 @@ class FitGuard(InFit):
                  else "the norm of the gradient is not finite")
     def after_epoch(self):
         for n,v in zip(self.recorder.metric_names[1:3], self.recorder.values[-1]):
-            if n in ('train_loss','valid_loss') and v is not None and not np.isfinite(v): stop_fit(self.learn, f"{n} is {v}")
+            bad = n in ('train_loss','valid_loss') and v is not None and not np.isfinite(v)
+            if bad: stop_fit(self.learn, f"{n} is {v}")
 
 def check_bf16(device='cpu'): # where bfloat16 is to be computed
     "Warn where bfloat16 is slower than float32: a CPU without instructions for it"
@@ -496,7 +516,7 @@ def check_bf16(device='cpu'): # where bfloat16 is to be computed
         warnings.warn("this CPU has no instructions for bfloat16: training takes several times as long as in "
                       "float32. Leave bf16 out, or use a GPU")
 
-# %% ../nbs/04_learning.ipynb #043
+# %% ../nbs/04_learning.ipynb #057
 class LogCallback(InFit):
     "Base of what shows the log; also the place where fastai's `ShowGraphCallback` draws"
     order = 59 # before fastai's CSVLogger, which passes on what it has written
@@ -517,7 +537,7 @@ class EpochLines(LogCallback):
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
 
-# %% ../nbs/04_learning.ipynb #045
+# %% ../nbs/04_learning.ipynb #059
 class LiveLog(LogCallback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     def before_fit(self):
@@ -554,10 +574,10 @@ class LiveLog(LogCallback):
         frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
         return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../nbs/04_learning.ipynb #047
+# %% ../nbs/04_learning.ipynb #062
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
-    x = dls.one_batch()
+    x = dls.one_batch() if hasattr(dls, 'one_batch') else next(iter(dls.train)) # torch's own loader
     x = (x[0] if isinstance(x, (tuple,list)) else x).as_subclass(torch.Tensor)
     if x.ndim != 4: raise ValueError(f"batches of images [B,C,H,W] are expected, found shape {list(x.shape)}")
     if x.is_floating_point():
@@ -577,11 +597,12 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     "An encoder that fits the images of `dls`, with their mean and std"
     if not isinstance(arch, nn.Module): return encoder(arch, **image_settings(dls), **kwargs)
     first_images(dls)
-    if not hasattr(arch, 'n_out'): raise ValueError(f"an encoder of your own maps [B,C,H,W] to [B,n_out] and has to say n_out: "
-                                                    f"{type(arch).__name__} has no such attribute")
+    if not hasattr(arch, 'n_out'): raise ValueError(
+        f"an encoder of your own maps [B,C,H,W] to [B,n_out] and has to say n_out: {type(arch).__name__} "
+        "has no such attribute")
     return arch
 
-# %% ../nbs/04_learning.ipynb #048
+# %% ../nbs/04_learning.ipynb #063
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -604,7 +625,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #053
+# %% ../nbs/04_learning.ipynb #068
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments; of a class of your own its name alone"
     m = getattr(m, '_orig_mod', m) # what torch.compile wraps
@@ -623,7 +644,7 @@ def module_from_spec(spec): # what `module_spec` returned
                          "the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
     return made(**kw)
 
-# %% ../nbs/04_learning.ipynb #054
+# %% ../nbs/04_learning.ipynb #069
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with cluster head, decoder or segmenter if any; `meta` says where it comes from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -635,7 +656,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #055
+# %% ../nbs/04_learning.ipynb #070
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or the segmenter, of a Learner (or model) as one safetensors file with settings"
     model = getattr(learn, 'model', learn)
