@@ -67,7 +67,7 @@ class MomentumTarget(Callback):
         if not self.skipped: self.learn.model.update_target()
 
 # %% ../nbs/04_learning.ipynb #018
-_fastai_fit = inspect.unwrap(Learner.fit)
+_fastai_fit = getattr(Learner.fit, 'within', Learner.fit) # this cell may run twice
 Learner.fitting = False
 
 @patch_to(Learner)
@@ -79,13 +79,14 @@ def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=
     self.fitting = not any(isinstance(cb, LRFinder) for cb in [*self.cbs, *L(cbs)])
     try: _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
     except BaseException: # Ctrl-C is one of them
-        if self.opt: self.opt.set_hypers(lr=self.lr if lr is None else lr)
+        if any(isinstance(cb, Schedule) for cb in self.cbs): self.opt.set_hypers(lr=self.lr if lr is None else lr)
         for cb in self.cbs: cb.run = True
         raise
     finally:
         self.fitting,self.metrics = False,metrics
         for n in own: self.__dict__.pop(n, None)
         self.__dict__.update(kept)
+Learner.fit.within = _fastai_fit
 
 class Column(ValueMetric): "A column of the log that a `Watch` fills"
 

@@ -18,7 +18,7 @@ from .data import foreground_data
 from .networks import UNet, encoder_maps, map_widths
 from .views import Geometry, to_unit, warp
 from .evaluate import KeepBest, evaluating, segmentation_scores
-from .learning import EpochLines, LiveLog, first_images
+from .learning import EpochLines, FitGuard, LiveLog, first_images
 import fastai.callback.schedule # it gives a Learner fit_one_cycle
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
@@ -86,7 +86,8 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     "Supervised learning of masks by cross-entropy"
     x = first_images(dls)
     if hasattr(net, 'n_out'): net = UNet(copy.deepcopy(net), stride=2)
-    cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), *L(cbs), *([KeepBest()] if len(dls.valid_ds) else [])]
+    cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), FitGuard(), *L(cbs),
+           *([KeepBest()] if len(dls.valid_ds) else [])]
     loss = CrossEntropyLossFlat(axis=1)
     learn = Learner(dls, net, loss_func=loss, metrics=metrics, lr=lr, cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
