@@ -8,6 +8,7 @@ from nbclient import NotebookClient
 
 LONG = re.compile(r'^#\|\s*eval:\s*false', re.M)
 NOISE = re.compile(r'Warning|it/s\]|\r|\x1b\[')
+BAR = re.compile(r'\d+%\|')   # of tqdm, also where it draws into a display
 
 class Rerun(NotebookClient):
     "A client that leaves the cells of long runs alone"
@@ -24,6 +25,7 @@ def tidy(nb):
         cell.id = f'{i:03d}'
         if cell.cell_type != 'code': continue
         cell.execution_count = None
+        cell.outputs = [o for o in cell.outputs if not BAR.search(str(o.get('text', '')) + str(o.get('data', {}).get('text/plain', '')))]
         for out in cell.outputs:
             out.pop('execution_count', None)
             out.get('data', {}).pop('application/vnd.jupyter.widget-view+json', None)

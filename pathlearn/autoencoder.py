@@ -23,7 +23,7 @@ from .siamese import *
 from .prototypes import *
 from .decoder import *
 from fastai.basics import Callback
-from fastai.callback.schedule import ParamScheduler, SchedCos, SchedLin, combine_scheds
+from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds
 from fastai.optimizer import Adam, Optimizer
 from fastai.torch_core import no_random
 from fastcore.foundation import L
@@ -143,8 +143,9 @@ class TwoPhases(Callback):
 
     def enter(self, prototypes):
         self.learn.model.begin_phase_two(prototypes.to(self.dls.device))
+        asked = self.opt.hypers
         self.learn.create_opt()
-        self.opt.set_hypers(lr=self.learn.lr, **({} if self.learn.wd is None else dict(wd=self.learn.wd)))
+        for new,old in zip(self.opt.hypers, asked): new.update(old) # rate, decay and momentum of this fit
 
     def settings(self): return {n:getattr(self,n) for n in ('warmup','k','dims','temp','ks','seed')}
     def state_dict(self): # sizes only: what is in them comes with the model's weights
@@ -163,6 +164,7 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
                    warmup=50,  # epochs of phase one
                    total=100,  # epochs of both
                    k=None,     # K; None: the knee of the elbow, kept in `learn.two_phases.elbow`
+                   lr=None,    # peak of the schedule; None: the learner's
                    **kwargs,   # for `TwoPhases`: dims, temp, ks, seed
 ):
     "Train encoder, projector and decoder; then find prototypes and train the decoder alone (algorithm 1)"
@@ -177,7 +179,7 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
         raise ValueError("this learner has been in phase two: make a new one (with the same Resume file it goes on)")
     learn.remove_cbs([cb for cb in learn.cbs if cb.name == 'two_phases'])
     learn.add_cb(phases)
-    learn.fit(total)
+    learn.fit(total, lr)
 
 # %% ../nbs/32_autoencoder.ipynb #028
 def lars_step(p, lr, mom, trust_coeff, wd, eps, do_wd=True, velocity=None, **kwargs):
@@ -194,11 +196,10 @@ def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
     return Optimizer(params, [lars_step], lr=lr, mom=mom, trust_coeff=trust_coeff, wd=wd, eps=eps)
 
 # %% ../nbs/32_autoencoder.ipynb #030
-def warmup_cosine(peak=.25, # highest rate; the rate begins at peak/25 and ends at peak/5
-                  share=.1, # of the training until the peak
-):                          # -> ParamScheduler
-    "The paper's learning rate: linear from 0.01 to 0.25 in 10 of 100 epochs, then a cosine to 0.05"
-    return ParamScheduler({'lr': combine_scheds([share,1-share], [SchedLin(peak/25, peak), SchedCos(peak, peak/5)])})
+def warmup_cosine(share=.1, # of the training until the peak
+):                          # -> Schedule
+    "The paper's learning rate as shares of its peak: linear from 1/25 to 1 in 10 of 100 epochs, then a cosine to 1/5"
+    return Schedule(combine_scheds([share,1-share], [SchedLin(1/25, 1), SchedCos(1, 1/5)]))
 
 _OPTIMISERS = dict(lars=(.25, lars), adamw=(3e-3, Adam))
 
@@ -220,8 +221,8 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
     rate,opt_func = _OPTIMISERS[opt]
     model = ContrastiveAE(encoder(arch, latent=latent, **about), variational=variational)
     return ssl_learner(dls, model, AutoencoderLoss(alpha, temp, beta), view=view or autoencoder_view(about['size']),
-                       lr=lr or rate, opt_func=opt_func, sched=warmup_cosine(lr or rate),
-                       cbs=[LossParts('contrast','recon'), *L(cbs)], **kwargs)
+                       lr=lr or rate, cbs=[LossParts('contrast','recon'), *L(cbs)],
+                       **dict(opt_func=opt_func, sched=warmup_cosine()) | kwargs)
 
 # %% ../nbs/32_autoencoder.ipynb #039
 def reconstruction_errors(learn,  # Learner or model with encoder and decoder

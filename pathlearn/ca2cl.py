@@ -130,6 +130,9 @@ class AdversarialStep(Callback):
 
     def after_pred(self):
         if not self.training: return
+        if not self.pair.place(self.pred.x1, self.pred.h1).requires_grad: raise ValueError(
+            "the adversarial step follows the gradient of the first convolution, and that is frozen: "
+            "unfreeze it, or take where='feature' or eps=None")
         # this batch's gradient alone: `.grad` would hold the sum over accumulated batches
         self.heard = self.pair.place(self.pred.x1, self.pred.h1).register_hook(self.keep)
 
@@ -141,10 +144,14 @@ class AdversarialStep(Callback):
         with self.precision():
             v = self.pair.place(self.pred.x1, self.pred.h1)
             z_adv,skipped = self.pair.move(v, self.grad, self.pred.x1.detach(), z_weak)
-        self.skipped = self.skipped + skipped
-        loss = self.pair.loss(z_adv.float(), z_weak)
-        self.learn.loss_func.parts['adversarial'] = loss.detach()
+        loss,self.skipped = self.pair.loss(z_adv.float(), z_weak), self.skipped + skipped
+        self.learn.loss_func.parts |= dict(adversarial=loss.detach(), skipped=skipped)
         self.learn.loss_grad,self.learn.loss = loss*scale, self.loss + loss.detach()
+
+    def after_loss(self): # a validation learns nothing, but its loss is the same sum
+        if self.training: return
+        with torch.enable_grad(), self.precision(): z_adv,z_weak,_ = self.pair(*self.xb)
+        self.learn.loss = self.loss + self.pair.loss(z_adv.float(), z_weak.float()).detach()
 
 # %% ../nbs/22_ca2cl.ipynb #028
 def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
@@ -166,7 +173,7 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
         raise ValueError(f"a batch of {len(x)} cannot begin k={k} clusters: take bs >= {k}, or a smaller k")
     model = CA2CL(dls_encoder(dls, arch), dim)
     view = view or (StrongWeak if mixed else standard_view)(x.shape[-1])
-    own = [LossParts('instance', *['cluster']*bool(lam), *['adversarial']*(eps is not None))]
+    own = [LossParts('instance', *['cluster']*bool(lam), *['adversarial','skipped']*(eps is not None))]
     if eps is not None:
         hard = adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {}))
         own.append(AdversarialStep(hard, detach))

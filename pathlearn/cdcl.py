@@ -10,6 +10,7 @@ __all__ = ['CDCLOut', 'CDCL', 'pseudo_labels', 'prediction_entropy', 'gaussian_r
 # %% ../nbs/41_cdcl.ipynb #002
 import math, warnings
 from collections import namedtuple
+from contextlib import nullcontext
 from functools import partial
 import matplotlib.pyplot as plt, numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from . import crosspatch, data, evaluate, learning, networks, synthetic, transfer, views
@@ -24,9 +25,7 @@ from .crosspatch import *
 from .widgets import Knobs, slider
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
-from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner
-from fastai.optimizer import Adam
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 from torchvision.transforms.functional import resize
@@ -63,7 +62,8 @@ class CDCL(nn.Module):
         self.teacher.update(self.student, buffers=True) # with the means and variances of batch norm
 
     def forward(self, x, strong=None, weak=None): # [B,C,H,W] labelled, both views of unlabelled images or neither
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+        # without `bf16` the precision is that of the caller, such as `to_fp16`
+        with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
             if strong is None: return self.student(x).float()
             logits,z = (o.float() for o in self.student(torch.cat([x,strong]), project=True))
             with torch.no_grad(): logits_t,z_t = (o.float() for o in self.teacher(weak, True))
@@ -250,12 +250,12 @@ def cdcl_learner(dls,    # of `semi_dls`
                          f"resize to a multiple of {cells}, or take another grid")
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     own = [SemiViews(*(views or nuclei_views(x.shape[-1])), start, m), MomentumTarget(), LossParts(*parts),
-           ParamScheduler({'lr': lambda t: lr*(1-t)**power}), *[PastedBoxes()]*cutmix]
+           Schedule(lambda t: (1-t)**power), FitGuard(), *[PastedBoxes()]*cutmix]
+    if bf16: check_bf16(dls.device or 'cpu')
     net,began_from = _network(dls, arch)
     model = CDCL(net.to(memory_format=torch.channels_last), bf16=bf16)
-    adam = partial(Adam, sqr_mom=.999, eps=1e-8) # the usual constants, fastai's differ
-    learn = Learner(dls, model, loss_func=loss, metrics=mean_dice, lr=lr, wd=wd, opt_func=adam,
-                    cbs=[*own, *L(cbs)], **kwargs)
+    learn = Learner(dls, model, loss_func=loss, lr=lr, wd=wd, cbs=[*own, *L(cbs)],
+                    **dict(metrics=mean_dice, opt_func=adam) | kwargs)
     learn.began_from = began_from # 'ImageNet', 'random' or 'given' weights
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())

@@ -76,7 +76,7 @@ def drawn_clusters(z, # [N,D] projections, which stay as they are
     scale,            # of the logits: how sure the assigner is
     head=0.,          # added to the logit of cluster 0
     frozen=20,        # draws before the first step
-    steps=60,         # steps on the cluster loss, a draw each
+    steps=60,         # steps on the cluster loss, one draw each
     lr=1., seed=0,
 ):                    # -> [N, frozen+steps] the cluster of each projection in each draw
     "What an assigner draws, first as it is born, then while it alone learns from the cluster loss"
@@ -95,7 +95,7 @@ def drawn_clusters(z, # [N,D] projections, which stay as they are
 SIX = ['#0072B2','#D55E00','#009E73','#CC79A7','#56B4E9','#E69F00']
 
 def show_drawn(ax, drawn, k, frozen=20): # drawn: see `drawn_clusters`
-    "A row a projection, a column a draw; the six clusters that are largest in the end in colour, the others grey"
+    "One row per projection, one column per draw; the six clusters that end largest in colour, the others grey"
     size = drawn[:,-10:].flatten().bincount(minlength=k)
     rank = size.argsort(descending=True, stable=True).argsort().clamp(max=6)
     ax.imshow(rank[drawn], cmap=ListedColormap([*SIX,'.8']), vmin=0, vmax=6, aspect='auto', interpolation='nearest',

@@ -79,6 +79,7 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
                  geometry=None, # view of image and mask; None: `right_angles`
                  look=None,     # Module that changes training images alone
                  lr=1e-3,
+                 metrics=mean_dice, # the first one chooses the epoch
                  cbs=(),        # further callbacks
                  **kwargs,      # for `Learner`
 ):                              # -> Learner that ends with the weights of its best epoch, where `dls` can tell
@@ -86,7 +87,8 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     x = first_images(dls)
     if hasattr(net, 'n_out'): net = UNet(copy.deepcopy(net), stride=2)
     cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), *L(cbs), *([KeepBest()] if len(dls.valid_ds) else [])]
-    learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(axis=1), metrics=mean_dice, lr=lr, cbs=cbs, **kwargs)
+    loss = CrossEntropyLossFlat(axis=1)
+    learn = Learner(dls, net, loss_func=loss, metrics=metrics, lr=lr, cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
