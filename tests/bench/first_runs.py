@@ -9,9 +9,10 @@ from scipy.stats import t
 from pathlearn.cli import code_version, hardware
 
 NBS = Path(__file__).resolve().parents[2]/'nbs'
-PAGES = {'10_siamese':'5-NN accuracy', '12_clusiam':'5-NN accuracy', '22_ca2cl':'linear probe',
+PAGES = {'10_siamese':'5-NN accuracy', '12_clusiam':'5-NN accuracy', '22_ca2cl':'accuracy of a linear probe',
          '32_autoencoder':'mapping accuracy', '41_cdcl':'Dice'}
 SEEDS = range(3)
+MADE = {'commit':code_version(), 'hardware':hardware()} # of the code as it was loaded: the checkout may move on meanwhile
 LABEL = re.compile(r'^#\|\s*label:\s*first-run\s*$', re.M)
 
 def first_run(page):
@@ -38,7 +39,7 @@ def measure(page, seed):
         seconds = time.process_time() - start
     scores = names['scores']
     return {'page':page, 'seed':seed, 'score name':PAGES[page], 'untrained':round(scores['untrained'], 4), 'trained':round(scores['trained'], 4),
-            'n_held_out':len(names['held_out']), 'cpu_seconds':round(seconds, 1), 'commit':code_version(), 'hardware':hardware()}
+            'n_held_out':len(names['held_out']), 'cpu_seconds':round(seconds, 1)} | MADE
 
 def with_gain(rows): # of one page
     "Mean gain over the seeds and half its 95 % t interval, in every row"
