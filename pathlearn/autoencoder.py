@@ -30,7 +30,7 @@ from fastcore.foundation import L
 from .widgets import Knobs, choice, slider
 from torchvision.utils import make_grid
 
-# %% ../nbs/32_autoencoder.ipynb #011
+# %% ../nbs/32_autoencoder.ipynb #013
 def autoencoder_view(size,     # side of the views in pixels
                      flip=.5,  # probability of a left-right flip; 0 for digits and letters
                      **kwargs, # for `View`
@@ -40,7 +40,7 @@ def autoencoder_view(size,     # side of the views in pixels
               noise=.1, p_noise=.5)
     return View(size, flip=flip, **kw | kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #016
+# %% ../nbs/32_autoencoder.ipynb #018
 # projections, views, their reconstructions, soft assignments ([N,0] in phase one), KL term (0 unless variational)
 class AEOut(Outputs, namedtuple('AEOut', 'z1 z2 x1 x2 y1 y2 c1 c2 kl')): __slots__ = ()
 
@@ -62,7 +62,7 @@ class AutoencoderLoss:
         self.parts['contrast'] = contrast.detach()
         return contrast + self.alpha*(recon + self.beta*out.kl)
 
-# %% ../nbs/32_autoencoder.ipynb #018
+# %% ../nbs/32_autoencoder.ipynb #020
 def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
                   h,      # latent [B,F]
                   c=None, # soft assignment [B,K]; None: that of h
@@ -114,7 +114,7 @@ class ContrastiveAE(Assigns, nn.Module):
         self.cluster_head = prototypes
         self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes.points))
 
-# %% ../nbs/32_autoencoder.ipynb #025
+# %% ../nbs/32_autoencoder.ipynb #027
 class TwoPhases(Callback):
     "After `warmup` epochs: prototypes, frozen encoder, conditional decoder (algorithm 1, line 13)"
     order = 8
@@ -159,7 +159,7 @@ class TwoPhases(Callback):
         if state['elbow']: self.elbow = Elbow(**state['elbow'])
         if state['head']: self.enter(Prototypes(**state['head']))
 
-# %% ../nbs/32_autoencoder.ipynb #026
+# %% ../nbs/32_autoencoder.ipynb #028
 def fit_two_phases(learn,      # of `autoencoder_learner`
                    warmup=50,  # epochs of phase one
                    total=100,  # epochs of both
@@ -181,7 +181,7 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     learn.add_cb(phases)
     learn.fit(total, lr)
 
-# %% ../nbs/32_autoencoder.ipynb #028
+# %% ../nbs/32_autoencoder.ipynb #030
 def lars_step(p, lr, mom, trust_coeff, wd, eps, do_wd=True, velocity=None, **kwargs):
     "v <- m v + local_lr (g + wd w), w <- w - v (You et al. 2017, algorithm 1)"
     w,g,wd = p.data, p.grad.data, wd*do_wd
@@ -195,7 +195,7 @@ def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
     "LARS; trust_coeff: length of a first step at rate 1, as a share of the layer's norm"
     return Optimizer(params, [lars_step], lr=lr, mom=mom, trust_coeff=trust_coeff, wd=wd, eps=eps)
 
-# %% ../nbs/32_autoencoder.ipynb #030
+# %% ../nbs/32_autoencoder.ipynb #033
 def warmup_cosine(share=.1, # of the training until the peak
 ):                          # -> Schedule
     "The paper's learning rate as shares of its peak: linear from 1/25 to 1 in 10 of 100 epochs, then a cosine to 1/5"
@@ -224,7 +224,7 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        lr=lr or rate, cbs=[LossParts('contrast','recon'), *L(cbs)],
                        **dict(opt_func=opt_func, sched=warmup_cosine()) | kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #039
+# %% ../nbs/32_autoencoder.ipynb #042
 def reconstruction_errors(learn,  # Learner or model with encoder and decoder
                           data,   # PatchData
                           seed=0, # of the permutation
@@ -250,7 +250,7 @@ class ReconstructionWatch(Watch):
         e = reconstruction_errors(self.learn, self.valid)
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
-# %% ../nbs/32_autoencoder.ipynb #045
+# %% ../nbs/32_autoencoder.ipynb #048
 @torch.no_grad()
 def reconstruct(model, x): # [B,C,H,W] uint8 or in [0,1] -> [B,C,H,W]
     "Images through encoder and decoder"
@@ -263,7 +263,7 @@ def prototype_images(model): # -> [K,C,H,W]
         raise ValueError("there are no prototypes before phase two: train with fit_two_phases")
     return decode_latent(model, model.cluster_head.points).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #048
+# %% ../nbs/32_autoencoder.ipynb #051
 @torch.no_grad()
 def walk_prototypes(model, # with prototypes and decoder
                     a, b,  # numbers of two prototypes
@@ -276,7 +276,7 @@ def walk_prototypes(model, # with prototypes and decoder
     h = torch.lerp(p[a], p[b], torch.linspace(0, 1, n, device=p.device)[:,None])
     return decode_latent(model, h).cpu(), model.cluster_head(h).softmax(-1).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #051
+# %% ../nbs/32_autoencoder.ipynb #054
 def _draw_share(ax, c, start, end):
     "The soft assignment of one point, the ends of its way coloured"
     colours = {start:'#0072B2', end:'#D55E00'}
@@ -306,7 +306,7 @@ def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_t
                   end=choice('to cluster', [*range(k)], 1), t=slider('t', .5, 0., 1., .02))
     return knobs
 
-# %% ../nbs/32_autoencoder.ipynb #055
+# %% ../nbs/32_autoencoder.ipynb #058
 @torch.no_grad()
 def sample_cluster(model,     # a ContrastiveAE trained with variational=True
                    cluster,   # number of the prototype
@@ -322,7 +322,7 @@ def sample_cluster(model,     # a ContrastiveAE trained with variational=True
     h = model.cluster_head.points[[cluster]*n]
     return decode_latent(model, model.draw(h, spread)[0], model.cluster_head(h).softmax(-1)).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #060
+# %% ../nbs/32_autoencoder.ipynb #063
 def plot_latent(model,     # with encoder, prototypes and decoder
                 data,      # PatchData with labels
                 train,     # Embeddings with labels and assignments, which name the clusters
@@ -344,7 +344,7 @@ def plot_latent(model,     # with encoder, prototypes and decoder
         axs[1].add_artist(AnnotationBbox(face, xy[own].mean(0), pad=.15, bboxprops=frame))
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #063
+# %% ../nbs/32_autoencoder.ipynb #066
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__,

@@ -24,7 +24,7 @@ from .adversarial import *
 from fastai.basics import Callback
 from fastcore.foundation import L
 
-# %% ../nbs/22_ca2cl.ipynb #010
+# %% ../nbs/22_ca2cl.ipynb #013
 def false_negatives(labels,        # [N] classes of a batch, for the reader only
                     clusters=None, # [N] clusters of the same batch
 ):                                 # -> share of pairs of one class; with clusters: also the share of these in one cluster
@@ -35,7 +35,7 @@ def false_negatives(labels,        # [N] classes of a batch, for the reader only
     together = (clusters[:,None] == clusters)[off]
     return same.float().mean().item(), together[same].float().mean().item()
 
-# %% ../nbs/22_ca2cl.ipynb #014
+# %% ../nbs/22_ca2cl.ipynb #017
 def batch_kmeans(u,       # [N,D] vectors of length one
                  k=10,    # K
                  steps=10,# Lloyd steps
@@ -52,7 +52,7 @@ def batch_kmeans(u,       # [N,D] vectors of length one
         c = share @ u.detach()
     return share @ u, a # the same values, now with a gradient
 
-# %% ../nbs/22_ca2cl.ipynb #018
+# %% ../nbs/22_ca2cl.ipynb #021
 def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
                        k=10,     # K of the k-means inside the batch
                        temp=.2,  # tau
@@ -65,7 +65,7 @@ def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
     g1,g2 = F.normalize(g1.float(), dim=1), F.normalize(g2.float(), dim=1)
     return (one_way(g1, g2) + one_way(g2, g1))/2
 
-# %% ../nbs/22_ca2cl.ipynb #023
+# %% ../nbs/22_ca2cl.ipynb #026
 class CosineLinear(nn.Module):
     "Cosines to `n_out` learned directions: [B,n_in] -> [B,n_out] in [-1,1]"
     def __init__(self, n_in, n_out):
@@ -111,7 +111,7 @@ class CA2CLLoss:
         self.parts['cluster'] = cluster.detach()
         return loss + self.lam*cluster
 
-# %% ../nbs/22_ca2cl.ipynb #026
+# %% ../nbs/22_ca2cl.ipynb #029
 class AdversarialStep(Callback):
     "After the backward pass of the loss a second one, of the loss of the adversarial pair"
     order = 50 # after mixed precision has scaled the loss
@@ -153,7 +153,7 @@ class AdversarialStep(Callback):
         with torch.enable_grad(), self.precision(): z_adv,z_weak,_ = self.pair(*self.xb)
         self.learn.loss = self.loss + self.pair.loss(z_adv.float(), z_weak.float()).detach()
 
-# %% ../nbs/22_ca2cl.ipynb #028
+# %% ../nbs/22_ca2cl.ipynb #031
 def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     eps=1.,              # length of the adversarial step; None: without adversarial pairs
@@ -182,7 +182,7 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 
-# %% ../nbs/22_ca2cl.ipynb #042
+# %% ../nbs/22_ca2cl.ipynb #046
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]

@@ -30,7 +30,7 @@ from fastcore.basics import chunked
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/41_cdcl.ipynb #011
+# %% ../nbs/41_cdcl.ipynb #014
 class CDCLOut(Outputs, namedtuple('CDCLOut', 'logits logits_s z_s logits_t z_t')):
     "Logits of the labelled images; logits and projections of student and teacher for the unlabelled ones"
     __slots__ = ()
@@ -69,7 +69,7 @@ class CDCL(nn.Module):
             with torch.no_grad(): logits_t,z_t = (o.float() for o in self.teacher(weak, True))
         return CDCLOut(logits[:len(x)], logits[len(x):], z[len(x):], logits_t, z_t)
 
-# %% ../nbs/41_cdcl.ipynb #014
+# %% ../nbs/41_cdcl.ipynb #017
 def pseudo_labels(logits): # [B,2,H,W] -> int64 [B,H,W], 1 where the nucleus is likelier
     "What a network would say, pixel by pixel"
     if logits.shape[1] != 2:
@@ -85,7 +85,7 @@ def gaussian_ramp(t): # t: share of the training that is over -> weight in [0,1]
     "exp(-5 (1-t)^2): how much consistency counts"
     return math.exp(-5*(1-min(max(float(t), 0.), 1.))**2)
 
-# %% ../nbs/41_cdcl.ipynb #017
+# %% ../nbs/41_cdcl.ipynb #020
 class CDCLLoss:
     "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; the parts are kept in `parts` for the log"
     def __init__(self,
@@ -126,7 +126,7 @@ class CDCLLoss:
         self.parts |= {n: v.detach() for n,(_,v) in used.items()}
         return sup + sum(w*v for w,v in used.values())
 
-# %% ../nbs/41_cdcl.ipynb #020
+# %% ../nbs/41_cdcl.ipynb #023
 def ramp_knobs(loss=None, # a `CDCLLoss`; None: the paper's weights
 ):                        # -> Knobs
     "The four weights of CDCL eq. 1 over the epochs"
@@ -149,7 +149,7 @@ def ramp_knobs(loss=None, # a `CDCLLoss`; None: the paper's weights
     return Knobs(draw, 'The weights of the four losses over the epochs, on a logarithmic axis',
                  epochs=slider('epochs', 80, 10, 200), start=slider('first epoch with unlabelled images', 5, 0, 60))
 
-# %% ../nbs/41_cdcl.ipynb #024
+# %% ../nbs/41_cdcl.ipynb #027
 class SemiViews(Callback):
     "Draws image and mask together, and a weak and a strong view of each unlabelled image that share their geometry"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -192,7 +192,7 @@ def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     look = nn.Sequential(Colour(.4, .4, .4, .1), Blur((.1*size/320, 2*size/320)))
     return Geometry(size, scale=(.5,1.), ratio=(1.,1.), flip=.5, vflip=.5, turn=True, rotate=15.), look
 
-# %% ../nbs/41_cdcl.ipynb #027
+# %% ../nbs/41_cdcl.ipynb #030
 class PastedBoxes(Callback):
     "CutMix for consistency: a box of another image (a third on average) in the strong views and in their pseudo labels"
     order = SemiViews.order + 1
@@ -212,7 +212,7 @@ class PastedBoxes(Callback):
         if self._semi(): self.learn.pred = self.pred._replace(logits_t=self.paste(self.pred.logits_t))
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes each time
 
-# %% ../nbs/41_cdcl.ipynb #029
+# %% ../nbs/41_cdcl.ipynb #032
 def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'random' or 'given'
     seen = image_settings(dls)
     size, kw = seen.pop('size'), dict(small_stem=False, **seen)
@@ -260,7 +260,7 @@ def cdcl_learner(dls,    # of `semi_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/41_cdcl.ipynb #033
+# %% ../nbs/41_cdcl.ipynb #036
 def _scaled(shape, size): # [h,w], pixels of the shorter side or None -> [h,w], rounded as torchvision does
     return tuple(shape) if size is None else tuple(int(size*s/min(shape)) for s in shape)
 
@@ -354,7 +354,7 @@ def segment(net,        # Learner, `CDCL`, what `load_encoder` returns, or modul
         return [_mask(net, torch.as_tensor(x).to(place), size, tile, overlap, bs)
                 for x in getattr(images, 'images', images)]
 
-# %% ../nbs/41_cdcl.ipynb #036
+# %% ../nbs/41_cdcl.ipynb #039
 def _depth(mask, sigma=1): # bool [H,W] -> [H,W] logarithm of the smoothed distance to the background
     from scipy.ndimage import distance_transform_edt
     from skimage.filters import gaussian
@@ -392,7 +392,7 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
-# %% ../nbs/41_cdcl.ipynb #040
+# %% ../nbs/41_cdcl.ipynb #043
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise
@@ -410,7 +410,7 @@ def show_overlays(data, # PatchData with masks
     tops = to_unit(data.images).expand(-1,3,-1,-1)
     return show_rows([tops, torch.stack([overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)])])
 
-# %% ../nbs/41_cdcl.ipynb #042
+# %% ../nbs/41_cdcl.ipynb #045
 def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
@@ -434,7 +434,7 @@ def show_feature_maps(nets, # dict: name -> as for `segment`
     def maps(net): return torch.stack([feature_map(net, x) for x in data.images])[:,None].expand(-1,3,-1,-1)
     return show_rows([*rows, *map(maps, nets.values())], ['image','truth',*nets])
 
-# %% ../nbs/41_cdcl.ipynb #048
+# %% ../nbs/41_cdcl.ipynb #051
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *transfer.__all__, *crosspatch.__all__]

@@ -22,7 +22,7 @@ from .gumbel import *
 from collections import namedtuple
 from fastcore.foundation import L
 
-# %% ../nbs/12_clusiam.ipynb #011
+# %% ../nbs/12_clusiam.ipynb #013
 class ClusterLoss:
     "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; the last two parts are kept in `parts` for the log"
     def __init__(self,
@@ -44,7 +44,7 @@ def clusiam_inv(out): # out: anything with p1, p2, z1, z2
     "Sum of both directions, CluSiam eq. 1"
     return negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1)
 
-# %% ../nbs/12_clusiam.ipynb #013
+# %% ../nbs/12_clusiam.ipynb #015
 class ClusterOut(Outputs, namedtuple('ClusterOut', 'p1 p2 z1 z2 logits')): __slots__ = ()
 
 class CluSiam(Assigns, SimSiam):
@@ -66,7 +66,7 @@ class CluSiam(Assigns, SimSiam):
         out = super().forward(x1, x2)
         return ClusterOut(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
 
-# %% ../nbs/12_clusiam.ipynb #015
+# %% ../nbs/12_clusiam.ipynb #017
 class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')): __slots__ = ()
 
 class CluBYOL(Assigns, BYOL):
@@ -89,7 +89,7 @@ class CluBYOL(Assigns, BYOL):
         out = super().forward(x1, x2)
         return ClusterTargetOut(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
 
-# %% ../nbs/12_clusiam.ipynb #018
+# %% ../nbs/12_clusiam.ipynb #020
 def _check_k(dls, k):
     n = len(dls.train.dataset)
     if k > n: raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster a patch")
@@ -118,7 +118,7 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
                        cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #036
+# %% ../nbs/12_clusiam.ipynb #038
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
            *evaluate.__all__, *explore.__all__, *siamese.__all__, *gumbel.__all__]

@@ -13,7 +13,7 @@ from .networks import MomentumCopy, Outputs, Predictor, Projector
 from .learning import MomentumTarget, dls_encoder, ssl_learner
 from fastcore.foundation import L
 
-# %% ../nbs/10_siamese.ipynb #010
+# %% ../nbs/10_siamese.ipynb #012
 def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
             temp=.2,         # temperature of the softmax
             decoupled=False, # leave the positive out of the denominator (Yeh et al. 2022)
@@ -27,19 +27,19 @@ def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
     own = torch.zeros_like(s, dtype=torch.bool).scatter_(1, twin[:,None], True)
     return (s.masked_fill(own, -torch.inf).logsumexp(1) - s[own]).mean()
 
-# %% ../nbs/10_siamese.ipynb #016
+# %% ../nbs/10_siamese.ipynb #018
 def negative_cosine(p, # [N,D] predictions
                     z, # [N,D] targets; no gradient flows into them
 ):                     # -> scalar in [-1,1]
     "Mean negative cosine similarity to a target without gradient, CluSiam eq. 2"
     return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
 
-# %% ../nbs/10_siamese.ipynb #019
+# %% ../nbs/10_siamese.ipynb #021
 class PairOut(Outputs, namedtuple('PairOut', 'z1 z2')): __slots__ = ()
 class SiamOut(Outputs, namedtuple('SiamOut', 'p1 p2 z1 z2')): __slots__ = ()
 class TargetOut(Outputs, namedtuple('TargetOut', 'p1 p2 z1 z2 t1 t2')): __slots__ = ()
 
-# %% ../nbs/10_siamese.ipynb #020
+# %% ../nbs/10_siamese.ipynb #022
 class SimCLR(nn.Module):
     "Encoder and projector; the loss is `nt_xent` (Chen et al. 2020)"
     def __init__(self, encoder, dim=128): # dim: D, width of the projections
@@ -51,7 +51,7 @@ class SimCLR(nn.Module):
     def forward(self, x1, x2): # [N,C,H,W] two views
         return PairOut(*(self.projector(self.encoder(x)) for x in (x1,x2)))
 
-# %% ../nbs/10_siamese.ipynb #021
+# %% ../nbs/10_siamese.ipynb #023
 class SimSiam(nn.Module):
     "Encoder f, projector h, predictor g: p = g(h(f(x))) against the other view's z = h(f(x)) (Chen & He 2021)"
     def __init__(self,
@@ -73,7 +73,7 @@ def simsiam_loss(out, *_): # out: SiamOut
     "Mean of both directions"
     return (negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1))/2
 
-# %% ../nbs/10_siamese.ipynb #022
+# %% ../nbs/10_siamese.ipynb #024
 class BYOL(nn.Module):
     "SimSiam's parts with a momentum copy of encoder and projector as the target (Grill et al. 2020)"
     def __init__(self,
@@ -102,7 +102,7 @@ def byol_loss(out, *_): # out: TargetOut
     "Sum of (1 - cosine) over both directions, in [0,4]"
     return 2 + negative_cosine(out.p1, out.t2) + negative_cosine(out.p2, out.t1)
 
-# %% ../nbs/10_siamese.ipynb #027
+# %% ../nbs/10_siamese.ipynb #029
 def encoder_and_rest(model): # -> two parameter groups: all but the predictor, the predictor
     "Splits off the predictor, whose learning rate stays constant"
     last = list(model.predictor.parameters())
