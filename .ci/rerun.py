@@ -1,7 +1,7 @@
 """Rerun notebooks in a real kernel and save their outputs: python .ci/rerun.py [--all] nbs/12_clusiam.ipynb ...
 
 Cells marked `#| eval: false` are real runs of minutes or hours: they keep their saved outputs unless --all is given."""
-import re, sys
+import os, re, sys
 from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
@@ -40,6 +40,7 @@ def rerun(path, everything):
     print(f'{path}: {path.stat().st_size//1000} kB')
 
 if __name__ == '__main__':
+    os.environ.pop('MPLBACKEND', None)   # another backend would drop every picture without a word
     everything = '--all' in sys.argv
     for name in sys.argv[1:]:
         if not name.startswith('--'): rerun(Path(name), everything)

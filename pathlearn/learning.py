@@ -48,13 +48,13 @@ class ViewPair(Callback):
 
     def before_batch(self):
         x = self.xb[0].as_subclass(torch.Tensor)
-        self.target,self.lone = (torch.empty(len(x), 0, device=x.device),), len(x) < 2
+        self.empty,self.lone = (torch.empty(len(x), 0, device=x.device),), len(x) < 2
         if self.lone and self.training:
             raise ValueError("a batch of one image cannot pass batch norm: take bs >= 2 and drop_last")
-        self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), () if self.lone else self.target
+        self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), () if self.lone else self.empty
 
     # a lone last image of a validation has a prediction, but no other to be compared with: no loss
-    def after_loss(self): self.learn.yb = self.target
+    def after_loss(self): self.learn.yb = self.empty
     def after_batch(self):
         if self.lone: self.learn.yb = ()
 
@@ -193,6 +193,9 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
     if live == 1 and live_noise <= 2:
         return (f"dominant dimension: {live} of {k} clusters wins every image and noise makes it {live_noise}, "
                 "healthy is more than 2. Lower alpha, or end the projector in batch norm")
+    if k and live <= k/5 and live_noise <= live+1 and h_each < .1:
+        return (f"certain assigner: entropy {h_each:.3f} an image, below 0.1, and noise changes nothing: {live} of {k} "
+                f"clusters live, {live_noise} with noise. Lower alpha, or end the projector in batch norm")
     # every assigner is born like this, and K^2 pairs of clusters take their time to part
     young = steps is not None and k and steps < max(50, k*k/50)
     if k and not young and h_each > .95*np.log(k):
