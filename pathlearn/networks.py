@@ -150,6 +150,8 @@ class Encoder(Configured):
 
 def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
+    if isinstance(arch, nn.Module): raise TypeError(
+        f"encoder builds networks by name or function, and {type(arch).__name__} is one already: use it as it is")
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)
 
 # %% ../nbs/03_networks.ipynb #029
