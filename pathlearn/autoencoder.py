@@ -60,7 +60,7 @@ class AutoencoderLoss:
         if out.c1.shape[1]: return recon
         contrast = nt_xent(out.z1, out.z2, self.temp, decoupled=True)
         self.parts['contrast'] = contrast.detach()
-        return contrast + self.alpha*(recon + self.beta*out.kl)
+        return contrast + self.alpha*(recon + self.beta*out.kl.mean())
 
 # %% ../nbs/32_autoencoder.ipynb #020
 def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
@@ -93,13 +93,13 @@ class ContrastiveAE(Assigns, nn.Module):
         c = h.new_empty(len(h), 0) if self.cluster_head is None else self.cluster_head(h).softmax(-1)
         drawn,kl = self.draw(h)
         (z1,z2),(y1,y2) = self.projector(h).chunk(2), decode_latent(self, drawn, c).chunk(2)
-        return AEOut(z1, z2, x1, x2, y1, y2, *c.chunk(2), kl)
+        return AEOut(z1, z2, x1, x2, y1, y2, *c.chunk(2), kl.view(2,-1).mean(0))
 
-    def draw(self, h, spread=1.): # h [B,F], how many deviations -> points [B,F], KL(N(h, sigma^2) || N(0,1)), its mean
+    def draw(self, h, spread=1.): # h [B,F], how many deviations -> points [B,F], KL(N(h, sigma^2) || N(0,1)) [B]
         "Draws from N(h, sigma^2) in the variational setting; without it h itself, and 0"
-        if self.log_var is None: return h, h.new_zeros(())
+        if self.log_var is None: return h, h.new_zeros(len(h))
         log_var = self.log_var(h)
-        return h + spread*torch.randn_like(h)*(log_var/2).exp(), (h**2 + log_var.exp() - 1 - log_var).mean()/2
+        return h + spread*torch.randn_like(h)*(log_var/2).exp(), (h**2 + log_var.exp() - 1 - log_var).mean(1)/2
 
     def train(self, mode=True):
         "What is frozen in phase two stays in eval mode: batch norms would move on"

@@ -22,6 +22,7 @@ from .siamese import *
 from .mixing import *
 from .adversarial import *
 from fastai.basics import Callback
+from torch._functorch import config as functorch
 from fastcore.foundation import L
 
 # %% ../nbs/22_ca2cl.ipynb #013
@@ -120,6 +121,9 @@ class AdversarialStep(Callback):
         detach=False, # the weak view gets no gradient from the adversarial loss
     ): self.pair,self.detach,self.skipped,self.grad = pair,detach,0,None
 
+    def before_fit(self): # a compiled encoder would give its graph away in the first of two backward passes
+        self.donated,functorch.donated_buffer = getattr(functorch, 'donated_buffer', False),False
+    def after_fit(self): functorch.donated_buffer = self.donated
     def keep(self, grad): self.grad = grad
     def precision(self): # that of the first pass
         mixed = getattr(self.learn, 'mixed_precision', None)
@@ -149,7 +153,7 @@ class AdversarialStep(Callback):
         self.learn.loss_grad,self.learn.loss = loss*scale, self.loss + loss.detach()
 
     def after_loss(self): # a validation learns nothing, but its loss is the same sum
-        if self.training: return
+        if self.training or len(self.xb[0]) < 2: return # one image has no negatives
         with torch.enable_grad(), self.precision(): z_adv,z_weak,_ = self.pair(*self.xb)
         self.learn.loss = self.loss + self.pair.loss(z_adv.float(), z_weak.float()).detach()
 

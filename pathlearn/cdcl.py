@@ -173,6 +173,9 @@ class SemiViews(Callback):
 
     def before_batch(self):
         x,*u,mask = *self.xb,*self.yb # fastai counts the inputs of the training loader, also in validation
+        if mask.ndim == x.ndim: # no mask: images alone, from `summary`
+            self.learn.xb = (x,)
+            return
         if self.training:
             x,mask = warp_pair(x, mask, self.geometry)
             x,u = self.look(x), self.views(*u) if self.objective.unsupervised and self.epoch >= self.start else ()
@@ -254,7 +257,7 @@ def cdcl_learner(dls,    # of `semi_dls`
     if bf16: check_bf16(dls.device or 'cpu')
     net,began_from = _network(dls, arch)
     model = CDCL(net.to(memory_format=torch.channels_last), bf16=bf16)
-    learn = Learner(dls, model, loss_func=loss, lr=lr, wd=wd, cbs=[*own, *L(cbs)],
+    learn = PatchLearner(dls, model, loss_func=loss, lr=lr, wd=wd, cbs=[*own, *L(cbs)],
                     **dict(metrics=mean_dice, opt_func=adam) | kwargs)
     learn.began_from = began_from # 'ImageNet', 'random' or 'given' weights
     learn.remove_cb(ProgressCallback)

@@ -115,6 +115,7 @@ class PatchData:
             if getattr(self, k) is not None: setattr(res, k, getattr(self, k)[idx])
         return res
 
+    def new_empty(self): return self[:0] # fastai's name
     @property
     def size(self): return self.images.shape[2]
     @property
@@ -185,6 +186,13 @@ class PatchLoader(DataLoader):
         for idx in map(torch.tensor, self.chunkify(samps)):
             # copies image by image; t[idx] would go byte by byte, some twenty times slower
             yield tuple(t.index_select(0, idx.to(t.device)) for t in (d.images, d.labels) if t is not None)
+
+    def show_batch(self, b=None, max_n=9, **kwargs): # b: a batch; None: the first; kwargs: for `PatchData.show`
+        "Draw images of a batch with their class names or masks"
+        x,*y = (t[:max_n].cpu() for t in (self.one_batch() if b is None else b))
+        masks,labels = (y[-1],None) if y and y[-1].ndim == 3 else (None, y[0] if y else None)
+        x = x if x.dtype == torch.uint8 else (x*255).byte()
+        PatchData(x, labels, masks, None if labels is None else self.dataset.classes).show(max_n, **kwargs)
 
 # %% ../nbs/00_data.ipynb #038
 def _batch_size(n, bs, shuffle, drop_last):
@@ -715,9 +723,13 @@ def foreground_data(data): # `PatchData` with masks -> the same with maps as lab
 class SemiLoader(PatchLoader):
     "Batches of images with masks, as many without, and the masks"
     n_inp = 2
-    def __init__(self, labelled, unlabelled, **kw): # `PatchData`, the first with maps as labels
+    def __init__(self, labelled, dataset, **kw): # `PatchData`: the first with maps as labels, the second without
         self.labelled = labelled
-        super().__init__(unlabelled, **kw)
+        super().__init__(dataset, **kw)
+
+    def new(self, dataset=None, cls=None, **kw): # the empty copy that `export` asks for holds no image at all
+        few = self.labelled if dataset is None or len(dataset) else self.labelled[:0]
+        return super().new(dataset, cls, **dict(labelled=few) | kw)
 
     def create_batches(self, samps):
         n = len(self.labelled)

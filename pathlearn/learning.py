@@ -6,8 +6,8 @@
 __all__ = ['ViewPair', 'MomentumTarget', 'Column', 'InFit', 'Schedule', 'CosineLR', 'CollapseWarning', 'Watch', 'collapse_kind',
            'CollapseWatch', 'LossParts', 'KNNWatch', 'EmbeddingHistory', 'whole_file', 'rng_state', 'set_rng_state',
            'Resume', 'stop_fit', 'FitGuard', 'check_bf16', 'LogCallback', 'EpochLines', 'LiveLog', 'first_images',
-           'image_settings', 'dls_encoder', 'ssl_learner', 'module_spec', 'module_from_spec', 'Pretrained',
-           'save_encoder', 'load_encoder', 'set_seed']
+           'image_settings', 'dls_encoder', 'PatchLearner', 'ssl_learner', 'module_spec', 'module_from_spec',
+           'Pretrained', 'save_encoder', 'load_encoder', 'set_seed']
 
 # %% ../nbs/04_learning.ipynb #002
 import importlib, inspect, json, os, random, sys, time, warnings
@@ -24,6 +24,7 @@ from .networks import Assigns, Configured, Encoder, MomentumCopy, Outputs, encod
 from .evaluate import Embeddings, cluster_scores, embed, knn_score
 from .views import standard_view
 from fastai.basics import Callback, CancelEpochException, CancelFitException, Learner, SGD, ValueMetric, noop, params
+import fastai.callback.fp16, fastai.callback.hook # they give a Learner to_fp16 and summary
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import LRFinder, ParamScheduler
 from fastai.callback.tracker import ReduceLROnPlateau, TrackerCallback
@@ -607,6 +608,21 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
     return arch
 
 # %% ../nbs/04_learning.ipynb #063
+class PatchLearner(Learner):
+    "fastai's Learner; its verbs that decode a label say what to call where there is none"
+    def instead(self): # -> what to call for `predict`, and for `show_results`
+        if hasattr(self.model, 'segmenter'):
+            return "segment(learn, images)", "show_overlays(data, segment(learn, data))"
+        if hasattr(self.model, 'decoder'):
+            return "embed(learn, data)", "reconstruct(learn.model, images)"
+        return "embed(learn, data)", "neighbours(embed(learn, train), embed(learn, data))"
+    def predict(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self.model).__name__} has no label to predict: "
+                                  f"call {self.instead()[0]}")
+    def show_results(self, *args, **kwargs):
+        raise NotImplementedError(f"{type(self.model).__name__} has no label to show: "
+                                  f"call {self.instead()[1]}")
+
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -625,7 +641,7 @@ def ssl_learner(dls,
     cbs = [ViewPair(view or standard_view(x.shape[-1])), FitGuard(), CollapseWatch(patience),
            sched or CosineLR(fixed), *L(cbs)]
     lr = lr or .05*len(x)/256
-    learn = Learner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
+    learn = PatchLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs, opt_func=opt_func, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
