@@ -607,7 +607,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
         "has no such attribute")
     return arch
 
-# %% ../nbs/04_learning.ipynb #063
+# %% ../nbs/04_learning.ipynb #n943
 class PatchLearner(Learner):
     "fastai's Learner; its verbs that decode a label say what to call where there is none"
     def instead(self): # -> what to call for `predict`, and for `show_results`
@@ -623,6 +623,7 @@ class PatchLearner(Learner):
         raise NotImplementedError(f"{type(self.model).__name__} has no label to show: "
                                   f"call {self.instead()[1]}")
 
+# %% ../nbs/04_learning.ipynb #n1256
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
