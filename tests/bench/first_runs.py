@@ -10,7 +10,7 @@ from pathlearn.cli import code_version, hardware
 
 NBS = Path(__file__).resolve().parents[2]/'nbs'
 PAGES = {'10_siamese':'5-NN accuracy', '12_clusiam':'5-NN accuracy', '22_ca2cl':'accuracy of a linear probe',
-         '32_autoencoder':'mapping accuracy (mean of five starts of k-means)', '41_cdcl':'Dice'}
+         '32_autoencoder':'adjusted Rand index of ten clusters (mean of five starts of k-means)', '41_cdcl':'Dice'}
 SEEDS = range(3)
 MADE = {'commit':code_version(), 'hardware':hardware()} # of the code as it was loaded: the checkout may move on meanwhile
 LABEL = re.compile(r'^#\|\s*label:\s*first-run\s*$', re.M)
