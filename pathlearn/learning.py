@@ -607,7 +607,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
         "has no such attribute")
     return arch
 
-# %% ../nbs/04_learning.ipynb #n943
+# %% ../nbs/04_learning.ipynb #064
 class PatchLearner(Learner):
     "fastai's Learner; its verbs that decode a label say what to call where there is none"
     def instead(self): # -> what to call for `predict`, and for `show_results`
@@ -623,7 +623,7 @@ class PatchLearner(Learner):
         raise NotImplementedError(f"{type(self.model).__name__} has no label to show: "
                                   f"call {self.instead()[1]}")
 
-# %% ../nbs/04_learning.ipynb #n1256
+# %% ../nbs/04_learning.ipynb #065
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -646,7 +646,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/04_learning.ipynb #068
+# %% ../nbs/04_learning.ipynb #071
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments; of a class of your own its name alone"
     m = getattr(m, '_orig_mod', m) # what torch.compile wraps
@@ -665,7 +665,7 @@ def module_from_spec(spec): # what `module_spec` returned
                          "the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
     return made(**kw)
 
-# %% ../nbs/04_learning.ipynb #069
+# %% ../nbs/04_learning.ipynb #072
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with cluster head, decoder or segmenter if any; `meta` says where it comes from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -677,7 +677,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../nbs/04_learning.ipynb #070
+# %% ../nbs/04_learning.ipynb #073
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or the segmenter, of a Learner (or model) as one safetensors file with settings"
     model = getattr(learn, 'model', learn)
