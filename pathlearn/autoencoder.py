@@ -145,7 +145,8 @@ class TwoPhases(Callback):
         self.learn.model.begin_phase_two(prototypes.to(self.dls.device))
         asked = self.opt.hypers
         self.learn.create_opt()
-        for new,old in zip(self.opt.hypers, asked): new.update(old) # rate, decay and momentum of this fit
+        for n in asked[0]: # rate, decay and momentum of this fit
+            if n in self.opt.hypers[0]: self.opt.set_hyper(n, [h[n] for h in asked])
 
     def settings(self): return {n:getattr(self,n) for n in ('warmup','k','dims','temp','ks','seed')}
     def state_dict(self): # sizes only: what is in them comes with the model's weights

@@ -133,10 +133,10 @@ class AdversarialStep(Callback):
         if self.training and self.pair.where == 'pixel': self.learn.xb = (self.xb[0].requires_grad_(), *self.xb[1:])
 
     def after_pred(self):
-        if not self.training: return
-        if not self.pair.place(self.pred.x1, self.pred.h1).requires_grad: raise ValueError(
+        if self.pair.where == 'conv1' and not self.pair.place(None, None).requires_grad: raise ValueError(
             "the adversarial step follows the gradient of the first convolution, and that is frozen: "
             "unfreeze it, or take where='feature' or eps=None")
+        if not self.training: return
         # this batch's gradient alone: `.grad` would hold the sum over accumulated batches
         self.heard = self.pair.place(self.pred.x1, self.pred.h1).register_hook(self.keep)
 

@@ -107,7 +107,7 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     "CluSiam on any DataLoaders of images"
     _check_k(dls, k)
     model = CluSiam(dls_encoder(dls, arch), k, dim, hidden, last_bn, together)
-    if 'splitter' not in kwargs: kwargs |= dict(splitter=encoder_and_rest, fixed=(-1,))
+    if 'splitter' not in kwargs: kwargs = dict(splitter=encoder_and_rest, fixed=(-1,)) | kwargs # the predictor's rate
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise),
                        cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 

@@ -288,6 +288,8 @@ class KeepBest(Callback):
     "Ends training with the weights of the epoch that did best by one column of the log, kept in memory"
     order,remove_on_fetch = 60,True # after the Recorder, which writes the log; gone where it is gone
     def __init__(self, monitor=None): self.monitor = monitor # column; None: the first metric, without one `valid_loss`
+    def __call__(self, event_name): # `lr_find` and `validate` are no fits, see learning
+        if getattr(self.learn, 'fitting', True): super().__call__(event_name)
     def before_fit(self):
         self.best, self.weights, self.trained = -float('inf'), None, False
         if self.column not in (names := [n for n in self.recorder.metric_names[1:] if n != 'time']):
@@ -305,7 +307,8 @@ class KeepBest(Callback):
     def score(self): # of this epoch, the more the better; None if it was not measured
         values, at = self.recorder.values[-1], list(self.recorder.metric_names[1:]).index(self.column)
         if at >= len(values) or values[at] is None: return None
-        return float(values[at])*(-1 if 'loss' in self.column or 'error' in self.column else 1)
+        falls = 'loss' in self.column or 'error' in self.column or self.column in getattr(self.loss_func, 'parts', {})
+        return float(values[at])*(-1 if falls else 1)
 
     def after_epoch(self):
         if not self.trained or (score := self.score()) is None: return
@@ -551,10 +554,12 @@ def otsu_threshold(grey, # uint8, any shape
     return int(threshold_otsu(grey.cpu().numpy()))
 
 def _nuclei_are_dark(image, # uint8 [C,H,W]
-):                         # -> bool
-    "Stained tissue has colour, and its nuclei are dark, however dark the image; without colour brightness decides"
-    saturation = (image.amax(0).float() - image.amin(0).float()).mean()/255
-    return bool(saturation > .05 or image.float().mean() >= 127.5)
+                     dark,  # bool [H,W], the dark part
+):                          # -> bool
+    "Stained tissue has colour, also in its dark part, which are the nuclei; without colour brightness decides"
+    saturation = (image.amax(0).float() - image.amin(0).float())/255 # black behind coloured fluorescence has none
+    stained = saturation.mean() > .05 and saturation[dark].mean() > .03
+    return bool(stained or image.float().mean() >= 127.5)
 
 def otsu_mask(image, # uint8 [C,H,W]
 ):                   # -> bool [H,W], True is foreground
@@ -562,7 +567,7 @@ def otsu_mask(image, # uint8 [C,H,W]
     grey = image.float().mean(0).round().byte()
     if grey.min() == grey.max(): return torch.zeros_like(grey, dtype=torch.bool) # no two parts
     bright = grey > otsu_threshold(grey)
-    return ~bright if _nuclei_are_dark(image) else bright
+    return ~bright if _nuclei_are_dark(image, ~bright) else bright
 
 def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,H,W], mask [H,W]) of any size
                        pooled=False, # see `segmentation_scores`

@@ -33,6 +33,7 @@ from fastai.torch_core import set_seed
 from fastcore.basics import patch, patch_to
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
+from fastcore.xtras import ContextManagers
 
 # %% ../nbs/04_learning.ipynb #003
 _all_ = ['set_seed'] # fastai's: torch, NumPy and Python at once
@@ -80,7 +81,8 @@ def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=
     self.fitting = not any(isinstance(cb, LRFinder) for cb in [*self.cbs, *L(cbs)])
     try: _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
     except BaseException: # Ctrl-C is one of them
-        if any(isinstance(cb, Schedule) for cb in self.cbs): self.opt.set_hypers(lr=self.lr if lr is None else lr)
+        ours = any(isinstance(cb, Schedule) for cb in self.cbs)
+        if ours and self.opt: self.opt.set_hypers(lr=self.lr if lr is None else lr)
         for cb in self.cbs: cb.run = True
         raise
     finally:
@@ -88,6 +90,23 @@ def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=
         for n in own: self.__dict__.pop(n, None)
         self.__dict__.update(kept)
 Learner.fit.within = _fastai_fit
+
+@contextmanager
+def _aside(learn): # a look in the middle of a fit is no fit, and the fit goes on afterwards
+    was,learn.fitting = learn.fitting,False
+    learn.in_fit = was
+    try: yield
+    finally: learn.fitting,learn.in_fit = was,False
+
+_fastai_context = getattr(Learner.validation_context, 'within', Learner.validation_context)
+Learner.in_fit = False
+
+@patch_to(Learner)
+@wraps(_fastai_context)
+def validation_context(self, *args, **kwargs):
+    inner = _fastai_context(self, *args, **kwargs)
+    return ContextManagers([_aside(self), inner])
+Learner.validation_context.within = _fastai_context
 
 class Column(ValueMetric): "A column of the log that a `Watch` fills"
 
@@ -101,7 +120,8 @@ class InFit(Callback):
 def after_batch(self:LRFinder):
     ParamScheduler.after_batch(self)
     loss,self.best_loss = self.smooth_loss, min(self.best_loss, self.smooth_loss)
-    if self.stop_div and loss-self.best_loss > 3*max(abs(self.best_loss), 1.): raise CancelFitException()
+    limit = 4*self.best_loss if self.best_loss > 0 else self.best_loss + 3*max(-self.best_loss, 1.)
+    if self.stop_div and loss > limit: raise CancelFitException()
     if self.train_iter >= self.num_it: raise CancelFitException()
 
 # %% ../nbs/04_learning.ipynb #022
@@ -160,12 +180,12 @@ class Watch(InFit):
     order,names = 40,()
     def __call__(self, event_name):
         # fastai's trackers ask for their column in `validate` too, where it is empty
-        if event_name == 'before_fit':
-            have = self.learn.metrics.attrgot('name')
-            own = [Column(partial(self.column, n), n) for n in self.names if n not in have]
-            self.learn.metrics = self.others() + own
+        if event_name == 'before_fit' and not self.learn.in_fit: # of two of one name the later one fills the column
+            rest = L(m for m in self.others() if not (isinstance(m, Column) and m.name in self.names))
+            own = [Column(partial(self.column, n), n) for n in self.names if n not in rest.attrgot('name')]
+            self.learn.metrics = rest + own
         super().__call__(event_name)
-        if event_name == 'after_fit': self.learn.metrics = self.others()
+        if event_name == 'after_fit' and not self.learn.in_fit: self.learn.metrics = self.others()
     def others(self): # columns go with their callback
         return L(m for m in self.learn.metrics if not isinstance(m, Column) or
                  m.func.func.__self__ is not self and m.func.func.__self__.learn is self.learn)
@@ -195,7 +215,7 @@ def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, 
         return (f"dominant dimension: {live} of {k} clusters wins every image and noise makes it {live_noise}, "
                 "healthy is more than 2. Lower alpha, or end the projector in batch norm")
     if k and live <= k/5 and live_noise <= live+1 and h_each < .1:
-        return (f"certain assigner: entropy {h_each:.3f} an image, below 0.1, and noise changes nothing: {live} of {k} "
+        return (f"certain assigner: entropy {h_each:.3f} an image, below 0.1, and noise changes little: {live} of {k} "
                 f"clusters live, {live_noise} with noise. Lower alpha, or end the projector in batch norm")
     # every assigner is born like this, and K^2 pairs of clusters take their time to part
     young = steps is not None and k and steps < max(50, k*k/50)
@@ -364,6 +384,7 @@ class Resume(InFit):
         # `vars`: fastai warns of names that the learner has too
         vars(self)['path'] = self.first.with_stem(f'{self.first.stem}.{n+1}') if n else self.first
         self.start,self.state,self.about = 0,None,self.describe()
+        self.check_folder()
         if not self.path.exists(): return
         self.state = self.read()
         self.start = self.state['epoch']
@@ -413,6 +434,15 @@ def read(self:Resume): # -> the saved state; nothing is unpickled
     return state
 
 @patch
+def check_folder(self:Resume):
+    "Raise before the first epoch if the file could not be written after it"
+    try:
+        with whole_file(self.path.with_suffix('.probe')) as tmp: tmp.touch()
+        self.path.with_suffix('.probe').unlink()
+    except OSError as e: raise OSError(f"{self.path} cannot be written ({e.strerror or e}): expected a folder that "
+                                       "exists or can be made, choose another path for the checkpoint") from e
+
+@patch
 def describe(self:Resume): # -> text and numbers
     "What a run is, apart from its weights"
     loss,model = self.learn.loss_func, getattr(self.learn.model, '_orig_mod', self.learn.model)
@@ -426,6 +456,9 @@ def check_run(self:Resume, state):
         raise ValueError(f"{self.path} belongs to a run of {state['n_epoch']} epochs, "
                          f"this one asks for {self.n_epoch}: the schedule would differ. "
                          "Ask for the same number, or begin in another folder")
+    bs,was = getattr(self.dls.train, 'bs', None), state.get('bs')
+    if was and bs and was != bs: warnings.warn(f"{self.path} was written with batches of {was} images and goes on with "
+                                               f"{bs}: the weights will be those of neither run")
     for n,ours in self.about.items():
         if (theirs := state.get('about', {}).get(n, ours)) != ours:
             raise ValueError(f"{self.path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
@@ -445,7 +478,7 @@ def write(self:Resume):
     "Everything the next epoch depends on, in one file"
     learn,rec = self.learn,self.learn.recorder
     grads = {n:p.grad for n,p in learn.model.named_parameters() if p.grad is not None}
-    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, about=self.about,
+    state = dict(epoch=self.epoch+1, n_epoch=self.n_epoch, bs=getattr(self.dls.train, 'bs', None), about=self.about,
         model=learn.model.state_dict(), opt=self.opt.state_dict(),
         # accumulated and not yet applied; zeros are not worth their space
         grads={n:g if g.any() else None for n,g in grads.items()}, accumulated=self.accumulated(),
@@ -502,7 +535,8 @@ class FitGuard(InFit):
 
     def before_step(self): # one number, so that a GPU has to wait once
         grads = [p.grad for p in self.learn.model.parameters() if p.grad is not None]
-        self.check(self.loss.detach() + nn.utils.get_total_norm(grads).to(self.loss))
+        norms = torch._foreach_norm(grads) if grads else [self.loss.detach()]
+        self.check(self.loss.detach() + torch.stack(norms).norm().to(self.loss))
     def after_cancel_batch(self): self.check(self.loss.detach()) # a step that accumulates ...
     def after_cancel_step(self): self.check(self.loss.detach())  # ... or is skipped for its scale: the loss is finite
     def check(self, number):
@@ -510,8 +544,8 @@ class FitGuard(InFit):
         stop_fit(self.learn, f"the loss is {self.loss.item():.3g}" if not torch.isfinite(self.loss).all()
                  else "the norm of the gradient is not finite")
     def after_epoch(self):
-        for n,v in zip(self.recorder.metric_names[1:3], self.recorder.values[-1]):
-            bad = n in ('train_loss','valid_loss') and v is not None and not np.isfinite(v)
+        for n,v in zip(self.recorder.metric_names[1:3], self.recorder.values[-1]): # columns look after themselves
+            bad = n in ('train_loss','valid_loss') and isinstance(v, float) and not np.isfinite(v)
             if bad: stop_fit(self.learn, f"{n} is {v}")
 
 def check_bf16(device='cpu'): # where bfloat16 is to be computed

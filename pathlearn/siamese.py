@@ -116,7 +116,7 @@ def simclr_learner(dls, arch='resnet18', temp=.2, dim=128, **kwargs): # kwargs: 
 def simsiam_learner(dls, arch='resnet18', dim=2048, hidden=512, last_bn=True, **kwargs):
     "SimSiam on any DataLoaders of images"
     model = SimSiam(dls_encoder(dls, arch), dim, hidden, last_bn)
-    if 'splitter' not in kwargs: kwargs |= dict(splitter=encoder_and_rest, fixed=(-1,))
+    if 'splitter' not in kwargs: kwargs = dict(splitter=encoder_and_rest, fixed=(-1,)) | kwargs # the predictor's rate
     return ssl_learner(dls, model, simsiam_loss, **kwargs)
 
 def byol_learner(dls, arch='resnet18', dim=256, m=.99, cbs=(), last_bn=False, **kwargs):

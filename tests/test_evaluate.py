@@ -120,3 +120,17 @@ def test_the_best_weights_survive_a_stop(tmp_path):
     with pytest.raises(KeyboardInterrupt): _fit(tmp_path/'stopped', stop=2)
     again = _fit(tmp_path/'stopped')
     assert torch.equal(again.model.weight, calm.model.weight) # the best epoch lies before the stop
+
+def test_coloured_fluorescence_on_black_is_the_bright_part():
+    x = torch.zeros(3,40,40, dtype=torch.uint8); x[2,10:30,10:30] = 180 # a blue nucleus, a quarter of the picture
+    mask = otsu_mask(x)
+    assert mask[20,20] and mask.sum() == 400
+    stained = torch.tensor([230,180,210], dtype=torch.uint8)[:,None,None].repeat(1,40,40); stained[:,10:30,10:30] = torch.tensor([90,50,120])[:,None,None]
+    for light in (1., .6, .4): assert otsu_mask((stained*light).byte()).sum() == 400 # violet nuclei on pink, ever darker
+
+def test_keep_best_knows_a_part_of_the_loss_by_its_fall():
+    from types import SimpleNamespace
+    best = KeepBest('cluster')
+    best.learn = SimpleNamespace(recorder=SimpleNamespace(values=[[1., 2., .7]], metric_names=['epoch','train_loss','valid_loss','cluster','time']),
+                                 metrics=[], loss_func=SimpleNamespace(parts=dict(cluster=0.)), fitting=True)
+    assert best.score() == -.7

@@ -430,3 +430,40 @@ def test_a_schedule_in_a_fit_keeps_the_methods_constants():
     learn = learner(Rates(), splitter=groups, fixed=(-1,))
     with pytest.warns(UserWarning, match='Schedule sets'): quiet(learn, 2, cbs=Schedule(lambda t: 1-t))
     assert [r[1] for r in learn.rates.seen] == [.05]*6 and learn.rates.seen[-1][0] == pytest.approx(.05/6)
+
+# --- a look in the middle of a fit, and two watches of one column
+
+class Look(Callback):
+    "Validates in the middle of a fit"
+    order = 45
+    def after_train(self):
+        if self.epoch == 1: self.learn.validate(dl=self.dls.valid)
+
+def test_a_validation_inside_a_fit_loads_nothing(tmp_path):
+    watch = KNNWatch(DATA, DATA, k=1)
+    learn = quiet(learner(Resume(tmp_path/'run.pt'), watch), 3, cbs=Look())
+    assert [h['epoch'] for h in watch.history] == [0,1,2]
+    assert [h['epoch'] for h in learn.collapse_watch.history] == [0,1,2]
+    assert learn.recorder.metric_names[-2:] == ['knn','time']
+
+def test_of_two_watches_of_one_name_the_later_fills_the_column():
+    early,late = KNNWatch(DATA, DATA, k=1), KNNWatch(DATA, DATA, k=40)
+    learn = quiet(learner(early), 1, cbs=late)
+    assert list(learn.recorder.metric_names).count('knn') == 1
+    logged = learn.recorder.values[-1][list(learn.recorder.metric_names).index('knn')-1]
+    assert logged == late.history[-1]['knn'] != early.history[-1]['knn']
+
+def test_a_checkpoint_that_cannot_be_written_is_told_before_the_first_epoch(tmp_path):
+    (tmp_path/'file').write_text('no folder')
+    with pytest.raises(OSError, match='cannot be written'): quiet(learner(Resume(tmp_path/'file'/'run.pt')), 1)
+
+def test_another_batch_size_is_said(tmp_path):
+    class Stop(Callback):
+        def before_epoch(self):
+            if self.epoch == 1: raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt): quiet(learner(Resume(tmp_path/'run.pt')), 2, cbs=Stop())
+    with pytest.warns(UserWarning, match='batches of 16 images and goes on with 8'): quiet(learner(Resume(tmp_path/'run.pt'), bs=8), 2)
+
+def test_an_optimiser_that_cannot_be_made_says_its_own_word():
+    def broken(*args, **kwargs): raise RuntimeError('no such optimiser')
+    with pytest.raises(RuntimeError, match='no such optimiser'): quiet(learner(opt_func=broken), 1)
