@@ -36,13 +36,15 @@ HTML_LINK = re.compile(r'<(?:img|a)\b[^>]*?\b(?:src|href)\s*=\s*["\']([^"\']+)')
 REMOTE = re.compile(r'^(?:[a-z][a-z0-9+.-]*:|//)', re.I)
 HIDDEN = {'hide', 'default_exp'}
 DIRECTIVE = re.compile(r'\s*#\s*\|\s*(.*)')
-OPTIONS = dict.fromkeys(['tbl-cap', 'label', 'code-summary', 'column', 'classes'], str) | dict.fromkeys(
-    ['fig-alt', 'fig-cap'], (str, list)) | dict.fromkeys(   # a list: a text for each picture
+OPTIONS = dict.fromkeys(['tbl-cap', 'label', 'code-summary', 'column', 'classes', 'fig-align', 'fig-cap-location', 'code-overflow'], str) | dict.fromkeys(
+    ['layout-ncol', 'layout-nrow'], int) | dict.fromkeys(['tbl-colwidths', 'layout'], (str, list)) | dict.fromkeys(
+    ['fig-alt', 'fig-cap', 'fig-subcap'], (str, list)) | dict.fromkeys(   # a list: a text for each picture
     ['eval', 'include', 'error', 'warning'], bool) | dict.fromkeys(['echo', 'output', 'code-fold'], (bool, str)) | dict.fromkeys(
     ['fig-width', 'fig-height'], (int, float))
-DIRECTIVES = {'default_exp', 'export', 'exports', 'exporti', 'hide', 'nbflags', 'filter_stream', 'skip_showdoc', 'skip_exec'}
+DIRECTIVES = {'default_exp', 'exec_doc', 'export', 'exports', 'exporti', 'hide', 'nbflags', 'filter_stream', 'skip_showdoc', 'skip_exec'}
 BARELESS = re.compile(rf'#\s*(?:{"|".join(DIRECTIVES)})\s*$')   # nbdev 1 wrote `# export`, nbdev 2 skips it
 CODE = re.compile(r'(`+)[^`].*?\1', re.S)
+COMMAND = 'frac|tag|left|right|text|math[a-z]+|sum|prod|log|exp|cdot|times|top|in|quad|qquad|begin|end|hat|bar|tilde|sqrt|partial|nabla|alpha|beta|gamma|lambda|tau|sigma|theta|eta|max|min|arg|operatorname'
 FORMULA = re.compile(r'(?<!\\)\$\$(.*?)\$\$|(?<![\\$])(\$)(?=[^\s$])(.*?)(?<=[^\s\\])\$(?!\d)', re.S)
 PAIRS = re.compile(r'\\(begin|end)\{(\w+\*?)\}|\\(left|right)(?![A-Za-z])|(?<!\\)([{}])')
 OPENS = {'begin': 'end', 'left': 'right', '{': '}'}
@@ -140,7 +142,7 @@ def option_fault(text):
     try: read = yaml.safe_load(f'{key}: {value}')[key]
     except yaml.YAMLError: return 'the value is no YAML, and stops the site: put it in quotes'
     if key not in OPTIONS: return 'Quarto knows no such option (extend OPTIONS in .ci/check_docs.py if it does)'
-    whole_list = not isinstance(read, list) or all(isinstance(v, str) for v in read)
+    whole_list = not isinstance(read, list) or not key.startswith('fig-') or all(isinstance(v, str) for v in read)
     if read in (None, '', []) or not isinstance(read, OPTIONS[key]) or not whole_list: return f'the value is read as {read!r}'
     if isinstance(read, str) and value[0] not in '"\'' and read != value: return f'only {clip(read)!r} is read: put the value in quotes'
 
@@ -169,7 +171,8 @@ def formula_faults(formula, display):
     "What MathJax would show as red source, or not as meant"
     if re.search(r'\n\s*\n', formula): yield 'an empty line ends the formula'
     if formula.count(r'\tag') > display: yield r'one \tag fits a $$ and none a $: a $$ for each equation'
-    line_break = r'\\\\(?![A-Za-z]{2})' if r'\begin' in formula else '$^'
+    # inside an environment two backslashes break a line; before the name of a command they are one too many
+    line_break = rf'\\\\(?!(?:{COMMAND})\b)' if re.search(r'\\begin|\\substack', formula) else '$^'
     if '\\\\' in re.sub(line_break, '', formula): yield 'a doubled backslash'
     if found := unpaired(formula): yield f'{found} has no partner'
 

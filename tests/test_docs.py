@@ -93,7 +93,7 @@ MARKUP = {   # words of the report: (broken, sound)
     'none a $': (markdown('$a \\tag{1}$'), markdown('`$a \\tag{1}$`')),
     'formula $\\\\frac{a}{b}$: a doubled': (markdown(r'$\\frac{a}{b}$'), markdown(r'$\frac{a}{b}$')),
     'formula $$a \\\\ b$$: a doubled': (markdown(r'$$a \\ b$$'), markdown('$$\\begin{aligned}a&=1\\\\ b&=2\\\\c&=3\\end{aligned}$$')),
-    'a doubled backslash': (markdown(r'$$\begin{cases}\\frac ab\end{cases}$$'), markdown(r'$\begin{pmatrix}x_1\\y_1\end{pmatrix}$')),
+    'a doubled backslash': (markdown(r'$$\begin{cases}\\frac ab\end{cases}$$'), markdown(r'$\begin{pmatrix}x_1&0\\xy&\substack{i\\jk}\end{pmatrix}$')),
     '\\\\tag stands outside': (markdown(r'a \\tag{1}'), markdown(r'a `\\tag` and $\tau$')),
     '\\alpha stands outside': (markdown(r'the $K$ with \alpha$'), markdown(r'costs 5 \$ and $\alpha$')),
     "'\\t' stands where": (markdown('$$a \tag{1}$$'), markdown('a\tb')),
