@@ -345,7 +345,7 @@ def plot_latent(model,     # with encoder, prototypes and decoder
         axs[1].add_artist(AnnotationBbox(face, xy[own].mean(0), pad=.15, bboxprops=frame))
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #066
+# %% ../nbs/32_autoencoder.ipynb #068
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__,

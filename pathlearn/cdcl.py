@@ -40,7 +40,7 @@ class CDCL(nn.Module):
     def __init__(self,
         net,    # a `UNet`: the student
         m=.999, # alpha, largest share of the teacher kept at a step
-        bf16=False, # forward in bfloat16: twice as fast where the processor has it
+        bf16=False, # forward in bfloat16: faster on processors with AMX, slower on others
     ):
         super().__init__()
         self.student,self.teacher,self.m,self.bf16 = net,MomentumCopy(net, m),m,bf16

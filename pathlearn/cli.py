@@ -581,7 +581,7 @@ def _cdcl_arguments(parser): # -> function that adds more to the group
     add = parser.add_argument_group('cdcl alone').add_argument
     add('--grid', type=_number(int, 2), help="patches a side (default: 8)")
     add('--start', type=_number(int, 0), metavar='N', help="epochs before images without masks are used (default: 5)")
-    add('--bf16', action='store_true', help="convolutions in bfloat16: twice as fast on processors that have it")
+    add('--bf16', action='store_true', help="convolutions in bfloat16: faster on processors with AMX, slower on others")
     return add
 
 def pathlearn_train(argv=None): # argv: list of str; None: the command line

@@ -28,7 +28,7 @@ class GumbelAssigner(Configured):
 
     def forward(self, z): return self.layers(z) # [B,D] -> [B,K] logits
 
-# %% ../nbs/11_gumbel.ipynb #new76908
+# %% ../nbs/11_gumbel.ipynb #012
 def pair_logits(assigner,       # [B,D] -> [B,K]
                 z1, z2,         # [N,D] projections of the two views
                 together=False, # True: batch norm over both views at once, as the paper's text has it
@@ -37,7 +37,7 @@ def pair_logits(assigner,       # [B,D] -> [B,K]
     if together: return assigner(torch.cat([z1,z2]))
     return torch.cat([assigner(z1), assigner(z2)])
 
-# %% ../nbs/11_gumbel.ipynb #014
+# %% ../nbs/11_gumbel.ipynb #017
 def draw_assignment(logits,     # [B,K]
                     tau=1.,     # temperature of the soft gradient
                     noise=True, # Gumbel noise (eq. 6) or none (eq. 3)
@@ -49,7 +49,7 @@ def draw_assignment(logits,     # [B,K]
     soft = (logits/tau).softmax(-1)
     return F.one_hot(soft.argmax(-1), logits.shape[-1]) - soft.detach() + soft
 
-# %% ../nbs/11_gumbel.ipynb #021
+# %% ../nbs/11_gumbel.ipynb #024
 def centroid_similarity(z, # [B,D] projections; no gradient flows into them
                         a, # [B,K] one-hot assignments
 ):                         # -> scalar in [-1/(k-1), 1] for k live clusters; 0 for one
@@ -70,7 +70,7 @@ def cluster_loss(z,          # [2N,D] projections of both views
                                                "both views of each image are expected in both")
     return centroid_similarity(z, draw_assignment(logits, tau, noise))
 
-# %% ../nbs/11_gumbel.ipynb #029
+# %% ../nbs/11_gumbel.ipynb #032
 def drawn_clusters(z, # [N,D] projections, which stay as they are
     k, tau, noise,    # see `draw_assignment`
     scale,            # of the logits: how sure the assigner is
@@ -91,7 +91,7 @@ def drawn_clusters(z, # [N,D] projections, which stay as they are
             opt.zero_grad(); centroid_similarity(z, a).backward(); opt.step()
     return torch.stack(drawn, 1)
 
-# %% ../nbs/11_gumbel.ipynb #030
+# %% ../nbs/11_gumbel.ipynb #033
 SIX = ['#0072B2','#D55E00','#009E73','#CC79A7','#56B4E9','#E69F00']
 
 def show_drawn(ax, drawn, k, frozen=20): # drawn: see `drawn_clusters`
@@ -102,7 +102,7 @@ def show_drawn(ax, drawn, k, frozen=20): # drawn: see `drawn_clusters`
               extent=(-frozen, drawn.shape[1]-frozen, len(drawn), 0))
     ax.axvline(0, color='k', lw=1); ax.set(xlabel='draw; from 0 on with learning', ylabel='projection', yticks=[])
 
-# %% ../nbs/11_gumbel.ipynb #031
+# %% ../nbs/11_gumbel.ipynb #034
 def gumbel_knobs(z, # [N,D] projections, two or more; a hundred or so answer quickly
 ):                  # -> Knobs
     "Assignments drawn again and again, before and while the assigner learns, and how many clusters live"

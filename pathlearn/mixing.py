@@ -256,7 +256,7 @@ class StrongWeak(nn.Module):
     def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
-# %% ../nbs/20_mixing.ipynb #047
+# %% ../nbs/20_mixing.ipynb #048
 def _in_place(f): # function of points q and amounts -> of images and amounts
     return lambda x,a: bend(x, torch.eye(2,3, device=x.device).expand(len(x),2,3), lambda q: f(q, a))
 def _windowed(f): return lambda x,a: f(x, a.long(), int(a[0]))
@@ -282,7 +282,7 @@ OPERATIONS = {
                              '{} degrees and the rest alike', 'throws'),
     'cutout':         (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
 
-# %% ../nbs/20_mixing.ipynb #048
+# %% ../nbs/20_mixing.ipynb #049
 def alone(x,      # [B,C,S,S] in [0,1]
     name,         # of `OPERATIONS`
     strength=1.,  # as a share of the most that the strong view draws
@@ -297,7 +297,7 @@ def alone(x,      # [B,C,S,S] in [0,1]
         ims = {n: f(x, x.new_full((len(x),), sign*amount)).clamp(0,1) for n,sign in rows.items()}
     return f'{name}: {words.format(said)}', ims
 
-# %% ../nbs/20_mixing.ipynb #051
+# %% ../nbs/20_mixing.ipynb #052
 def mixing_knobs(images, # PatchData, or square [N,C,S,S] uint8 or in [0,1]; the first six are shown
 ):                       # -> Knobs
     "Patches before and after one operation of CA2CL's strong view, at any strength"
@@ -311,7 +311,7 @@ def mixing_knobs(images, # PatchData, or square [N,C,S,S] uint8 or in [0,1]; the
     return Knobs(draw, 'Patches before and after one operation of the strong view',
                  name=choice('operation', list(OPERATIONS)), strength=slider('strength', 1., 0., 2., .1))
 
-# %% ../nbs/20_mixing.ipynb #060
+# %% ../nbs/20_mixing.ipynb #061
 def mixed_target(perm, lam): # perm [N] partners, lam [N] share of the own patch, or a number -> [N,N], rows of sum 1
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)
@@ -329,7 +329,7 @@ def mixed_nt_xent(z, # [N,D] projections of mixed pictures, any length
     s = F.normalize(z.float(), dim=1) @ F.normalize(other.float(), dim=1).T
     return F.cross_entropy(s/temp, mixed_target(perm, lam))
 
-# %% ../nbs/20_mixing.ipynb #064
+# %% ../nbs/20_mixing.ipynb #065
 def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first six are mixed
 ):                      # -> Knobs
     "Mixed patches, and beside them the target for any mixing weight"

@@ -53,7 +53,7 @@ def right_angles(size): # side of the views in pixels
     "Flips and right-angle turns, which keep every pixel as it is"
     return Geometry(size, flip=.5, vflip=.5, turn=True)
 
-# %% ../nbs/07_transfer.ipynb #014
+# %% ../nbs/07_transfer.ipynb #015
 class MaskView(Callback):
     "In training draws one view of image and mask together; masks become int64, as the loss wants them"
     order = 5 # before mixed precision begins
@@ -69,7 +69,7 @@ class MaskView(Callback):
             if self.look: x = self.look(x)
         self.learn.xb,self.learn.yb = (x,),(mask.long(),)
 
-# %% ../nbs/07_transfer.ipynb #016
+# %% ../nbs/07_transfer.ipynb #017
 def mean_dice(logits, mask): # [B,n_classes,H,W], [B,H,W] -> float
     "Dice of the foreground, mean over images"
     return segmentation_scores(logits.argmax(1), mask)['dice']
@@ -93,7 +93,7 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/07_transfer.ipynb #017
+# %% ../nbs/07_transfer.ipynb #018
 def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,W]
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
                   bs=16,  # images a batch
@@ -103,7 +103,7 @@ def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,
     with evaluating(net) as place:
         return torch.cat([net(x.to(place)).argmax(1).byte().cpu() for x in images.split(bs)])
 
-# %% ../nbs/07_transfer.ipynb #023
+# %% ../nbs/07_transfer.ipynb #024
 def boxes_of(mask, # [H,W] instance ids, 0 = background
 ):                 # -> float [n,4] x1, y1, x2, y2 in pixels, in the order of the ids; [0,4] for an empty mask
     "The box around each instance"
@@ -111,7 +111,7 @@ def boxes_of(mask, # [H,W] instance ids, 0 = background
     ids = mask.unique()
     return masks_to_boxes(mask == ids[ids > 0][:,None,None]).float() + torch.tensor([0,0,1,1], device=mask.device)
 
-# %% ../nbs/07_transfer.ipynb #026
+# %% ../nbs/07_transfer.ipynb #027
 class MapPyramid(nn.Module):
     "The maps of an encoder from stride 4 on, brought to one width"
     def __init__(self, encoder, out_channels=64): # an Encoder, shared and not copied; the width
@@ -140,7 +140,7 @@ def detector(encoder,            # an Encoder, or a model that has one: its weig
     return RetinaNet(maps, n_classes, head=head, anchor_generator=anchors, min_size=size, max_size=size,
                      image_mean=[0.]*n_in, image_std=[1.]*n_in, **kwargs)
 
-# %% ../nbs/07_transfer.ipynb #029
+# %% ../nbs/07_transfer.ipynb #030
 def fit_detector(net,           # see `detector`
                  data,          # PatchData with masks; an image without instances is a lesson, too
                  epochs=20,
@@ -173,7 +173,7 @@ def predict_boxes(net,    # see `detector`
         found = [o for x in images.split(bs) for o in net(list(to_unit(x.to(place))))]
     return [{k:v.cpu() for k,v in o.items()} for o in found]
 
-# %% ../nbs/07_transfer.ipynb #033
+# %% ../nbs/07_transfer.ipynb #034
 def _claims(found, boxes, iou): # -> [n] bool, by falling score: does it claim a true box that is still free?
     free,right = torch.ones(len(boxes), dtype=torch.bool), []
     if not len(boxes): return torch.zeros(len(found['boxes']), dtype=torch.bool)
