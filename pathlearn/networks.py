@@ -85,6 +85,7 @@ def _build(arch, weights, size): # a torchvision network without auxiliary outpu
     try: net = torchvision.models.get_model(arch, weights=weights, **kw)
     except OSError as e: raise OSError(f"the {weights} weights of {arch} could not be downloaded ({e}): "
         f"pass weights=None, or put the file into {torch.hub.get_dir()}/checkpoints") from e
+    except KeyError as e: raise ValueError(f"{arch} has no weights named {weights!r}: take 'DEFAULT' or None") from e
     except (AssertionError, ValueError) as e:
         raise _misfit(arch, size, e) if {'image_size','input_size'} & kw.keys() else e
     if hasattr(net, 'aux_logits'): # GoogLeNet and Inception; `InputNorm` has done what `transform_input` would do
@@ -138,6 +139,8 @@ class Encoder(Configured):
         super().__init__()
         if size is not None and size < 16:
             raise ValueError(f"images of {size} px are too small: four halvings need at least 16")
+        if weights and arch in ('tiny','conv3'):
+            raise ValueError(f"'{arch}' was never trained by anybody: there are no {weights} weights, take None")
         if small_stem is None: small_stem = 'resne' in arch and size is not None and size <= 40
         self.settings.update(small_stem=small_stem, weights=None)
         self.norm = InputNorm(mean or [.5]*n_in, std or [.25]*n_in)
