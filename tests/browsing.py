@@ -34,6 +34,7 @@ def lab(tmp_path_factory):
     news = home/'settings'/'@jupyterlab'/'apputils-extension'/'notification.jupyterlab-settings'
     news.parent.mkdir(parents=True); news.write_text('{"fetchNews": "false", "checkForUpdates": false}')
     (home/'nbs').mkdir()
+    shutil.copytree(ROOT/'nbs'/'results', home/'nbs'/'results') # sentences of the pages read their figures there
     env = {k: v for k,v in os.environ.items() if not k.startswith(('JUPYTER','IN_TEST'))} | {
         'JUPYTER_CONFIG_DIR': str(home/'config'), 'JUPYTER_DATA_DIR': str(home/'data'), 'JUPYTER_RUNTIME_DIR': str(home/'runtime'),
         'JUPYTERLAB_SETTINGS_DIR': str(home/'settings'), 'JUPYTERLAB_WORKSPACES_DIR': str(home/'workspaces'),
