@@ -390,7 +390,8 @@ class Resume(InFit):
         self.start = self.state['epoch']
         self.check_run(self.state)
         if self.learn.logger is not noop:
-            print(f"going on after epoch {self.start} of {self.n_epoch}, from {self.path}")
+            print(f"going on after epoch {self.start} of {self.n_epoch}, from {self.path}" if self.start < self.n_epoch
+                  else f"all epochs are done, from {self.path}")
         # callbacks first: one may change the model's shape half way through a run
         for cb in self.stateful(): cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         self.check(self.state)
