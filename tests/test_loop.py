@@ -414,7 +414,7 @@ def test_going_on_is_said(tmp_path, capsys):
     learner(Resume(tmp_path/'r.pt')).fit(2)
     assert 'going on' not in capsys.readouterr().out
     learner(Resume(tmp_path/'r.pt')).fit(2)
-    assert 'going on after epoch 2 of 2' in capsys.readouterr().out
+    assert 'all epochs are done' in capsys.readouterr().out
 
 def test_a_learner_that_has_been_fit_is_exported(tmp_path, monkeypatch):
     from fastai.learner import load_learner
