@@ -11,7 +11,6 @@ __all__ = ['CDCLOut', 'CDCL', 'pseudo_labels', 'prediction_entropy', 'gaussian_r
 import math, warnings
 from collections import namedtuple
 from contextlib import nullcontext
-from functools import partial
 import matplotlib.pyplot as plt, numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from . import crosspatch, data, evaluate, learning, networks, synthetic, transfer, views
 from .data import *
@@ -25,7 +24,6 @@ from .crosspatch import *
 from .widgets import Knobs, slider
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
-from fastai.learner import Learner
 from fastcore.basics import chunked
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
@@ -258,7 +256,7 @@ def cdcl_learner(dls,    # of `semi_dls`
     net,began_from = _network(dls, arch)
     model = CDCL(net.to(memory_format=torch.channels_last), bf16=bf16)
     learn = PatchLearner(dls, model, loss_func=loss, lr=lr, wd=wd, cbs=[*own, *L(cbs)],
-                    **dict(metrics=mean_dice, opt_func=adam) | kwargs)
+                         **dict(metrics=mean_dice, opt_func=adam) | kwargs)
     learn.began_from = began_from # 'ImageNet', 'random' or 'given' weights
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())

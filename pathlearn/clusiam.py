@@ -7,7 +7,6 @@ __all__ = ['ClusterLoss', 'clusiam_inv', 'ClusterOut', 'CluSiam', 'ClusterTarget
            'clubyol_learner']
 
 # %% ../nbs/12_clusiam.ipynb #002
-from functools import partial
 import torch, torch.nn as nn
 from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, gumbel
 from .data import *

@@ -10,8 +10,8 @@ __all__ = ['ViewPair', 'MomentumTarget', 'Column', 'InFit', 'Schedule', 'CosineL
            'Pretrained', 'save_encoder', 'load_encoder', 'set_seed']
 
 # %% ../nbs/04_learning.ipynb #002
-import importlib, inspect, json, os, random, sys, time, warnings
-from collections import Counter, namedtuple
+import importlib, json, os, random, time, warnings
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial, wraps
 from pathlib import Path
@@ -20,10 +20,10 @@ from IPython.display import HTML, display
 from safetensors import safe_open
 from safetensors.torch import save_file
 from .data import PatchData
-from .networks import Assigns, Configured, Encoder, MomentumCopy, Outputs, encoder
+from .networks import Assigns, Configured, encoder
 from .evaluate import Embeddings, cluster_scores, embed, knn_score
 from .views import standard_view
-from fastai.basics import Callback, CancelEpochException, CancelFitException, Learner, SGD, ValueMetric, noop, params
+from fastai.basics import Callback, CancelEpochException, CancelFitException, Learner, SGD, ValueMetric, noop
 import fastai.callback.fp16, fastai.callback.hook # they give a Learner to_fp16 and summary
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import LRFinder, ParamScheduler
@@ -68,7 +68,7 @@ class MomentumTarget(Callback):
     def after_step(self):
         if not self.skipped: self.learn.model.update_target()
 
-# %% ../nbs/04_learning.ipynb #018
+# %% ../nbs/04_learning.ipynb #n1047
 _fastai_fit = getattr(Learner.fit, 'within', Learner.fit) # this cell may run twice
 Learner.fitting = False
 
@@ -91,12 +91,13 @@ def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=
         self.__dict__.update(kept)
 Learner.fit.within = _fastai_fit
 
+# %% ../nbs/04_learning.ipynb #n625
 @contextmanager
 def _aside(learn): # a look in the middle of a fit is no fit, and the fit goes on afterwards
-    was,learn.fitting = learn.fitting,False
-    learn.in_fit = was
+    was = learn.fitting,learn.in_fit
+    learn.fitting,learn.in_fit = False,any(was)
     try: yield
-    finally: learn.fitting,learn.in_fit = was,False
+    finally: learn.fitting,learn.in_fit = was
 
 _fastai_context = getattr(Learner.validation_context, 'within', Learner.validation_context)
 Learner.in_fit = False
@@ -108,6 +109,7 @@ def validation_context(self, *args, **kwargs):
     return ContextManagers([_aside(self), inner])
 Learner.validation_context.within = _fastai_context
 
+# %% ../nbs/04_learning.ipynb #n310
 class Column(ValueMetric): "A column of the log that a `Watch` fills"
 
 class InFit(Callback):
@@ -525,6 +527,9 @@ class FitGuard(InFit):
     def before_fit(self):
         names,dl = list(self.recorder.metric_names[1:]), self.dls.train
         images = len(dl)*(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 1)
+        if not images: raise ValueError(
+            "the training loader holds no batch of images: expected one at least. An exported learner "
+            "travels without them, give it new ones by learn.dls = data.dls()")
         for cb in self.learn.cbs:
             if isinstance(cb, TrackerCallback) and cb.monitor not in names: raise ValueError(
                 f"{type(cb).__name__} follows '{cb.monitor}', which is not logged: expected one of {', '.join(names)}")

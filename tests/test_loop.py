@@ -2,13 +2,11 @@
 import math, warnings
 from collections import namedtuple
 import numpy as np, pandas as pd, pytest, torch, torch.nn as nn, torch.nn.functional as F
-from fastai.basics import Callback, CancelStepException, Learner
+from fastai.basics import Callback, CancelStepException
 from fastai.callback.progress import CSVLogger, ShowGraphCallback
-from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback
 from fastai.callback.training import GradientAccumulation
 from pathlearn.learning import *
-from pathlearn.learning import InFit
 from pathlearn.data import PatchData
 from pathlearn.evaluate import embed
 from pathlearn.networks import MomentumCopy, Outputs, Predictor, Projector
@@ -416,15 +414,16 @@ def test_going_on_is_said(tmp_path, capsys):
     learner(Resume(tmp_path/'r.pt')).fit(2)
     assert 'all epochs are done' in capsys.readouterr().out
 
-def test_a_learner_that_has_been_fit_is_exported(tmp_path, monkeypatch):
+def test_a_learner_that_has_been_fit_is_exported(tmp_path):
     from fastai.learner import load_learner
-    monkeypatch.setattr(PatchData, 'new_empty', lambda self: self, raising=False)
     learn = quiet(learner(KNNWatch(DATA, DATA), Resume(tmp_path/'r.pt'), tmp=tmp_path), 1)
     learn.export('all.pkl')
     with warnings.catch_warnings(): warnings.simplefilter('ignore'); back = load_learner(tmp_path/'all.pkl')
     assert same(weights(learn), weights(back))
+    with pytest.raises(ValueError, match='travels without them'): quiet(back, 1)
+    back.dls = PatchData(IMAGES).dls(bs=16, device='cpu')
     quiet(back, 1)
-    assert len(back.knn_watch.history) == 1
+    assert len(back.knn_watch.history) == 1 and not same(weights(learn), weights(back))
 
 def test_a_schedule_in_a_fit_keeps_the_methods_constants():
     learn = learner(Rates(), splitter=groups, fixed=(-1,))

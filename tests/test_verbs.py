@@ -10,7 +10,7 @@ from pathlearn.all import *
 from pathlearn.transfer import mask_dls, mask_learner
 from fastai.callback.core import Callback
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner, load_learner
+from fastai.learner import load_learner
 from fastai.optimizer import OptimWrapper, SGD
 from fastcore.basics import noop
 
