@@ -355,7 +355,7 @@ def segment(net,        # Learner, `CDCL`, what `load_encoder` returns, or modul
         return [_mask(net, torch.as_tensor(x).to(place), size, tile, overlap, bs)
                 for x in getattr(images, 'images', images)]
 
-# %% ../nbs/41_cdcl.ipynb #039
+# %% ../nbs/41_cdcl.ipynb #041
 def _depth(mask, sigma=1): # bool [H,W] -> [H,W] logarithm of the smoothed distance to the background
     from scipy.ndimage import distance_transform_edt
     from skimage.filters import gaussian
@@ -393,7 +393,7 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
-# %% ../nbs/41_cdcl.ipynb #043
+# %% ../nbs/41_cdcl.ipynb #045
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise
@@ -411,7 +411,7 @@ def show_overlays(data, # PatchData with masks
     tops = to_unit(data.images).expand(-1,3,-1,-1)
     return show_rows([tops, torch.stack([overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)])])
 
-# %% ../nbs/41_cdcl.ipynb #045
+# %% ../nbs/41_cdcl.ipynb #047
 def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
@@ -435,7 +435,7 @@ def show_feature_maps(nets, # dict: name -> as for `segment`
     def maps(net): return torch.stack([feature_map(net, x) for x in data.images])[:,None].expand(-1,3,-1,-1)
     return show_rows([*rows, *map(maps, nets.values())], ['image','truth',*nets])
 
-# %% ../nbs/41_cdcl.ipynb #051
+# %% ../nbs/41_cdcl.ipynb #053
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
            *learning.__all__, *evaluate.__all__, *transfer.__all__, *crosspatch.__all__]

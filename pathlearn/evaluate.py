@@ -547,7 +547,7 @@ def panoptic_quality(pred, # [H,W] instance ids, 0 = background
     matched = iou[iou > .5]
     return (matched.sum()/((n + m)/2)).item() if n + m else 1.
 
-# %% ../nbs/05_evaluate.ipynb #079
+# %% ../nbs/05_evaluate.ipynb #081
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
