@@ -45,7 +45,7 @@ def changes(root, command):
 
 def orphans(root):
     "Modules whose notebook is gone"
-    for f in sorted((root/'pathlearn').glob('*.py')):
+    for f in sorted((root/'pathlearn').rglob('*.py')):
         source = SOURCE.search(f.read_text(encoding='utf-8'))
         if source and not (f.parent/source[1]).exists(): yield f'pathlearn/{f.name} comes from {source[1]}, which is not there: remove it'
 

@@ -11,14 +11,8 @@ __all__ = ['autoencoder_view', 'AEOut', 'AutoencoderLoss', 'decode_latent', 'Con
 from collections import namedtuple
 import matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
-from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, prototypes, decoder
-from .data import *
-from .synthetic import *
-from .views import *
-from .networks import *
-from .learning import *
-from .evaluate import *
-from .explore import *
+from . import basics, siamese, prototypes, decoder
+from .basics import *
 from .siamese import *
 from .prototypes import *
 from .decoder import *
@@ -251,6 +245,20 @@ class ReconstructionWatch(Watch):
         e = reconstruction_errors(self.learn, self.valid)
         self.record(error=e['own'], **({} if e['permuted'] is None else dict(permuted=e['permuted'])))
 
+# %% ../nbs/32_autoencoder.ipynb #1676e064
+def _both_phases(learn, epochs, k=None, seed=0, warmup=None):
+    fit_two_phases(learn, epochs//2 if warmup is None else warmup, epochs, k, seed=seed)
+def _look(splits, epochs): return [] if splits.val is None else [ReconstructionWatch(splits.val)]
+
+register(Method('autoencoder', 'Contrastive autoencoder', autoencoder_learner, 'conv3',
+    view=lambda size, own, **kw: autoencoder_view(size, **kw), fit=_both_phases, watches=_look,
+    paper='Ferrante et al., 2022', own=(
+    Option('alpha', .1, "weight of the reconstruction", high=1),
+    Option('latent', 128, "width of its latent space", int, 1),
+    Option('opt', 'lars', "optimiser; adamw for small batches", str, choices=('lars','adamw')),
+    Option('variational', False, "decode draws around a point, so that clusters can be sampled"),
+    Option('warmup', None, "epochs of its first phase, in which the encoder learns: half of all", int, 1, to='fit'))))
+
 # %% ../nbs/32_autoencoder.ipynb #048
 @torch.no_grad()
 def reconstruct(model, x): # [B,C,H,W] uint8 or in [0,1] -> [B,C,H,W]
@@ -347,6 +355,4 @@ def plot_latent(model,     # with encoder, prototypes and decoder
 
 # %% ../nbs/32_autoencoder.ipynb #068
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
-           *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *prototypes.__all__,
-           *decoder.__all__]
+__all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__, *prototypes.__all__, *decoder.__all__]

@@ -10,14 +10,8 @@ __all__ = ['false_negatives', 'batch_kmeans', 'cluster_aware_loss', 'CosineLinea
 from collections import namedtuple
 from functools import partial
 import torch, torch.nn as nn, torch.nn.functional as F
-from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, mixing, adversarial
-from .data import *
-from .synthetic import *
-from .views import *
-from .networks import *
-from .learning import *
-from .evaluate import *
-from .explore import *
+from . import basics, siamese, mixing, adversarial
+from .basics import *
 from .siamese import *
 from .mixing import *
 from .adversarial import *
@@ -186,7 +180,17 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 
+# %% ../nbs/22_ca2cl.ipynb #4cdcd5ac
+def _draw(size, own, **kw): # one strong and one weak view, or two standard ones
+    return (StrongWeak if own.get('mixed', True) else standard_view)(size, **kw)
+
+register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, view=_draw, paper='Li et al., 2025', own=(
+    Option('eps', 1., "length of the adversarial step", off='adversarial'),
+    Option('where', 'conv1', "what the adversarial step moves", str, choices=('conv1','pixel','feature')),
+    Option('lam', .1, "weight of the cluster-aware loss; 0: without it"),
+    Option('mixed', True, "a strong and a weak view, and not two standard ones"),
+    Option('detach', False, "no adversarial gradient into the weak view: cheaper"))))
+
 # %% ../nbs/22_ca2cl.ipynb #046
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
-           *learning.__all__, *evaluate.__all__, *explore.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]
+__all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]

@@ -12,14 +12,8 @@ import math, warnings
 from collections import namedtuple
 from contextlib import nullcontext
 import matplotlib.pyplot as plt, numpy as np, torch, torch.nn as nn, torch.nn.functional as F
-from . import crosspatch, data, evaluate, learning, networks, synthetic, transfer, views
-from .data import *
-from .synthetic import *
-from .views import *
-from .networks import *
-from .learning import *
-from .evaluate import *
-from .transfer import *
+from . import basics, crosspatch
+from .basics import *
 from .crosspatch import *
 from .widgets import Knobs, slider
 from fastai.callback.core import Callback
@@ -261,6 +255,12 @@ def cdcl_learner(dls,    # of `semi_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
+# %% ../nbs/41_cdcl.ipynb #7dbd376b
+register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei', paper='Wu et al., 2022', own=(
+    Option('grid', 8, "patches a side", int, 2),
+    Option('start', 5, "first epoch in which images without masks are used", int),
+    Option('bf16', False, "convolutions in bfloat16: faster on processors with AMX, slower on others"))))
+
 # %% ../nbs/41_cdcl.ipynb #036
 def _scaled(shape, size): # [h,w], pixels of the shorter side or None -> [h,w], rounded as torchvision does
     return tuple(shape) if size is None else tuple(int(size*s/min(shape)) for s in shape)
@@ -437,5 +437,4 @@ def show_feature_maps(nets, # dict: name -> as for `segment`
 
 # %% ../nbs/41_cdcl.ipynb #053
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__,
-           *learning.__all__, *evaluate.__all__, *transfer.__all__, *crosspatch.__all__]
+__all__ = [*globals().get('__all__', []), *basics.__all__, *crosspatch.__all__]

@@ -8,14 +8,8 @@ __all__ = ['ClusterLoss', 'clusiam_inv', 'ClusterOut', 'CluSiam', 'ClusterTarget
 
 # %% ../nbs/12_clusiam.ipynb #002
 import torch, torch.nn as nn
-from . import data, synthetic, views, networks, learning, evaluate, explore, siamese, gumbel
-from .data import *
-from .synthetic import *
-from .views import *
-from .networks import *
-from .learning import *
-from .evaluate import *
-from .explore import *
+from . import basics, siamese, gumbel
+from .basics import *
 from .siamese import *
 from .gumbel import *
 from collections import namedtuple
@@ -118,7 +112,12 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
                        cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
+# %% ../nbs/12_clusiam.ipynb #a929254a
+_wu, _noise = 'Wu et al., 2023', Option('noise', True, "Gumbel noise in the cluster assignment")
+def _alpha(default): return Option('alpha', default, "weight of the cluster loss", high=1)
+register(Method('clusiam', 'CluSiam', clusiam_learner, k=100, own=(_alpha(.5), _noise), paper=_wu))
+register(Method('clubyol', 'CluBYOL', clubyol_learner, k=100, own=(_alpha(.9), _noise), paper=_wu))
+
 # %% ../nbs/12_clusiam.ipynb #038
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *data.__all__, *synthetic.__all__, *views.__all__, *networks.__all__, *learning.__all__,
-           *evaluate.__all__, *explore.__all__, *siamese.__all__, *gumbel.__all__]
+__all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__, *gumbel.__all__]

@@ -10,7 +10,7 @@ __all__ = ['nt_xent', 'negative_cosine', 'PairOut', 'SiamOut', 'TargetOut', 'Sim
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import MomentumCopy, Outputs, Predictor, Projector
-from .learning import MomentumTarget, dls_encoder, ssl_learner
+from .learning import Method, register, MomentumTarget, dls_encoder, ssl_learner
 from fastcore.foundation import L
 
 # %% ../nbs/10_siamese.ipynb #012
@@ -123,3 +123,8 @@ def byol_learner(dls, arch='resnet18', dim=256, m=.99, cbs=(), last_bn=False, **
     "BYOL on any DataLoaders of images"
     model = BYOL(dls_encoder(dls, arch), dim, m=m, last_bn=last_bn)
     return ssl_learner(dls, model, byol_loss, cbs=[MomentumTarget(), *L(cbs)], **kwargs)
+
+# %% ../nbs/10_siamese.ipynb #a5bcc3c9
+register(Method('simclr', 'SimCLR', simclr_learner, paper='Chen et al., 2020'))
+register(Method('simsiam', 'SimSiam', simsiam_learner, paper='Chen & He, 2021'))
+register(Method('byol', 'BYOL', byol_learner, paper='Grill et al., 2020'))

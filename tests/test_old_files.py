@@ -1,0 +1,36 @@
+"What an earlier version wrote still loads, and gives the same to the bit"
+import shutil
+from pathlib import Path
+import numpy as np, pytest, torch, torch.nn as nn
+from pathlearn.all import *
+
+HERE = Path(__file__).parent/'files'
+def images(name='images'): return torch.tensor(np.load(HERE/f'{name}.npz')['images'])
+
+@pytest.mark.parametrize('name', ['clusiam','autoencoder','cdcl'])
+def test_weights_give_the_same_embeddings(name):
+    old = np.load(HERE/f'{name}_embeddings.npz')
+    emb = embed(load_encoder(HERE/f'{name}.safetensors'), PatchData(images()))
+    assert ('assignments' in old) == (emb.assignments is not None)
+    for k in old: assert (getattr(emb, k).numpy() == old[k]).all(), f'{name}: {k} changed'
+
+def test_a_segmenter_gives_the_same_masks():
+    masks = segment(load_encoder(HERE/'cdcl.safetensors'), PatchData(images('nuclei')))
+    assert (torch.stack(list(masks)).numpy() == np.load(HERE/'nuclei.npz')['masks']).all()
+
+class Own(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Conv2d(3,8,3,2), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.n_out = 8
+    def forward(self, x): return self.net(x.float()/255 if x.dtype == torch.uint8 else x)
+
+def test_a_stopped_run_goes_on_to_the_same_weights(tmp_path):
+    shutil.copy(HERE/'training.pt', tmp_path/'training.pt')
+    torch.manual_seed(0)
+    dls = synthetic_tissue(n=45, size=32, seed=3).train.dls(bs=15)
+    learn = simsiam_learner(dls, Own(), dim=8, hidden=8, view=weak_view(32), cbs=Resume(tmp_path/'training.pt'))
+    learn.fit(4)
+    end = np.load(HERE/'training_end.npz')
+    for k,v in learn.model.state_dict().items(): assert (v.numpy() == end[k]).all(), f'{k} changed'
