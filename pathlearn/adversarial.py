@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt, numpy as np, torch, torch.nn as nn, torch.nn.fu
 from torch.func import functional_call
 from torchvision.utils import make_grid
 from .siamese import nt_xent
-from .widgets import Knobs, choice, slider
+from .explore.widgets import Knobs, choice, slider
 
 # %% ../nbs/21_adversarial.ipynb #009
 def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]

@@ -21,7 +21,7 @@ from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds
 from fastai.optimizer import Adam, Optimizer
 from fastai.torch_core import no_random
 from fastcore.foundation import L
-from .widgets import Knobs, choice, slider
+from .explore.widgets import Knobs, choice, slider
 from torchvision.utils import make_grid
 
 # %% ../nbs/32_autoencoder.ipynb #013

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt, numpy as np, torch, torch.nn as nn, torch.nn.fu
 from . import basics, crosspatch
 from .basics import *
 from .crosspatch import *
-from .widgets import Knobs, slider
+from .explore.widgets import Knobs, slider
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastcore.basics import chunked

@@ -9,7 +9,7 @@ __all__ = ['PatchFeatures', 'SAMPLING', 'DenseContrast', 'foreground_score', 'pa
 # %% ../nbs/40_crosspatch.ipynb #002
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, matplotlib.pyplot as plt
-from .widgets import Knobs, choice, slider
+from .explore.widgets import Knobs, choice, slider
 from ipywidgets import dlink
 from matplotlib.collections import PatchCollection
 from matplotlib.patheffects import withStroke

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
 from functools import lru_cache
 from matplotlib.colors import ListedColormap
 from .networks import Configured
-from .widgets import Knobs, check, choice, slider
+from .explore.widgets import Knobs, check, choice, slider
 
 # %% ../nbs/11_gumbel.ipynb #009
 class GumbelAssigner(Configured):

@@ -11,7 +11,7 @@ __all__ = ['Step', 'OneOf', 'brightness_contrast', 'hsv_shift', 'motion_blur', '
 import math, matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
 from .views import (Cutout, box_mask, chance, colour_basis, cutmix_views, gaussian_blur, hue_hsv, mixup_views,
                              rotation, sheet, to_unit, uniform)
-from .widgets import Knobs, choice, slider
+from .explore.widgets import Knobs, choice, slider
 
 # %% ../nbs/20_mixing.ipynb #009
 def apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B,...]

@@ -15,7 +15,7 @@ from sklearn.decomposition import PCA
 from torchvision.utils import make_grid
 from .views import to_unit
 from .networks import Configured
-from .widgets import Knobs, choice, slider
+from .explore.widgets import Knobs, choice, slider
 
 # %% ../nbs/30_prototypes.ipynb #011
 def _check_features(features, k):

@@ -13,7 +13,7 @@ import math, matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functiona
 from functools import lru_cache
 from fastcore.meta import delegates
 from torchvision.utils import make_grid
-from .widgets import Knobs, slider
+from .explore.widgets import Knobs, slider
 
 # %% ../nbs/02_views.ipynb #012
 def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]

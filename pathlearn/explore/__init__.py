@@ -16,8 +16,8 @@ from fastcore.basics import patch
 from PIL import Image
 from ..data import PatchData
 from ..evaluate import Embeddings, knn_vote
-from ..maps import MapJob, Mapper, aligned_maps, most_neighbours, reduce
-from ..widgets import Picture, Still, choice, picture_bytes, slider
+from .maps import MapJob, Mapper, aligned_maps, most_neighbours, reduce
+from .widgets import Picture, Still, choice, picture_bytes, slider
 
 # %% ../../nbs/06_explore.ipynb #004
 _all_ = ['Mapper', 'reduce'] # of maps: whoever explores needs them
@@ -187,7 +187,7 @@ def _packed(values, kind): return np.ascontiguousarray(values, dtype=kind).tobyt
 
 class PatchMap(anywidget.AnyWidget):
     "Points on a canvas that answer to mouse and keyboard"
-    _esm = Path(str(files('pathlearn')/'map.js'))
+    _esm = Path(str(files('pathlearn.explore')/'map.js'))
     xy,groups = [traitlets.Bytes().tag(sync=True) for _ in range(2)]     # float32 [N,2], uint16 [N]
     chosen,near = [traitlets.Bytes().tag(sync=True) for _ in range(2)]   # uint32 numbers of patches
     colours,names = [traitlets.List().tag(sync=True) for _ in range(2)]  # one a group
@@ -519,7 +519,7 @@ def map_page(emb,            # Embeddings
     data = dict(xy=text(_packed(reduce(emb, how, seed) if xy is None else xy, 'f4')), alt=f'Map of {len(emb)} patches',
                 looks={n: dict(look, groups=text(look['groups'])) for n,look in looks.items()},
                 sheets=[] if images is None else [*_sheets(images, side)], side=side, per_row=32, per_sheet=1024)
-    draw,page = [(files('pathlearn')/f'{n}.js').read_text(encoding='utf-8') for n in ('map','page')]
+    draw,page = [(files('pathlearn.explore')/f'{n}.js').read_text(encoding='utf-8') for n in ('map','page')]
     written = json.dumps(data).replace('<', '\\u003c') # a name with </script> in it must not end the script
     script = f"{draw.replace('export default', 'const widget =')}\nconst DATA = {written}\n{page}"
     return _PAGE.format(title=html.escape(title), script=script)

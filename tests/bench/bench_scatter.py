@@ -26,7 +26,7 @@ f.data[0].on_selection(told)
 f''', '.nsewdrag', [])}
 START = '''
 import ipywidgets as W, warnings
-from pathlearn.maps import reduce
+from pathlearn.explore.maps import reduce
 for name in ('jscatter', 'plotly.graph_objects'):
     try: exec(f'import {name}' + (' as go' if 'plotly' in name else ''))
     except ImportError: pass
