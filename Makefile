@@ -13,12 +13,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 unexport PYTHONPATH
 
-.PHONY: help demo test test-tree test-docs test-notebooks test-python run prepare readme bench clean
+.PHONY: help demo test test-tree test-lint test-docs test-notebooks test-python test-newest docs run prepare readme bench clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo [OUT=demo]      install the package alone and run pathlearn_demo; the report ends in $$OUT/report.html'
-	@echo 'make test                 install the developers'"'"' tools and run every check (test-tree, -docs, -notebooks, -python)'
+	@echo 'make test                 install the developers'"'"' tools and run every check (test-tree, -lint, -docs, -notebooks, -python)'
+	@echo 'make test-newest          the quick tests under the newest torch, fastai and fastcore'
+	@echo 'make docs                 make the site in _docs (needs Quarto)'
 	@echo 'make run NB=nbs/x.ipynb   rerun a notebook, save its outputs, export it; ARGS=--all reruns the long cells too'
 	@echo 'make prepare              export and clean all notebooks and write README.md: do this before a commit'
 	@echo 'make readme               write README.md from nbs/index.ipynb'
@@ -40,7 +42,7 @@ endef
 	@$(TEST_BIN)/python -m pip install -q -e '.[dev]'
 	@touch $@
 
-.venv-demo/installed: $(BUILD) $(wildcard pathlearn/*.py)
+.venv-demo/installed: $(BUILD) $(shell find pathlearn -name "*.py")
 	$(call new_venv,.venv-demo)
 	@rm -rf build
 	@$(DEMO_BIN)/python -m pip install -q .
@@ -49,16 +51,22 @@ endef
 demo: .venv-demo/installed
 	@MPLBACKEND=Agg $(DEMO_BIN)/pathlearn_demo --out '$(OUT)'
 
-# One after the other even under `make -j`, quickest first, pytest's closing line last.
+# One after the other even under `make -j`, quickest first; each says how long it took, and pytest's closing line comes last.
 test: .venv/installed
-	@$(MAKE) --no-print-directory test-tree
-	@$(MAKE) --no-print-directory test-docs
-	@$(MAKE) --no-print-directory test-notebooks
+	@for part in tree lint docs notebooks; do \
+	    start=$$(date +%s); $(MAKE) --no-print-directory test-$$part || exit 1; \
+	    echo "   $$part took $$(( $$(date +%s) - start )) s"; \
+	done
 	@$(MAKE) --no-print-directory test-python
 
 test-tree: .venv/installed
 	@echo '== do nbdev_export and nbdev_clean leave the tree unchanged?'
 	@$(ONE_THREAD) $(TEST_BIN)/python .ci/check_clean.py
+
+test-lint: .venv/installed
+	@echo '== does ruff find unused names and traps? how large are the cells?'
+	@$(TEST_BIN)/ruff check -q pathlearn tests .ci
+	@$(TEST_BIN)/python .ci/cells.py
 
 test-docs: .venv/installed
 	@echo '== does every page of the site process, link and read well?'
@@ -72,6 +80,19 @@ test-notebooks: .venv/installed
 test-python: .venv/installed
 	@echo '== do the tests pass?'
 	@$(ONE_THREAD) $(TEST_BIN)/python -m pytest tests -n 2 --dist loadfile
+
+# The run-time package alone, brought to the newest of everything that it rests on.
+QUICK := tests/test_loop.py tests/test_verbs.py tests/test_old_files.py tests/test_stars.py
+test-newest: .venv-demo/installed
+	@$(DEMO_BIN)/python -m pip install -q --upgrade --upgrade-strategy eager 'torch!=2.13.0' torchvision fastai fastcore pytest
+	@$(DEMO_BIN)/python -c 'import torch, fastai, fastcore; print("torch", torch.__version__, "fastai", fastai.__version__, "fastcore", fastcore.__version__)'
+	@$(ONE_THREAD) $(DEMO_BIN)/python -m pytest $(QUICK)
+
+# README.md is .ci/readme.py's: newer than its notebook, nbdev leaves it alone.
+docs: .venv/installed
+	@command -v quarto > /dev/null || { echo 'found no quarto: install it from https://quarto.org, nbdev makes the site with it'; exit 1; }
+	@touch README.md
+	@$(ONE_THREAD) PATH="$(CURDIR)/$(TEST_BIN):$$PATH" nbdev_docs --n_workers 2
 
 run: .venv/installed
 	@test -n '$(NB)' || { echo 'name the notebook, as in `make run NB=nbs/12_clusiam.ipynb`'; exit 1; }
