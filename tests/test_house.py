@@ -1,6 +1,5 @@
 "One way down: who imports whom, read from the source, and how large the rooms and cells are"
 import ast, graphlib, hashlib, re
-from collections import defaultdict
 from pathlib import Path
 import pytest
 

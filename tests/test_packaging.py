@@ -1,5 +1,5 @@
 "Wheel and sdist hold the package alone, with every room, and work alone"
-import configparser, email, importlib, os, shutil, subprocess, sys, tarfile, zipfile
+import configparser, email, re, importlib, os, shutil, subprocess, sys, tarfile, zipfile
 from pathlib import Path
 import pytest
 
@@ -75,3 +75,12 @@ def test_console_scripts_point_at_functions(settings):
 def test_version_is_that_of_settings_ini(settings):
     import pathlearn
     assert pathlearn.__version__ == settings['version']
+
+def test_the_citation_has_the_same_version(settings):
+    assert re.search(r'^version: (.*)$', (ROOT/'CITATION.cff').read_text(encoding='utf-8'), re.M)[1] == settings['version']
+
+def test_workflows_call_make_targets_that_exist():
+    "What runs elsewhere can be run here by the same word"
+    targets = set(re.findall(r'^([\w-]+):', (ROOT/'Makefile').read_text(encoding='utf-8'), re.M))
+    runs = [line for f in (ROOT/'.github'/'workflows').glob('*.yml') for line in re.findall(r'- run: (.*)', f.read_text(encoding='utf-8'))]
+    assert runs and all(r == 'bash .ci/run' or r.removeprefix('make ') in targets for r in runs), runs

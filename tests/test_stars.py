@@ -1,6 +1,5 @@
 "`from pathlearn.X import *` works in a fresh process, brings the public names, and only names that say what they are"
 import json, os, subprocess, sys
-from pathlib import Path
 import pytest
 
 PUBLIC = dict(
