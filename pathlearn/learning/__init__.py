@@ -207,34 +207,39 @@ class Watch(InFit):
     def load_state_dict(self, state): self.history,self.warned = state['history'],set(state['warned'])
 
 # %% ../../nbs/04_learning.ipynb #028
-def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, # as in the table above; k: K
+def collapse_kind(spread=None, live=None, live_with_noise=None, entropy_each=None, k=None, # as in the table above; k: K
                   steps=None, # of training so far; None: enough to judge
                   **_):       # -> a sentence, or None
     "Which collapse do these numbers show?"
     if spread is not None and spread < .1:
         return f"projections collapse to one point: spread {spread:.3f}, below 0.1, healthy is near 1"
-    if live == 1 and live_noise <= 2:
-        return (f"dominant dimension: {live} of {k} clusters wins every image and noise makes it {live_noise}, "
+    if live == 1 and live_with_noise <= 2:
+        return (f"dominant dimension: {live} of {k} clusters wins every image and noise makes it {live_with_noise}, "
                 "healthy is more than 2. Lower alpha, or end the projector in batch norm")
-    if k and live <= k/5 and live_noise <= live+1 and h_each < .1:
-        return (f"certain assigner: entropy {h_each:.3f} an image, below 0.1, and noise changes little: {live} of {k} "
-                f"clusters live, {live_noise} with noise. Lower alpha, or end the projector in batch norm")
+    if k and live <= k/5 and live_with_noise <= live+1 and entropy_each < .1:
+        return (f"certain assigner: entropy {entropy_each:.3f} an image, below 0.1, and noise changes little: {live} of {k} "
+                f"clusters live, {live_with_noise} with noise. Lower alpha, or end the projector in batch norm")
     # every assigner is born like this, and K^2 pairs of clusters take their time to part
     young = steps is not None and k and steps < max(50, k*k/50)
-    if k and not young and h_each > .95*np.log(k):
-        return (f"near-uniform assigner: entropy {h_each:.2f} an image, above {.95*np.log(k):.2f} "
+    if k and not young and entropy_each > .95*np.log(k):
+        return (f"near-uniform assigner: entropy {entropy_each:.2f} an image, above {.95*np.log(k):.2f} "
                 f"of at most {np.log(k):.2f}: assignments are noise. Raise alpha or train longer")
 
 # %% ../../nbs/04_learning.ipynb #029
+_OLD = dict(live_noise='live_with_noise', h_mean='entropy_mean', h_each='entropy_each') # checkpoints of 0.1
+
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
     @property
     def names(self):
-        return ('spread','live','live_noise','h_mean','h_each') if hasattr(self.learn.model, 'assign') else ('spread',)
+        return ('spread','live','live_with_noise','entropy_mean','entropy_each') if hasattr(self.learn.model, 'assign') else ('spread',)
     def before_fit(self):
         super().before_fit()
         self.warned = set()
+    def load_state_dict(self, state):
+        rows = [{_OLD.get(n,n): v for n,v in row.items()} for row in state['history']]
+        super().load_state_dict(state | dict(history=rows))
 
     def before_train(self): self.n,self.sums = 0,{}
     def after_loss(self):
@@ -251,8 +256,9 @@ class CollapseWatch(Watch):
             gen = torch.Generator(a.device).manual_seed(self.epoch*self.n_iter + self.iter)
             gumbel = -torch.empty_like(a).exponential_(generator=gen).log()
             p = a.softmax(1)
-            add.update(p=p.mean(0), h_each=-(p*a.log_softmax(1)).sum(1).mean(),
-                       live=F.one_hot(a.argmax(1), k).sum(0), live_noise=F.one_hot((a+gumbel).argmax(1), k).sum(0))
+            add.update(p=p.mean(0), entropy_each=-(p*a.log_softmax(1)).sum(1).mean(),
+                       live=F.one_hot(a.argmax(1), k).sum(0),
+                       live_with_noise=F.one_hot((a+gumbel).argmax(1), k).sum(0))
         for name,v in add.items(): sums[name] = sums.get(name,0) + v
 
     def after_train(self):
@@ -260,8 +266,9 @@ class CollapseWatch(Watch):
         s = {n: v/self.n for n,v in self.sums.items()}
         now = dict(spread=s['spread'].item())
         if 'p' in s:
-            now.update({n: int((s[n]>0).sum()) for n in ('live','live_noise')}, k=len(s['p']),
-                       h_mean=torch.special.entr(s['p']).sum().item(), h_each=s['h_each'].item())
+            now.update({n: int((s[n]>0).sum()) for n in ('live','live_with_noise')}, k=len(s['p']),
+                       entropy_mean=torch.special.entr(s['p']).sum().item(),
+                       entropy_each=s['entropy_each'].item())
         self.record(**now)
         seen = self.history[-self.patience:]
         kinds = {(collapse_kind(**h, steps=self.train_iter) or '').split(' ')[0] for h in seen}
