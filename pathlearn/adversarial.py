@@ -28,7 +28,8 @@ def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
 
 # %% ../nbs/21_adversarial.ipynb #012
 PLACES = 'conv1','pixel','feature'
-AdversarialPair = namedtuple('AdversarialPair', 'z_adv z_weak skipped') # [N,D], [N,D], steps without a direction
+# projections [N,D] of the moved and of the weak views, and how many steps had no direction
+AdversarialPair = namedtuple('AdversarialPair', 'z_adv z_weak skipped')
 
 def _first_conv(encoder): # -> name of its weight
     name = next((n for n,m in encoder.named_modules() if isinstance(m, nn.Conv2d)), None)
@@ -52,7 +53,8 @@ def _frozen_statistics(model):
 class _Place:
     "What is moved, where its way begins, and the views encoded with it moved"
     def __init__(self, model, loss, where, keep_stats):
-        if where not in PLACES: raise ValueError(f"where is one of {', '.join(PLACES)}, not {where!r}")
+        if where not in PLACES:
+            raise ValueError(f"where is one of {', '.join(PLACES)}, not {where!r}")
         self.model,self.loss,self.where,self.keep_stats = model,loss,where,keep_stats
         if where == 'conv1': self.name = _first_conv(model.encoder)
 
@@ -61,7 +63,7 @@ class _Place:
         if self.where == 'conv1': return self.model.encoder.get_parameter(self.name)
         return x if self.where == 'pixel' else h
 
-    def start(self, strong, weak): # [N,C,H,W] each -> what is moved, its gradient, strong views, z_weak
+    def start(self, strong, weak): # -> what is moved, its gradient, strong views, z_weak
         "Both views encoded and the gradient taken"
         if self.where == 'pixel': strong = strong.detach().requires_grad_()
         h = self.model.encoder(strong)
@@ -82,13 +84,15 @@ class _Place:
 def _checked(eps, norm, steps): # -> the same
     if norm not in ('l2','linf'): raise ValueError(f"norm is 'l2' or 'linf', not {norm!r}")
     if not 0 <= eps < float('inf'):
-        raise ValueError(f"eps is the length of a step: expected 0 or more, and finite, found {eps}")
-    if steps < 1: raise ValueError(f"steps is a number of steps, expected 1 or more, found {steps}")
+        raise ValueError("eps is the length of a step: expected 0 or more, and finite, "
+                         f"found {eps}")
+    if steps < 1:
+        raise ValueError(f"steps is a number of steps, expected 1 or more, found {steps}")
     return eps, norm, steps
 
 # %% ../nbs/21_adversarial.ipynb #013
 class adversarial_pair(_Place):
-    "A function of a strong and a weak view that moves the strong one up the loss and encodes it again"
+    "A function of a strong and a weak view: moves the strong one up the loss and encodes it again"
     def __init__(self,
         model,            # with `encoder` and `projector`
         loss,             # of two projections [N,D] -> scalar

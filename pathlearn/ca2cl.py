@@ -35,7 +35,8 @@ def false_negatives(labels,        # [N] classes of a batch, for the reader only
 # %% ../nbs/22_ca2cl.ipynb #3264df8c
 def _check_batch(n, k): # patches, K
     if n < k:
-        raise ValueError(f"a batch of {n} cannot begin k={k} clusters: take bs >= {k}, or a smaller k")
+        raise ValueError(f"a batch of {n} cannot begin k={k} clusters: take bs >= {k}, "
+                         "or a smaller k")
 
 # %% ../nbs/22_ca2cl.ipynb #017
 def batch_kmeans(u,       # [N,D] vectors of length one
@@ -43,7 +44,8 @@ def batch_kmeans(u,       # [N,D] vectors of length one
                  steps=10,# Lloyd steps
 ):                        # -> centroids [K,D], through which gradients flow, and assignment [N]
     "K-means from the first K rows; an empty cluster is a zero"
-    if steps < 1: raise ValueError(f"steps is a number of Lloyd steps, expected 1 or more, found {steps}")
+    if steps < 1:
+        raise ValueError(f"steps is a number of Lloyd steps, expected 1 or more, found {steps}")
     _check_batch(len(u), k)
     c = u[:k].detach()
     for _ in range(steps):
@@ -59,7 +61,7 @@ def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
                        temp=.2,  # tau
                        steps=10, # Lloyd steps
 ):                               # -> scalar
-    "Cross-entropy of each view among the other view's centroids, the other view's assignment as target"
+    "Cross-entropy of each view among the other view's centroids, the other's assignment as target"
     def one_way(g, other):
         c,a = batch_kmeans(other, k, steps)
         return F.cross_entropy(g @ c.T/temp, a)
@@ -127,13 +129,19 @@ class _Listener(Callback):
 
     def after_pred(self):
         if self.pair.where == 'conv1' and not self.pair.place(None, None).requires_grad:
-            raise ValueError("the adversarial step follows the gradient of the first convolution, and that is "
-                             "frozen: unfreeze it, or take where='feature' or eps=None")
+            raise ValueError("the adversarial step follows the gradient of the first convolution, "
+                             "and that is frozen: unfreeze it, or take where='feature' or eps=None")
         if not self.training: return
         self.heard = self.pair.place(self.pred.x1, self.pred.h1).register_hook(self.keep)
     def keep(self, grad): self.grad = grad
 
 # %% ../nbs/22_ca2cl.ipynb #029
+def _same_precision(learn): # as that of the first pass -> context
+    mixed = getattr(learn, 'mixed_precision', None)
+    dtype = mixed.autocast.fast_dtype if mixed else None
+    return torch.autocast(learn.pred.z1.device.type, dtype, enabled=mixed is not None)
+
+# %% ../nbs/22_ca2cl.ipynb #5743a9e3
 class AdversarialStep(_Listener):
     "After the backward pass of the loss a second one, of the loss of the adversarial pair"
     order = 50 # after mixed precision has scaled the loss
@@ -144,17 +152,12 @@ class AdversarialStep(_Listener):
         super().__init__(pair)
         self.detach,self.skipped = detach,0
 
-    def precision(self): # that of the first pass
-        mixed = getattr(self.learn, 'mixed_precision', None)
-        dtype = mixed.autocast.fast_dtype if mixed else None
-        return torch.autocast(self.pred.z1.device.type, dtype, enabled=mixed is not None)
-
     def before_backward(self):
         scale = torch.where(self.loss != 0, self.loss_grad/self.loss, 1.).detach()
         self.loss_grad.backward(retain_graph=not self.detach or self.pair.where == 'feature')
         self.heard.remove()
         z_weak = self.pred.z2.detach() if self.detach else self.pred.z2
-        with self.precision():
+        with _same_precision(self.learn):
             v = self.pair.place(self.pred.x1, self.pred.h1)
             z_adv,skipped = self.pair.move(v, self.grad, self.pred.x1.detach(), z_weak)
         loss,self.skipped = self.pair.loss(z_adv.float(), z_weak), self.skipped + skipped
@@ -163,11 +166,12 @@ class AdversarialStep(_Listener):
 
     def after_loss(self): # a validation learns nothing, but its loss is the same sum
         if self.training or len(self.xb[0]) < 2: return # one image has no negatives
-        with torch.enable_grad(), self.precision(): z_adv,z_weak,_ = self.pair(*self.xb)
+        with torch.enable_grad(), _same_precision(self.learn): z_adv,z_weak,_ = self.pair(*self.xb)
         self.learn.loss = self.loss + self.pair.loss(z_adv.float(), z_weak.float()).detach()
 
 # %% ../nbs/22_ca2cl.ipynb #a1dbf081
-def _parts_and_step(model, eps, lam, where, temp, detach, pair): # see `ca2cl_learner` -> its own callbacks
+def _parts_and_step(model, eps, lam, where, temp, detach, pair): # see `ca2cl_learner`
+    "The callbacks of its own: parts for the log, and the adversarial step"
     parts = ['instance', *['cluster']*bool(lam), *['adversarial','skipped']*(eps is not None)]
     if eps is None: return [LossParts(*parts)]
     hard = adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {}))
@@ -193,8 +197,8 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     model = CA2CL(dls_encoder(dls, arch), dim)
     view = view or (StrongWeak if mixed else standard_view)(x.shape[-1])
     own = _parts_and_step(model, eps, lam, where, temp, detach, pair)
-    learn = ssl_learner(dls, model, CA2CLLoss(lam, k, temp), view=getattr(view, 'strong', view), lr=lr,
-                        cbs=[*own, *L(cbs)], **dict(opt_func=adam) | kwargs)
+    learn = ssl_learner(dls, model, CA2CLLoss(lam, k, temp), view=getattr(view, 'strong', view),
+                        lr=lr, cbs=[*own, *L(cbs)], **dict(opt_func=adam) | kwargs)
     learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 
@@ -211,4 +215,5 @@ register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, view=_draw, paper='Li et 
 
 # %% ../nbs/22_ca2cl.ipynb #046
 # what a reader of this method's notebook needs in one import, see the five lines at its top
-__all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__, *mixing.__all__, *adversarial.__all__]
+_brought = basics, siamese, mixing, adversarial
+__all__ = [*globals().get('__all__', []), *(name for m in _brought for name in m.__all__)]

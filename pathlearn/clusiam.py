@@ -32,7 +32,8 @@ class ClusterLoss:
         tau=1.,     # temperature of the Gumbel-softmax
         noise=True, # False: the row "Joint" of table 4
     ):
-        if not 0 <= alpha <= 1: raise ValueError(f"alpha is a share: expected 0 <= alpha <= 1, found {alpha}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is a share: expected 0 <= alpha <= 1, found {alpha}")
         self.inv,self.alpha,self.tau,self.noise,self.parts = inv,alpha,tau,noise,{}
 
     def __call__(self, out, *_): # out: ClusterOut or ClusterTargetOut
@@ -43,11 +44,23 @@ class ClusterLoss:
 
 # %% ../nbs/12_clusiam.ipynb #30a3a107
 class ClusterOut(Outputs, namedtuple('ClusterOut', 'p1 p2 z1 z2 logits')): __slots__ = ()
-class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')): __slots__ = ()
+class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')):
+    __slots__ = ()
 
 # %% ../nbs/12_clusiam.ipynb #015
-class CluSiam(Assigns, SimSiam):
+class _Clusters(Assigns):
+    "What both models have in common; they name the tuple that they return"
+    @property
+    def cluster_head(self): # features [N,F] -> logits [N,K]
+        return nn.Sequential(self.projector, self.assigner)
+    def forward(self, x1, x2):
+        out = super().forward(x1, x2)
+        return self.returns(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
+
+# %% ../nbs/12_clusiam.ipynb #7ea952e3
+class CluSiam(_Clusters, SimSiam):
     "SimSiam with a Gumbel cluster assigner on the projections of both views"
+    returns = ClusterOut
     def __init__(self,
         encoder,      # images [N,C,H,W] -> features [N,F], with `n_out`
         k=100,        # K, largest number of clusters
@@ -59,16 +72,10 @@ class CluSiam(Assigns, SimSiam):
         super().__init__(encoder, dim, hidden, last_bn)
         self.assigner,self.together = GumbelAssigner(dim, k, hidden),together
 
-    @property
-    def cluster_head(self): # features [N,F] -> logits [N,K]
-        return nn.Sequential(self.projector, self.assigner)
-    def forward(self, x1, x2):
-        out = super().forward(x1, x2)
-        return ClusterOut(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
-
 # %% ../nbs/12_clusiam.ipynb #017
-class CluBYOL(Assigns, BYOL):
+class CluBYOL(_Clusters, BYOL):
     "BYOL with a Gumbel cluster assigner on the online projections of both views"
+    returns = ClusterTargetOut
     def __init__(self,
         encoder,      # images [N,C,H,W] -> features [N,F], with `n_out`
         k=100,        # K, largest number of clusters
@@ -81,16 +88,11 @@ class CluBYOL(Assigns, BYOL):
         super().__init__(encoder, dim, hidden, last_bn=last_bn, m=m)
         self.assigner,self.together = GumbelAssigner(dim, k, hidden=256),together
 
-    @property
-    def cluster_head(self): return nn.Sequential(self.projector, self.assigner)
-    def forward(self, x1, x2):
-        out = super().forward(x1, x2)
-        return ClusterTargetOut(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
-
 # %% ../nbs/12_clusiam.ipynb #020
 def _check_k(dls, k):
     n = len(dls.train.dataset)
-    if k > n: raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster a patch")
+    if k > n:
+        raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster a patch")
 
 # %% ../nbs/12_clusiam.ipynb #fb7f3a90
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
@@ -113,7 +115,7 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
 # %% ../nbs/12_clusiam.ipynb #b35958ca
 def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
                     dim=256, hidden=512, last_bn=True, m=.99, together=False, cbs=(), **kwargs):
-    "CluBYOL on any DataLoaders of images; as `clusiam_learner`, m: share of the target kept at each step"
+    "As `clusiam_learner`, for CluBYOL; m: share of the target kept at each step"
     _check_k(dls, k)
     model = CluBYOL(dls_encoder(dls, arch), k, dim, hidden, last_bn, m, together)
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),

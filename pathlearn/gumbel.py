@@ -18,7 +18,8 @@ class GumbelAssigner(Configured):
         hidden=512, # width of the hidden layer
     ):
         super().__init__()
-        if k < 1: raise ValueError(f"k is the largest number of clusters: expected at least 1, found {k}")
+        if k < 1:
+            raise ValueError(f"k is the largest number of clusters: expected at least 1, found {k}")
         self.k = k
         self.layers = nn.Sequential(nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden),
                                     nn.ReLU(inplace=True), nn.Linear(hidden, k))
@@ -28,7 +29,7 @@ class GumbelAssigner(Configured):
 # %% ../nbs/11_gumbel.ipynb #012
 def pair_logits(assigner,       # [B,D] -> [B,K]
                 z1, z2,         # [N,D] projections of the two views
-                together=False, # True: batch norm over both views at once, as the paper's text has it
+                together=False, # True: batch norm over both views at once, as in the paper's text
 ):                              # -> [2N,K]
     "Logits of both views; each view is normalised by its own batch, as the authors' code does"
     if together: return assigner(torch.cat([z1,z2]))
@@ -52,8 +53,8 @@ def centroid_similarity(z,      # [B,D] projections; no gradient flows into them
 ):                              # -> scalar in [-1/(live-1), 1]; 0 for one live cluster
     "Mean pairwise cosine of live centroids, CluSiam eq. 4 and 5"
     with torch.autocast(z.device.type, enabled=False):
-        c = onehot.float().T @ F.normalize(z.detach().float(), dim=1)       # A^T sg(Z)
-        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None]      # empty: zero, no gradient
+        c = onehot.float().T @ F.normalize(z.detach().float(), dim=1)  # A^T sg(Z)
+        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # empty: zero, no gradient
         live = c.detach().norm(dim=1).round().sum()
         return (c.sum(0).square().sum() - c.square().sum())/(live*(live-1)).clamp(min=1)
 
@@ -64,6 +65,7 @@ def cluster_loss(z,          # [2N,D] projections of both views
                  noise=True, # False: the ablation without Gumbel noise
 ):                           # -> scalar
     "Draw an assignment and push its centroids apart, CluSiam eq. 4 to 6"
-    if len(z) != len(logits): raise ValueError(f"{len(z)} projections and {len(logits)} rows of logits: "
-                                               "both views of each image are expected in both")
+    if len(z) != len(logits):
+        raise ValueError(f"{len(z)} projections and {len(logits)} rows of logits: "
+                         "both views of each image are expected in both")
     return centroid_similarity(z, draw_assignment(logits, tau, noise))

@@ -12,8 +12,8 @@ import matplotlib.pyplot as plt, numpy as np, torch
 import torch, torch.nn.functional as F
 from pathlearn.gumbel import GumbelAssigner, centroid_similarity, draw_assignment
 
-def draws_while_learning(assigner, z, draw, steps, lr): # draw: () -> [N,K] one-hot; -> steps clusters [N]
-    "A draw, a step on its cluster loss, and again"
+def draws_while_learning(assigner, z, draw, steps, lr): # draw: () -> [N,K] one-hot
+    "A draw, a step on its cluster loss, and again; gives the clusters [N] of each draw"
     opt = torch.optim.SGD(assigner.parameters(), lr, momentum=.9)
     for _ in range(steps):
         onehot = draw()
@@ -26,8 +26,8 @@ def drawn_clusters(z, # [N,D] projections, which stay as they are
     scale,            # of the logits: how sure the assigner is
     head=0.,          # added to the logit of cluster 0
     frozen=20,        # draws before the first step
-    steps=60,         # steps on the cluster loss, one draw each
-    lr=1., seed=0,
+    steps=60, lr=1.,  # steps on the cluster loss, one draw each
+    seed=0,
 ):                    # -> [N, frozen+steps] the cluster of each projection in each draw
     "What an assigner draws, first as it is born, then while it alone learns from the cluster loss"
     with torch.random.fork_rng(devices=[]):
@@ -52,7 +52,7 @@ def show_drawn(ax, drawn, k, frozen=20): # drawn: see `drawn_clusters`
     ax.set(xlabel='draw; from 0 on with learning', ylabel='projection', yticks=[])
 
 # %% ../nbs/11_gumbel.ipynb #555aef45
-def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict, with noise or not -> see `drawn_clusters`
+def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict noise -> `drawn_clusters`
     "Live clusters draw by draw with noise and without; thicker the one that `noise` chooses"
     for on,name,style in ((True,'noise','-'), (False,'no noise','--')):
         live = [len(column.unique()) for column in drawn[on].T]
@@ -63,23 +63,28 @@ def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict, with noise or not 
 
 # %% ../nbs/11_gumbel.ipynb #034
 import matplotlib.pyplot as plt
+
+@plt.style.context('pathlearn.pathlearn')
+def _draw_draws(drawn, noise, k): # drawn: dict noise -> `drawn_clusters`
+    size = dict(figsize=(8,2.8), dpi=80, width_ratios=[1.5,1])
+    fig,axs = plt.subplots(1, 2, layout='constrained', **size)
+    show_drawn(axs[0], drawn[noise], k)
+    show_live(axs[1], drawn, noise, k)
+    return fig
+
+# %% ../nbs/11_gumbel.ipynb #e68d30c1
 from functools import lru_cache
 from .explore.widgets import Knobs, check, choice, slider
 
 def gumbel_knobs(z, # [N,D] projections, two or more; a hundred or so answer quickly
 ):                  # -> Knobs
-    "Assignments drawn again and again, before and while the assigner learns, and how many clusters live"
+    "Assignments drawn again and again, before and while the assigner learns, and the live clusters"
     if z.ndim != 2 or len(z) < 2:
         raise ValueError(f"projections {list(z.shape)}: expected [N,D], two or more")
     z = z.detach().float().cpu()
     drawn = lru_cache(64)(lambda *settings: drawn_clusters(z, *settings))
-    @plt.style.context('pathlearn.pathlearn')
     def draw(k, tau, noise, scale, head):
-        fig,axs = plt.subplots(1, 2, figsize=(8,2.8), dpi=80, width_ratios=[1.5,1], layout='constrained')
-        both = {on: drawn(k, tau, on, scale, head) for on in (True,False)}
-        show_drawn(axs[0], both[noise], k)
-        show_live(axs[1], both, noise, k)
-        return fig
+        return _draw_draws({on: drawn(k, tau, on, scale, head) for on in (True,False)}, noise, k)
     return Knobs(draw, 'Clusters drawn for each projection, draw by draw, and how many live',
                  k=slider('clusters K', 30, 2, 60), tau=slider('temperature tau', 1., .1, 5., .1),
                  noise=check('Gumbel noise', True),
@@ -92,11 +97,11 @@ from pathlearn.mixing import brightness_contrast, hsv_shift
 # name -> function of images x [B,C,H,H] and amounts a [B], the most that the strong view draws,
 # how to say it, and what to show
 OPERATIONS = {
-    'brightness':     (lambda x,a: brightness_contrast(x, a, 0*a), .2, '{} of the full range', 'directions'),
-    'contrast':       (lambda x,a: brightness_contrast(x, 0*a, a), .2, '{} about black', 'directions'),
-    'hue':            (lambda x,a: hsv_shift(x, a/360, 0*a, 0*a), 20, '{} degrees', 'directions'),
-    'saturation':     (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
-    'value':          (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions')}
+    'brightness': (lambda x,a: brightness_contrast(x, a, 0*a), .2, '{} of all greys', 'directions'),
+    'contrast':   (lambda x,a: brightness_contrast(x, 0*a, a), .2, '{} about black', 'directions'),
+    'hue':        (lambda x,a: hsv_shift(x, a/360, 0*a, 0*a), 20, '{} degrees', 'directions'),
+    'saturation': (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
+    'value':      (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions')}
 
 # %% ../nbs/20_mixing.ipynb #94fd90a7
 from pathlearn.mixing import clahe, gaussian_noise, median_blur, motion_blur, window_blur
@@ -112,11 +117,17 @@ OPERATIONS |= {
 
 # %% ../nbs/20_mixing.ipynb #db34029c
 import torch
-from pathlearn.mixing import ShiftScaleRotate, bend, elastic, grid_stretch, optical
-from pathlearn.views import box_mask
+from pathlearn.mixing import bend
 
-def _in_place(f): # function of points q and amounts -> of images and amounts
-    return lambda x,a: bend(x, torch.eye(2,3, device=x.device).expand(len(x),2,3), lambda q: f(q, a))
+def _in_place(f): # function of points q and amounts a -> of images x and amounts a
+    def moved(x, a):
+        stay = torch.eye(2,3, device=x.device).expand(len(x),2,3)
+        return bend(x, stay, lambda q: f(q, a))
+    return moved
+
+# %% ../nbs/20_mixing.ipynb #fe5e6a24
+from pathlearn.mixing import ShiftScaleRotate, elastic, grid_stretch, optical
+from pathlearn.views import box_mask
 
 OPERATIONS |= {
     'optical distortion': (_in_place(optical), 1, 'k = {}', 'directions'),
@@ -126,7 +137,7 @@ OPERATIONS |= {
                            '{} x alpha 3 and corners by 50 of 224 px', 'throws'),
     'shift, scale, rotate': (lambda x,a: ShiftScaleRotate(a[0]/150, a[0]/150, a[0], 1., 0.)(x), 15,
                              '{} degrees and the rest alike', 'throws'),
-    'cutout':         (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
+    'cutout': (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
 
 # %% ../nbs/20_mixing.ipynb #049
 def one_operation(x, # [B,C,H,H] in [0,1]
@@ -146,25 +157,40 @@ def one_operation(x, # [B,C,H,H] in [0,1]
     return f'{name}: {words.format(said)}', ims
 
 # %% ../nbs/20_mixing.ipynb #052
+from pathlearn.views import to_unit
+
+def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0,1] on the CPU
+    x = to_unit(getattr(images, 'images', images)[:n]).cpu()
+    H,W = x.shape[2:]
+    if H != W: raise ValueError(f"patches of {H}x{W}: expected square ones, cut or resize them")
+    return x
+
+# %% ../nbs/20_mixing.ipynb #80b1f290
 import matplotlib.pyplot as plt
 from .explore.widgets import Knobs, choice, slider
-from .views import sheet, to_unit
+from .views import sheet
 
 def mixing_knobs(images, # PatchData, or square [N,C,H,H] uint8 or in [0,1]; the first six are shown
 ):                       # -> Knobs
     "Patches before and after one operation of CA2CL's strong view, at any strength"
-    x = to_unit(getattr(images, 'images', images)[:6]).cpu()
-    H,W = x.shape[2:]
-    if H != W: raise ValueError(f"patches of {H}x{W}: expected square ones, cut or resize them")
+    x = _first_square(images, 6)
     @plt.style.context('pathlearn.pathlearn')
     def draw(name, strength):
         title,rows = one_operation(x, name, strength)
         ax = sheet([x, *rows.values()], ['patch', *rows]); ax.set_title(title)
         return ax.figure
     return Knobs(draw, 'Patches before and after one operation of the strong view',
-                 name=choice('operation', list(OPERATIONS)), strength=slider('strength', 1., 0., 2., .1))
+                 name=choice('operation', list(OPERATIONS)),
+                 strength=slider('strength', 1., 0., 2., .1))
 
 # %% ../nbs/20_mixing.ipynb #065
+def _draw_target(ax, target): # [N,N], see `mixed_target`
+    ax.imshow(target, cmap='Blues', vmin=0, vmax=1)
+    ax.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$')
+    ax.set(xticks=[], yticks=[])
+    ax.spines[:].set_visible(True)
+
+# %% ../nbs/20_mixing.ipynb #d9016230
 from pathlearn.mixing import mixed_target
 from pathlearn.views import cutmix_views, mixup_views
 
@@ -175,11 +201,7 @@ def _draw_mixed(x, how, lam, batch): # batch: seed of the partners and boxes -> 
     ax = sheet([x, x[perm], mixed], ['own','partner',how])
     ax.set_xticks((torch.arange(len(x))+.5)*(x.shape[-1]+2), [f'{s:.2f}' for s in share])
     ax.set_xlabel('own share')
-    target = ax.figure.add_axes((1.05, 0, .43, 1))
-    target.imshow(mixed_target(perm, share), cmap='Blues', vmin=0, vmax=1)
-    target.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$',
-               xticks=[], yticks=[])
-    target.spines[:].set_visible(True)
+    _draw_target(ax.figure.add_axes((1.05, 0, .43, 1)), mixed_target(perm, share))
     return ax.figure
 
 # %% ../nbs/20_mixing.ipynb #8c60a0cf
@@ -202,10 +224,12 @@ from pathlearn.adversarial import adversarial_pair, ascent
 
 _SHARES = np.linspace(0, 1, 25)**2 # of the longest step, densest where the loss rises fastest
 
+# %% ../nbs/21_adversarial.ipynb #6689b6eb
 class _StepLengths:
     "Steps of any length for one pair of batches"
     def __init__(self, model, strong, weak, loss):
-        self.model,self.strong,self.weak,self.loss = deepcopy(model).requires_grad_(),strong,weak,loss
+        self.model = deepcopy(model).requires_grad_()
+        self.strong,self.weak,self.loss = strong,weak,loss
         self.start,self.curve = lru_cache(self.start),lru_cache(self.curve)
         with torch.no_grad(): self.h_weak = self.model.encoder(weak)
 
@@ -233,6 +257,7 @@ import torch.nn.functional as F
 def _cosines(z, z_weak): # [N,D] each -> [N,N] on the CPU
     return (F.normalize(z.float()) @ F.normalize(z_weak.float()).T).cpu()
 
+# %% ../nbs/21_adversarial.ipynb #7e9e0a04
 def _draw_cosines(ax, before, after): # see `_cosines`
     "A line for each pair, and how many pairs are still closer than different patches"
     own,n = torch.stack([c.diagonal() for c in (before,after)]), len(before)
@@ -255,7 +280,8 @@ def _draw_images(ax, before, after, title):
     rows = torch.cat([before[:n], after[:n]]).float().cpu()
     sheet = make_grid(rows[:,:3 if rows.shape[1] > 2 else 1].clamp(0,1), n, padding=1, pad_value=1.)
     ax.imshow(sheet.permute(1,2,0), interpolation='nearest')
-    ax.set(xticks=[], yticks=[sheet.shape[1]*.25, sheet.shape[1]*.75], yticklabels=['before','after'])
+    middles = [sheet.shape[1]*.25, sheet.shape[1]*.75]
+    ax.set(xticks=[], yticks=middles, yticklabels=['before','after'])
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     ax.set_title(title, fontsize=9)
 
@@ -312,7 +338,7 @@ def adversarial_knobs(model, # with `encoder` and `projector`; a copy is asked, 
     loss=nt_xent,            # of two projections [N,D] -> scalar
     most=5.,                 # longest step
 ):                           # -> Knobs
-    "What a step up the loss does to pairs: in the weights, the pixels or the features, short or long"
+    "What a step up the loss does to pairs: in the weights, pixels or features, short or long"
     if strong.shape != weak.shape or len(strong) < 2:
         raise ValueError(f"strong views {list(strong.shape)} and weak views {list(weak.shape)}: "
                          "expected two views each of two patches or more")

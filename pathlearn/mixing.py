@@ -10,8 +10,8 @@ __all__ = ['Step', 'OneOf', 'brightness_contrast', 'hsv_shift', 'motion_blur', '
 # %% ../nbs/20_mixing.ipynb #004
 import math, torch, torch.nn as nn, torch.nn.functional as F
 from functools import partial
-from .views import (Cutout, chance, colour_basis, gaussian_blur, hue_hsv, rotation, to_unit,
-                             uniform)
+from .views import (Cutout, chance, colour_basis, gaussian_blur, hue_hsv, rotation,
+                             to_unit, uniform)
 
 # %% ../nbs/20_mixing.ipynb #009
 def _apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B,...]
@@ -25,8 +25,8 @@ def _check_strengths(name, strengths, p): # name of the step, for the error
     for k,s in dict(strengths, p=p).items():
         ends = s if isinstance(s, (tuple,list)) else (0,s)
         if not 0 <= ends[0] <= ends[-1] <= (1 if k == 'p' else 1e9):
-            raise ValueError(f"{name} takes strengths of 0 or more, the least first, and p of at most 1: "
-                             f"found {k}={s}")
+            raise ValueError(f"{name} takes strengths of 0 or more, the least first, and p of at "
+                             f"most 1: found {k}={s}")
 
 def _draw_strength(x, s): # x [b,...] images -> [b]
     if isinstance(s, list):
@@ -35,7 +35,7 @@ def _draw_strength(x, s): # x [b,...] images -> [b]
 
 # %% ../nbs/20_mixing.ipynb #010
 class Step(nn.Module):
-    "A function of a batch, its strengths drawn anew for each image, which meets it with probability `p`"
+    "A function of a batch, its strengths drawn for each image, which meets it with probability `p`"
     def __init__(self,
         f,            # function of x [b,...] and of one [b] for each strength -> [b,...]
         p=1.,         # probability for each image
@@ -47,13 +47,15 @@ class Step(nn.Module):
         _check_strengths(self.name, strengths, p)
         self.f,self.p,self.colour,self.strengths = f,p,colour,strengths
 
-    def act(self, x): return self.f(x, **{k: _draw_strength(x, s) for k,s in self.strengths.items()})
+    def act(self, x):
+        return self.f(x, **{k: _draw_strength(x, s) for k,s in self.strengths.items()})
     def forward(self, x):
         if self.colour and x.shape[1] == 1: return x
         return _apply_where(self.act, x, chance(x, self.p))
     def extra_repr(self):
+        def short(s): return round(s, 4) if isinstance(s, float) else s
         shown = {**self.strengths, 'p':self.p}.items()
-        return ', '.join([self.name, *(f'{k}={round(s, 4) if isinstance(s, float) else s}' for k,s in shown)])
+        return ', '.join([self.name, *(f'{k}={short(s)}' for k,s in shown)])
 
 # %% ../nbs/20_mixing.ipynb #f83f2635
 class OneOf(nn.Module):
@@ -71,17 +73,20 @@ class OneOf(nn.Module):
     def extra_repr(self): return f'p={self.p}'
 
 # %% ../nbs/20_mixing.ipynb #012
-def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; brightness b and contrast c [B]
+def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; b and c [B]
     "(1 + c) x + b, clipped"
     b,c = brightness[:,None,None,None], contrast[:,None,None,None]
     return torch.addcmul(b, x, 1+c).clamp_(0,1)
 
 # %% ../nbs/20_mixing.ipynb #017
-def hsv_shift(x, hue, sat, val): # x [B,3,H,W] in [0,1]; [B] to add: hue in full turns, the others as shares
+def hsv_shift(x,    # [B,3,H,W] in [0,1]
+              hue,  # [B] to add, in full turns
+              sat, val, # [B] to add, as shares
+):                  # -> [B,3,H,W] in [0,1]
     "Shift hue, saturation and value; pixels without colour stay without"
     if x.shape[1] != 3:
-        raise ValueError(f"hue and saturation need 3 channels, found {x.shape[1]}: leave the HSV shift out "
-                         "for grey images, or repeat them with x.expand(-1,3,-1,-1)")
+        raise ValueError(f"hue and saturation need 3 channels, found {x.shape[1]}: leave the HSV "
+                         "shift out for grey images, or repeat them with x.expand(-1,3,-1,-1)")
     x, sat, val = hue_hsv(x, hue), sat[:,None,None,None], val[:,None,None,None]
     top = x.amax(1, keepdim=True)
     span = top - x.amin(1, keepdim=True)
@@ -114,7 +119,8 @@ def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, u
     cells = side*side
     first = (uniform(x,0,1)*cells).long()
     last = (first + 1 + (uniform(x,0,1)*(cells-1)).long()) % cells
-    ends = torch.stack([first//side, first%side, last//side, last%side], 1) + ((most-side)//2)[:,None]
+    ends = torch.stack([first//side, first%side, last//side, last%side], 1)
+    ends = ends + ((most-side)//2)[:,None] # the window in the middle of the largest one
     return _filter_each(x, _line_kernels(ends, most))
 
 # %% ../nbs/20_mixing.ipynb #b891e11b
@@ -164,17 +170,24 @@ def _tile_tables(greys, # [B,H,W] whole numbers 0..255
     row,col = [torch.arange(m, device=device)*n//m for m in (H,W)]
     cell = ((row[:,None]*n + col)*256 + greys).flatten(1)
     one = torch.ones(1, dtype=dtype, device=device).expand_as(cell)
-    hist = torch.zeros(B, n*n*256, dtype=dtype, device=device).scatter_add_(1, cell, one).view(B, n*n, 256)
+    hist = torch.zeros(B, n*n*256, dtype=dtype, device=device)
+    hist = hist.scatter_add_(1, cell, one).view(B, n*n, 256)
     area = hist.sum(2, keepdim=True)
     hist = hist.minimum((clip*area/256).clamp(min=1))
     return hist.add_((area-hist.sum(2, keepdim=True))/256).cumsum_(2).div_(area).flatten(1)
 
 # %% ../nbs/20_mixing.ipynb #15ed1067
-def _between_tiles(m, n, device): # m pixels, n tiles -> tile before and after, share of the latter: [m] each
+def _between_tiles(m, n, device): # m pixels, n tiles
+    "The tile before each pixel, the tile after it, and the share of the latter: [m] each"
     at = ((torch.arange(m, device=device)+.5)*n/m - .5).clamp_(0, n-1)
     return at.long(), (at.long()+1).clamp_(max=n-1), at.frac()
 
 # %% ../nbs/20_mixing.ipynb #034
+def _read_tables(tables, greys, row, col, n): # tile of each row [H] and column [W] -> [B,H,W]
+    at = (row[:,None]*n + col)*256 + greys
+    return tables.gather(1, at.flatten(1)).view_as(greys)
+
+# %% ../nbs/20_mixing.ipynb #12dbed69
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
@@ -185,12 +198,11 @@ def clahe(x, # [B,C,H,W] in [0,1]
     n = max(1, min(tiles, H//8, W//8))
     y = (colour_basis(C, device)[0] @ x.flatten(2))[:,0].view(B,H,W)
     greys = (y*255).round_().long()
-    table = _tile_tables(greys, n, torch.as_tensor(clip, device=device).view(-1,1,1), x.dtype)
-    def read(row, col): return table.gather(1, ((row[:,None]*n + col)*256 + greys).flatten(1)).view(B,H,W)
-    (above,below,down), (left,right,across) = [_between_tiles(m, n, device) for m in (H,W)]
-    top,bottom = [torch.lerp(read(row,left), read(row,right), across) for row in (above,below)]
-    new = torch.lerp(top, bottom, down[:,None])
-    return (x + (new-y)[:,None]).clamp_(0,1)
+    tables = _tile_tables(greys, n, torch.as_tensor(clip, device=device).view(-1,1,1), x.dtype)
+    (*rows,down), (*cols,across) = [_between_tiles(m, n, device) for m in (H,W)]
+    read = [[_read_tables(tables, greys, row, col, n) for col in cols] for row in rows]
+    top,bottom = [torch.lerp(left, right, across) for left,right in read]
+    return (x + (torch.lerp(top, bottom, down[:,None]) - y)[:,None]).clamp_(0,1)
 
 # %% ../nbs/20_mixing.ipynb #037
 def optical(q, k): # q [B,H,H,2] points, -1..1; k [B]
@@ -199,7 +211,7 @@ def optical(q, k): # q [B,H,H,2] points, -1..1; k [B]
     return torch.addcmul(q, q, k[:,None,None,None]*(r2 + r2*r2))
 
 # %% ../nbs/20_mixing.ipynb #f21fa4d0
-def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of the pieces of both axes, 1: as before
+def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of pieces, 1: as before
     "Each axis stretched piece by piece, from its beginning"
     n, start = widths.shape[2], widths.cumsum(2) - widths
     at = (q.flatten(1,2).mT + 1)*(n/2)
@@ -238,7 +250,7 @@ def bend(x,                # [B,C,H,H]
     theta,                 # [B,2,3] affine maps, asked backwards
     distort=nn.Identity(), # of points [B,H,H,2]
 ):                         # -> [B,C,H,H]
-    "Each image through its affine map, black outside, and a distortion, mirrored outside, in one resampling"
+    "Each image through its affine map, black outside, and a distortion, mirrored outside, at once"
     at = (torch.arange(x.shape[-1], device=x.device)*2+1)/x.shape[-1] - 1
     maps = torch.view_as_complex(theta.mT.contiguous())[...,None,None] # x + iy, as in `warp`
     right,down,centre = maps.unbind(1)
@@ -248,8 +260,15 @@ def bend(x,                # [B,C,H,H]
     return new.mul_((inside[...,0]*inside[...,1])[:,None])
 
 # %% ../nbs/20_mixing.ipynb #0d78ace5
+def _moves(x, on, shift, scale, rotate): # on [B] bool -> matrices [B,2,2] and shifts [B,2,1]
+    turn = rotation(on*uniform(x, -1, 1)*math.radians(rotate))
+    turn = turn/(1 + on*uniform(x, -scale, scale))[:,None,None]
+    by = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]
+    return turn, turn @ (by*(shift*on)[:,None,None])
+
+# %% ../nbs/20_mixing.ipynb #57cdce4c
 class ShiftScaleRotate(Step):
-    "Flips, transposition, shift, scale, rotation and a distortion of square images, in one resampling"
+    "Flips, transposition, shift, scale, rotation and a distortion of square images, at once"
     def __init__(self,
         shift=.1,     # largest shift, as a share of the side
         scale=.1,     # zoom from 1-scale to 1+scale
@@ -259,17 +278,15 @@ class ShiftScaleRotate(Step):
         distort=None, # module of points [B,H,H,2], such as a `Step` of `optical`
     ):
         super().__init__(bend, p, shift=shift, scale=scale, rotate=rotate, flip=flip)
-        if scale >= 1: raise ValueError(f"a zoom of 1-scale needs a scale below 1, found scale={scale}")
+        if scale >= 1:
+            raise ValueError(f"a zoom of 1-scale needs a scale below 1, found scale={scale}")
         self.shift,self.scale,self.rotate,self.flip = shift,scale,rotate,flip
         self.distort = distort or nn.Identity()
 
     def theta(self, x): # [B,C,H,H] images -> [B,2,3]
         "Random maps for `bend`"
         on, flips = chance(x, self.p), [chance(x, self.flip)[:,None,None] for _ in range(3)]
-        turn = rotation(on*uniform(x, -1, 1)*math.radians(self.rotate))
-        turn = turn/(1 + on*uniform(x, -self.scale, self.scale))[:,None,None]
-        shift = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]
-        shift = turn @ (shift*(self.shift*on)[:,None,None])
+        turn,shift = _moves(x, on, self.shift, self.scale, self.rotate)
         turn = turn*(1 - 2*torch.cat(flips[:2], 2).float())
         return torch.cat([torch.where(flips[2], turn.flip(2), turn), shift], 2)
     def act(self, x): return bend(x, self.theta(x), self.distort)
@@ -277,7 +294,7 @@ class ShiftScaleRotate(Step):
 
 # %% ../nbs/20_mixing.ipynb #044
 class Recipe(nn.Sequential):
-    "Steps one after the other: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
+    "Steps one after the other: images [B,C,H,W], uint8 or in [0,1] -> [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
         super().__init__(*steps)
         if size < 8: raise ValueError(f"a view has 8 pixels a side or more, found size={size}")
@@ -289,7 +306,8 @@ class Recipe(nn.Sequential):
             return torch.cat([self(part) for part in x.split(64)])
         with torch.autocast(x.device.type, enabled=False):
             x, to = to_unit(x), (self.size, self.size)
-            if x.shape[2:] != to: x = F.interpolate(x, to, mode='bilinear', antialias=True).clamp_(0,1)
+            if x.shape[2:] != to:
+                x = F.interpolate(x, to, mode='bilinear', antialias=True).clamp_(0,1)
             return super().forward(x).clamp_(0,1)
 
 # %% ../nbs/20_mixing.ipynb #e964d36e
@@ -308,19 +326,20 @@ def _distortion():
 
 # %% ../nbs/20_mixing.ipynb #4195aa84
 class StrongWeak(nn.Module):
-    "A `strong` and a `weak` view of every image, as in CA2CL; images of one channel skip the HSV shift"
+    "A `strong` and a `weak` view of each image, as in CA2CL; grey images skip the HSV shift"
     def __init__(self, size): # side of the views in pixels
         super().__init__()
         *light,hsv = _colours()
         self.strong = Recipe(size, *light, _blur_or_noise(), Step(clahe, clip=(1.,4.), p=.7), hsv,
-                             ShiftScaleRotate(p=.85, distort=_distortion()), Cutout(.375, p=.7, fill=0.))
+                             ShiftScaleRotate(p=.85, distort=_distortion()),
+                             Cutout(.375, p=.7, fill=0.))
         self.weak = Recipe(size, *_colours(), ShiftScaleRotate(p=.5))
 
-    def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
+    def forward(self, x): # [B,C,H,W] images, uint8 or in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
 # %% ../nbs/20_mixing.ipynb #061
-def mixed_target(perm, lam): # perm [N] partners, lam [N] or one share of the own patch -> [N,N], rows of sum 1
+def mixed_target(perm, lam): # [N] partners, [N] or one share of the own patch -> [N,N]
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)
     share = torch.as_tensor(lam, dtype=own.dtype, device=perm.device).view(-1,1)
@@ -329,12 +348,12 @@ def mixed_target(perm, lam): # perm [N] partners, lam [N] or one share of the ow
 # %% ../nbs/20_mixing.ipynb #bea0da97
 def mixed_nt_xent(z, # [N,D] projections of mixed pictures, any length
     other,           # [N,D] projections of the other, unmixed views
-    perm, lam,       # [N] partner and [N] share of the own patch, from `mixup_views` or `cutmix_views`
+    perm, lam,       # [N] partner, [N] share of the own patch, of `mixup_views` or `cutmix_views`
     temp=.2,         # temperature of the softmax
 ):                   # -> scalar
     "Contrastive cross-entropy with the target mixed like the pictures: i-Mix, Lee et al. 2021"
     if not 2 <= len(z) == len(other) == len(perm):
-        raise ValueError("a batch takes two or more mixed pictures, and as many others and partners: "
-                         f"found {len(z)}, {len(other)} and {len(perm)}")
+        raise ValueError("a batch takes two or more mixed pictures, and as many others and "
+                         f"partners: found {len(z)}, {len(other)} and {len(perm)}")
     s = F.normalize(z.float(), dim=1) @ F.normalize(other.float(), dim=1).T
     return F.cross_entropy(s/temp, mixed_target(perm, lam))

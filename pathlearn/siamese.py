@@ -19,7 +19,8 @@ def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
             decoupled=False, # leave the positive out of the denominator (Yeh et al. 2022)
 ):                           # -> scalar
     "Normalised temperature-scaled cross-entropy over 2N views (SimCLR, Chen et al. 2020, eq. 1)"
-    if len(z1) < 2: raise ValueError("a batch of one image has no negatives: nt_xent needs at least two")
+    if len(z1) < 2:
+        raise ValueError("a batch of one image has no negatives: nt_xent needs at least two")
     z,n = F.normalize(torch.cat([z1,z2]).float(), dim=1), len(z1)
     s = (z @ z.T/temp).fill_diagonal_(-torch.inf)
     twin = torch.arange(2*n, device=z.device).roll(n)
@@ -53,7 +54,7 @@ class SimCLR(nn.Module):
 
 # %% ../nbs/10_siamese.ipynb #023
 class SimSiam(nn.Module):
-    "Encoder f, projector h, predictor g: p = g(h(f(x))) against the other view's z = h(f(x)) (Chen & He 2021)"
+    "Encoder f, projector h, predictor g: g(h(f(x))) against the other's h(f(x)) (Chen & He 2021)"
     def __init__(self,
         encoder,      # images [N,C,H,W] -> features [N,F], with `n_out`
         dim=2048,     # D, width of the projections
@@ -77,7 +78,7 @@ def simsiam_loss(out, *_): # out: SiamOut
 
 # %% ../nbs/10_siamese.ipynb #024
 class BYOL(nn.Module):
-    "SimSiam's parts with a momentum copy of encoder and projector as the target (Grill et al. 2020)"
+    "SimSiam's parts, and a momentum copy of encoder and projector as target (Grill et al. 2020)"
     def __init__(self,
         encoder,          # images [N,C,H,W] -> features [N,F], with `n_out`
         dim=256,          # D, width of the projections
@@ -113,8 +114,8 @@ def encoder_and_rest(model): # -> two parameter groups: all but the predictor, t
     return [[p for p in model.parameters() if id(p) not in ids and p.requires_grad], last]
 
 # %% ../nbs/10_siamese.ipynb #c0681569
-def simclr_learner(dls, arch='resnet18', temp=.2, dim=128, **kwargs): # kwargs: for `ssl_learner` and Learner
-    "SimCLR on any DataLoaders of images"
+def simclr_learner(dls, arch='resnet18', temp=.2, dim=128, **kwargs):
+    "SimCLR on any DataLoaders of images; further arguments are for `ssl_learner` and Learner"
     model = SimCLR(dls_encoder(dls, arch), dim)
     return ssl_learner(dls, model, lambda out,*_: nt_xent(*out, temp), **kwargs)
 
