@@ -97,7 +97,8 @@ from pathlearn.mixing import brightness_contrast, hsv_shift
 # name -> function of images x [B,C,H,H] and amounts a [B], the most that the strong view draws,
 # how to say it, and what to show
 OPERATIONS = {
-    'brightness': (lambda x,a: brightness_contrast(x, a, 0*a), .2, '{} of all greys', 'directions'),
+    'brightness': (lambda x,a: brightness_contrast(x, a, 0*a), .2,
+                   '{} of the full range', 'directions'),
     'contrast':   (lambda x,a: brightness_contrast(x, 0*a, a), .2, '{} about black', 'directions'),
     'hue':        (lambda x,a: hsv_shift(x, a/360, 0*a, 0*a), 20, '{} degrees', 'directions'),
     'saturation': (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
