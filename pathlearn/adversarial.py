@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 import torch, torch.nn as nn
 from torch.func import functional_call
 
-# %% ../nbs/21_adversarial.ipynb #009
+# %% ../nbs/21_adversarial.ipynb #010
 def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
            g,          # gradient of a loss there, of the same shape
            eps=1.,     # length of the step
@@ -26,7 +26,7 @@ def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
     step = torch.where(ok[:,None], eps*step, 0.).view_as(v)
     return v + step.to(v.dtype), (~ok).sum()
 
-# %% ../nbs/21_adversarial.ipynb #012
+# %% ../nbs/21_adversarial.ipynb #013
 PLACES = 'conv1','pixel','feature'
 # projections [N,D] of the moved and of the weak views, and how many steps had no direction
 AdversarialPair = namedtuple('AdversarialPair', 'z_adv z_weak skipped')
@@ -37,7 +37,7 @@ def _first_conv(encoder): # -> name of its weight
                                       "choose where='pixel' or 'feature'")
     return f'{name}.weight'
 
-# %% ../nbs/21_adversarial.ipynb #22b8e51e
+# %% ../nbs/21_adversarial.ipynb #016
 @contextmanager
 def _frozen_statistics(model):
     "Batch norms keep their running statistics, also after an error"
@@ -49,7 +49,7 @@ def _frozen_statistics(model):
     finally:
         for m in norms: m.track_running_stats = True
 
-# %% ../nbs/21_adversarial.ipynb #b8cc963a
+# %% ../nbs/21_adversarial.ipynb #018
 class _Place:
     "What is moved, where its way begins, and the views encoded with it moved"
     def __init__(self, model, loss, where, keep_stats):
@@ -80,7 +80,7 @@ class _Place:
             if self.where == 'pixel': return projector(encoder(v))
             return projector(functional_call(encoder, {self.name:v}, (x,)))
 
-# %% ../nbs/21_adversarial.ipynb #dfd1bef5
+# %% ../nbs/21_adversarial.ipynb #021
 def _checked(eps, norm, steps): # -> the same
     if norm not in ('l2','linf'): raise ValueError(f"norm is 'l2' or 'linf', not {norm!r}")
     if not 0 <= eps < float('inf'):
@@ -90,7 +90,7 @@ def _checked(eps, norm, steps): # -> the same
         raise ValueError(f"steps is a number of steps, expected 1 or more, found {steps}")
     return eps, norm, steps
 
-# %% ../nbs/21_adversarial.ipynb #013
+# %% ../nbs/21_adversarial.ipynb #023
 class adversarial_pair(_Place):
     "A function of a strong and a weak view: moves the strong one up the loss and encodes it again"
     def __init__(self,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/09_basics.ipynb #a810669b
+# %% ../nbs/09_basics.ipynb #006
 from . import data, synthetic, views, networks, evaluate, learning, transfer, explore
 from .data import *
 from .synthetic import *
@@ -16,6 +16,6 @@ from .learning import *
 from .transfer import *
 from .explore import *
 
-# %% ../nbs/09_basics.ipynb #b9391473
+# %% ../nbs/09_basics.ipynb #009
 _rooms = data, synthetic, views, networks, evaluate, learning, transfer, explore
 __all__ = [*dict.fromkeys(name for room in _rooms for name in room.__all__)]

@@ -8,7 +8,7 @@ __all__ = ['gumbel_knobs', 'mixing_knobs', 'mixup_knobs', 'adversarial_knobs']
 # %% ../nbs/00_knobs.ipynb #b1282832
 import matplotlib.pyplot as plt, numpy as np, torch
 
-# %% ../nbs/11_gumbel.ipynb #86f88525
+# %% ../nbs/11_gumbel.ipynb #036
 import torch, torch.nn.functional as F
 from pathlearn.gumbel import GumbelAssigner, centroid_similarity, draw_assignment
 
@@ -20,7 +20,7 @@ def draws_while_learning(assigner, z, draw, steps, lr): # draw: () -> [N,K] one-
         yield onehot.argmax(1)
         opt.zero_grad(); centroid_similarity(z, onehot).backward(); opt.step()
 
-# %% ../nbs/11_gumbel.ipynb #032
+# %% ../nbs/11_gumbel.ipynb #037
 def drawn_clusters(z, # [N,D] projections, which stay as they are
     k, tau, noise,    # see `draw_assignment`
     scale,            # of the logits: how sure the assigner is
@@ -38,7 +38,7 @@ def drawn_clusters(z, # [N,D] projections, which stay as they are
         with torch.no_grad(): born = [draw().argmax(1) for _ in range(frozen)]
         return torch.stack([*born, *draws_while_learning(q, z, draw, steps, lr)], 1)
 
-# %% ../nbs/11_gumbel.ipynb #033
+# %% ../nbs/11_gumbel.ipynb #038
 from matplotlib.colors import ListedColormap
 from pathlearn.explore import PALETTE
 
@@ -51,7 +51,7 @@ def show_drawn(ax, drawn, k, frozen=20): # drawn: see `drawn_clusters`
     ax.axvline(0, color='k', lw=1)
     ax.set(xlabel='draw; from 0 on with learning', ylabel='projection', yticks=[])
 
-# %% ../nbs/11_gumbel.ipynb #555aef45
+# %% ../nbs/11_gumbel.ipynb #039
 def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict noise -> `drawn_clusters`
     "Live clusters draw by draw with noise and without; thicker the one that `noise` chooses"
     for on,name,style in ((True,'noise','-'), (False,'no noise','--')):
@@ -61,7 +61,7 @@ def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict noise -> `drawn_clu
     ax.axvline(0, color='k', lw=1); ax.legend()
     ax.set(ylim=(0,k+1), xlabel='draw; from 0 on with learning', ylabel='live clusters')
 
-# %% ../nbs/11_gumbel.ipynb #034
+# %% ../nbs/11_gumbel.ipynb #040
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -72,7 +72,7 @@ def _draw_draws(drawn, noise, k): # drawn: dict noise -> `drawn_clusters`
     show_live(axs[1], drawn, noise, k)
     return fig
 
-# %% ../nbs/11_gumbel.ipynb #e68d30c1
+# %% ../nbs/11_gumbel.ipynb #041
 from functools import lru_cache
 from .explore.widgets import Knobs, check, choice, slider
 
@@ -91,7 +91,7 @@ def gumbel_knobs(z, # [N,D] projections, two or more; a hundred or so answer qui
                  scale=choice('logits times', [.01,.1,1.,10.,100.], 1.),
                  head=slider('head start of one cluster', 0., 0., 30., .5))
 
-# %% ../nbs/20_mixing.ipynb #048
+# %% ../nbs/20_mixing.ipynb #075
 from pathlearn.mixing import brightness_contrast, hsv_shift
 
 # name -> function of images x [B,C,H,H] and amounts a [B], the most that the strong view draws,
@@ -104,7 +104,7 @@ OPERATIONS = {
     'saturation': (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
     'value':      (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions')}
 
-# %% ../nbs/20_mixing.ipynb #94fd90a7
+# %% ../nbs/20_mixing.ipynb #076
 from pathlearn.mixing import clahe, gaussian_noise, median_blur, motion_blur, window_blur
 
 def _windowed(f): return lambda x,a: f(x, a.long(), int(a[0]))
@@ -116,7 +116,7 @@ OPERATIONS |= {
     'Gaussian noise': (gaussian_noise, 30, 'a variance of {} squared steps of 1/255', 'throws'),
     'CLAHE':          (clahe, 4, 'at most {} times the average count', 'once')}
 
-# %% ../nbs/20_mixing.ipynb #db34029c
+# %% ../nbs/20_mixing.ipynb #077
 import torch
 from pathlearn.mixing import bend
 
@@ -126,7 +126,7 @@ def _in_place(f): # function of points q and amounts a -> of images x and amount
         return bend(x, stay, lambda q: f(q, a))
     return moved
 
-# %% ../nbs/20_mixing.ipynb #fe5e6a24
+# %% ../nbs/20_mixing.ipynb #078
 from pathlearn.mixing import ShiftScaleRotate, elastic, grid_stretch, optical
 from pathlearn.views import box_mask
 
@@ -140,7 +140,7 @@ OPERATIONS |= {
                              '{} degrees and the rest alike', 'throws'),
     'cutout': (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
 
-# %% ../nbs/20_mixing.ipynb #049
+# %% ../nbs/20_mixing.ipynb #080
 def one_operation(x, # [B,C,H,H] in [0,1]
     name,            # of `OPERATIONS`
     strength=1.,     # as a share of the most that the strong view draws
@@ -157,7 +157,7 @@ def one_operation(x, # [B,C,H,H] in [0,1]
         ims = {n: f(x, x.new_full((len(x),), sign*amount)).clamp(0,1) for n,sign in rows.items()}
     return f'{name}: {words.format(said)}', ims
 
-# %% ../nbs/20_mixing.ipynb #052
+# %% ../nbs/20_mixing.ipynb #083
 from pathlearn.views import to_unit
 
 def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0,1] on the CPU
@@ -166,7 +166,7 @@ def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0
     if H != W: raise ValueError(f"patches of {H}x{W}: expected square ones, cut or resize them")
     return x
 
-# %% ../nbs/20_mixing.ipynb #80b1f290
+# %% ../nbs/20_mixing.ipynb #084
 import matplotlib.pyplot as plt
 from .explore.widgets import Knobs, choice, slider
 from .views import sheet
@@ -184,14 +184,14 @@ def mixing_knobs(images, # PatchData, or square [N,C,H,H] uint8 or in [0,1]; the
                  name=choice('operation', list(OPERATIONS)),
                  strength=slider('strength', 1., 0., 2., .1))
 
-# %% ../nbs/20_mixing.ipynb #065
+# %% ../nbs/20_mixing.ipynb #106
 def _draw_target(ax, target): # [N,N], see `mixed_target`
     ax.imshow(target, cmap='Blues', vmin=0, vmax=1)
     ax.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$')
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(True)
 
-# %% ../nbs/20_mixing.ipynb #d9016230
+# %% ../nbs/20_mixing.ipynb #107
 from pathlearn.mixing import mixed_target
 from pathlearn.views import cutmix_views, mixup_views
 
@@ -205,7 +205,7 @@ def _draw_mixed(x, how, lam, batch): # batch: seed of the partners and boxes -> 
     _draw_target(ax.figure.add_axes((1.05, 0, .43, 1)), mixed_target(perm, share))
     return ax.figure
 
-# %% ../nbs/20_mixing.ipynb #8c60a0cf
+# %% ../nbs/20_mixing.ipynb #108
 def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first six are mixed
 ):                      # -> Knobs
     "Mixed patches, and beside them the target for any mixing weight"
@@ -217,7 +217,7 @@ def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first s
                  how=choice('mix', ['mixup','CutMix']),
                  lam=slider('lambda', .6, 0., 1., .05), batch=slider('throw', 4, 1, 20))
 
-# %% ../nbs/21_adversarial.ipynb #025
+# %% ../nbs/21_adversarial.ipynb #035
 from copy import deepcopy
 from functools import lru_cache
 import numpy as np, torch
@@ -225,7 +225,7 @@ from pathlearn.adversarial import adversarial_pair, ascent
 
 _SHARES = np.linspace(0, 1, 25)**2 # of the longest step, densest where the loss rises fastest
 
-# %% ../nbs/21_adversarial.ipynb #6689b6eb
+# %% ../nbs/21_adversarial.ipynb #036
 class _StepLengths:
     "Steps of any length for one pair of batches"
     def __init__(self, model, strong, weak, loss):
@@ -252,13 +252,13 @@ class _StepLengths:
         with torch.no_grad(): return float(self.loss(*self.step(where, eps)[2:]))
     def curve(self, where, most): return [self.harm(where, e) for e in most*_SHARES]
 
-# %% ../nbs/21_adversarial.ipynb #026
+# %% ../nbs/21_adversarial.ipynb #037
 import torch.nn.functional as F
 
 def _cosines(z, z_weak): # [N,D] each -> [N,N] on the CPU
     return (F.normalize(z.float()) @ F.normalize(z_weak.float()).T).cpu()
 
-# %% ../nbs/21_adversarial.ipynb #7e9e0a04
+# %% ../nbs/21_adversarial.ipynb #038
 def _draw_cosines(ax, before, after): # see `_cosines`
     "A line for each pair, and how many pairs are still closer than different patches"
     own,n = torch.stack([c.diagonal() for c in (before,after)]), len(before)
@@ -272,7 +272,7 @@ def _draw_cosines(ax, before, after): # see `_cosines`
     ax.legend(fontsize=8, loc='lower left')
     ax.set_title(f'closer than different patches: {(own[1] > other).sum()} of {n}', fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #027
+# %% ../nbs/21_adversarial.ipynb #040
 from torchvision.utils import make_grid
 
 def _draw_images(ax, before, after, title):
@@ -286,7 +286,7 @@ def _draw_images(ax, before, after, title):
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     ax.set_title(title, fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #4dbe2f00
+# %% ../nbs/21_adversarial.ipynb #041
 def _draw_distances(ax, h, moved, h_weak): # [N,F] features before and after, and of the weak views
     "How far features are from those of their weak view, and from those of other patches"
     apart,after = torch.cdist(h, h_weak).cpu(), (moved - h_weak).norm(dim=1).cpu()
@@ -298,7 +298,7 @@ def _draw_distances(ax, h, moved, h_weak): # [N,F] features before and after, an
     ax.set(yticks=range(3), yticklabels=names, xlim=(0,None), ylim=(-.5,2.5))
     ax.spines.left.set_visible(False); ax.spines.right.set_visible(True)
 
-# %% ../nbs/21_adversarial.ipynb #374dcf2b
+# %% ../nbs/21_adversarial.ipynb #042
 def _draw_moved(ax, where, v, moved, h_weak):
     "What the step did in its place"
     if where == 'conv1':
@@ -312,7 +312,7 @@ def _draw_moved(ax, where, v, moved, h_weak):
     ax.axvline(length, color='C1', lw=2)
     ax.set_title(f'distances of features; the step: {length:.2g}', fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #64e059ab
+# %% ../nbs/21_adversarial.ipynb #044
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -328,7 +328,7 @@ def _draw_steps(steps, where, eps, most): # steps: a `_StepLengths` -> Figure
     axs[2].yaxis.tick_right()
     return fig
 
-# %% ../nbs/21_adversarial.ipynb #77a1f0f3
+# %% ../nbs/21_adversarial.ipynb #045
 from .adversarial import PLACES
 from .explore.widgets import Knobs, choice, slider
 from .siamese import nt_xent

@@ -20,7 +20,7 @@ def _apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [
     i = on.nonzero()[:,0]
     return x.index_copy(0, i, f(x[i])) if len(i) else x
 
-# %% ../nbs/20_mixing.ipynb #98b3d370
+# %% ../nbs/20_mixing.ipynb #012
 def _check_strengths(name, strengths, p): # name of the step, for the error
     for k,s in dict(strengths, p=p).items():
         ends = s if isinstance(s, (tuple,list)) else (0,s)
@@ -33,7 +33,7 @@ def _draw_strength(x, s): # x [b,...] images -> [b]
         return torch.tensor(s, device=x.device)[torch.randint(len(s), (len(x),), device=x.device)]
     return uniform(x, *(s if isinstance(s, tuple) else (-s,s)))
 
-# %% ../nbs/20_mixing.ipynb #010
+# %% ../nbs/20_mixing.ipynb #014
 class Step(nn.Module):
     "A function of a batch, its strengths drawn for each image, which meets it with probability `p`"
     def __init__(self,
@@ -57,7 +57,7 @@ class Step(nn.Module):
         shown = {**self.strengths, 'p':self.p}.items()
         return ', '.join([self.name, *(f'{k}={short(s)}' for k,s in shown)])
 
-# %% ../nbs/20_mixing.ipynb #f83f2635
+# %% ../nbs/20_mixing.ipynb #015
 class OneOf(nn.Module):
     "For each image one of several steps, all equally likely, with probability `p`"
     def __init__(self, *steps, p=1.):
@@ -72,13 +72,13 @@ class OneOf(nn.Module):
         return x
     def extra_repr(self): return f'p={self.p}'
 
-# %% ../nbs/20_mixing.ipynb #012
+# %% ../nbs/20_mixing.ipynb #017
 def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; b and c [B]
     "(1 + c) x + b, clipped"
     b,c = brightness[:,None,None,None], contrast[:,None,None,None]
     return torch.addcmul(b, x, 1+c).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #017
+# %% ../nbs/20_mixing.ipynb #022
 def hsv_shift(x,    # [B,3,H,W] in [0,1]
               hue,  # [B] to add, in full turns
               sat, val, # [B] to add, as shares
@@ -93,7 +93,7 @@ def hsv_shift(x,    # [B,3,H,W] in [0,1]
     s = (span/top.clamp(min=1e-8) + sat).clamp_(0,1)
     return (top+val).clamp_(0,1) * (1 - s*(top-x)/span.clamp(min=1e-8))
 
-# %% ../nbs/20_mixing.ipynb #020
+# %% ../nbs/20_mixing.ipynb #025
 def _line_kernels(ends, # [B,4] row and column of a line's first and last cell, whole numbers
     side,               # of the window, in pixels
 ):                      # -> [B,side,side], each of sum 1
@@ -106,14 +106,14 @@ def _line_kernels(ends, # [B,4] row and column of a line's first and last cell, 
     kernels.scatter_(1, at[...,0]*side + at[...,1], 1.)
     return (kernels/kernels.sum(1, keepdim=True)).view(-1, side, side)
 
-# %% ../nbs/20_mixing.ipynb #3bdc8ab9
+# %% ../nbs/20_mixing.ipynb #026
 def _filter_each(x, kernels): # x [B,C,H,W], kernels [B,side,side], side odd
     "Each image filtered with its own weights, edges mirrored"
     B,C,H,W = x.shape
     x = F.pad(x, (kernels.shape[-1]//2,)*4, mode='reflect').flatten(0,1)[None]
     return F.conv2d(x, kernels.repeat_interleave(C, 0)[:,None], groups=B*C).view(B,C,H,W)
 
-# %% ../nbs/20_mixing.ipynb #022
+# %% ../nbs/20_mixing.ipynb #028
 def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Average along a line between two different cells of a window"
     cells = side*side
@@ -123,7 +123,7 @@ def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, u
     ends = ends + ((most-side)//2)[:,None] # the window in the middle of the largest one
     return _filter_each(x, _line_kernels(ends, most))
 
-# %% ../nbs/20_mixing.ipynb #b891e11b
+# %% ../nbs/20_mixing.ipynb #032
 def _without_ends(held): # list of three or more images -> two fewer
     "Forget the least and the greatest value, pixel by pixel"
     def order(i, j): return torch.minimum(held[i], held[j]), torch.maximum(held[i], held[j])
@@ -131,7 +131,7 @@ def _without_ends(held): # list of three or more images -> two fewer
     for i in range(1, len(held)-1): held[i],held[-1] = order(i, -1)
     return held[1:-1]
 
-# %% ../nbs/20_mixing.ipynb #026
+# %% ../nbs/20_mixing.ipynb #034
 def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels, odd, 3 or more
     "Median of the window around each pixel in steps of 1/255, edges mirrored"
     if side < 3 or side%2 != 1:
@@ -143,24 +143,24 @@ def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels
     while new: held = [*_without_ends(held), new.pop()]
     return _without_ends(held)[0]/255
 
-# %% ../nbs/20_mixing.ipynb #a3b94e73
+# %% ../nbs/20_mixing.ipynb #035
 def median_blur(x, side, most=5): # x [B,C,H,W] in [0,1], side [B] of the windows, odd, up to `most`
     "Each image filtered by the median of its own window"
     for s in range(3, most+1, 2): x = _apply_where(partial(median_filter, side=s), x, side==s)
     return x
 
-# %% ../nbs/20_mixing.ipynb #029
+# %% ../nbs/20_mixing.ipynb #038
 def window_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Gaussian blur as wide as OpenCV makes it for a window of that side"
     return gaussian_blur(x, .15*side + .35, most//2)
 
-# %% ../nbs/20_mixing.ipynb #49fa040a
+# %% ../nbs/20_mixing.ipynb #039
 def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared steps of 1/255
     "Gaussian noise, clipped"
     noise = torch.randn_like(x)
     return torch.addcmul(x, noise, (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #20634202
+# %% ../nbs/20_mixing.ipynb #044
 def _tile_tables(greys, # [B,H,W] whole numbers 0..255
     n,                  # tiles a side
     clip,               # [B,1,1], see `clahe`
@@ -176,18 +176,18 @@ def _tile_tables(greys, # [B,H,W] whole numbers 0..255
     hist = hist.minimum((clip*area/256).clamp(min=1))
     return hist.add_((area-hist.sum(2, keepdim=True))/256).cumsum_(2).div_(area).flatten(1)
 
-# %% ../nbs/20_mixing.ipynb #15ed1067
+# %% ../nbs/20_mixing.ipynb #046
 def _between_tiles(m, n, device): # m pixels, n tiles
     "The tile before each pixel, the tile after it, and the share of the latter: [m] each"
     at = ((torch.arange(m, device=device)+.5)*n/m - .5).clamp_(0, n-1)
     return at.long(), (at.long()+1).clamp_(max=n-1), at.frac()
 
-# %% ../nbs/20_mixing.ipynb #034
+# %% ../nbs/20_mixing.ipynb #049
 def _read_tables(tables, greys, row, col, n): # tile of each row [H] and column [W] -> [B,H,W]
     at = (row[:,None]*n + col)*256 + greys
     return tables.gather(1, at.flatten(1)).view_as(greys)
 
-# %% ../nbs/20_mixing.ipynb #12dbed69
+# %% ../nbs/20_mixing.ipynb #050
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
@@ -204,13 +204,13 @@ def clahe(x, # [B,C,H,W] in [0,1]
     top,bottom = [torch.lerp(left, right, across) for left,right in read]
     return (x + (torch.lerp(top, bottom, down[:,None]) - y)[:,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #037
+# %% ../nbs/20_mixing.ipynb #053
 def optical(q, k): # q [B,H,H,2] points, -1..1; k [B]
     "Radial distortion of lenses: k > 0 asks further out, k < 0 further in"
     r2 = (q*q).sum(3, keepdim=True)/4
     return torch.addcmul(q, q, k[:,None,None,None]*(r2 + r2*r2))
 
-# %% ../nbs/20_mixing.ipynb #f21fa4d0
+# %% ../nbs/20_mixing.ipynb #054
 def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of pieces, 1: as before
     "Each axis stretched piece by piece, from its beginning"
     n, start = widths.shape[2], widths.cumsum(2) - widths
@@ -219,19 +219,19 @@ def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of pieces, 
     at = start.gather(2, piece) + (at-piece)*widths.gather(2, piece)
     return (at*(2/n) - 1).mT.reshape(q.shape)
 
-# %% ../nbs/20_mixing.ipynb #8ca060dd
+# %% ../nbs/20_mixing.ipynb #055
 def grid_stretch(q, most, pieces=5): # q [B,H,H,2] points, -1..1; most [B]
     "Each axis in pieces of 1 - most to 1 + most times their width"
     return _stretch(q, 1 + most[:,None,None]*q.new_empty(len(q), 2, pieces).uniform_(-1,1))
 
-# %% ../nbs/20_mixing.ipynb #65cb19ce
+# %% ../nbs/20_mixing.ipynb #057
 def _smooth_field(q, alpha, sigma): # see `elastic` -> [B,2,H,H]
     (B,H), sigma = q.shape[:2], sigma[:,None,None]
     at = torch.arange(H, device=q.device)
     smooth = ((-((at-at[:,None])/sigma)**2/2).exp()/(sigma*math.sqrt(2*math.pi)))[:,None]
     return smooth @ q.new_empty(B,2,H,H).uniform_(-1,1) @ smooth * (2*alpha/H)[:,None,None,None]
 
-# %% ../nbs/20_mixing.ipynb #ad2a148a
+# %% ../nbs/20_mixing.ipynb #058
 def elastic(q, # [B,H,H,2] points, -1..1
     alpha,     # [B] strength of the field: noise of -alpha to alpha pixels, before smoothing
     sigma,     # [B] width of the smoothing in pixels
@@ -245,7 +245,7 @@ def elastic(q, # [B,H,H,2] points, -1..1
     shift = (first - m.sum(2)*2/3)[:,None,None]
     return q + q.flatten(1,2).bmm(m.mT).view_as(q) + shift + field.movedim(1,3)
 
-# %% ../nbs/20_mixing.ipynb #041
+# %% ../nbs/20_mixing.ipynb #062
 def bend(x,                # [B,C,H,H]
     theta,                 # [B,2,3] affine maps, asked backwards
     distort=nn.Identity(), # of points [B,H,H,2]
@@ -259,14 +259,14 @@ def bend(x,                # [B,C,H,H]
     new = F.grid_sample(x, distort(q), padding_mode='reflection', align_corners=False)
     return new.mul_((inside[...,0]*inside[...,1])[:,None])
 
-# %% ../nbs/20_mixing.ipynb #0d78ace5
+# %% ../nbs/20_mixing.ipynb #064
 def _moves(x, on, shift, scale, rotate): # on [B] bool -> matrices [B,2,2] and shifts [B,2,1]
     turn = rotation(on*uniform(x, -1, 1)*math.radians(rotate))
     turn = turn/(1 + on*uniform(x, -scale, scale))[:,None,None]
     by = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]
     return turn, turn @ (by*(shift*on)[:,None,None])
 
-# %% ../nbs/20_mixing.ipynb #57cdce4c
+# %% ../nbs/20_mixing.ipynb #065
 class ShiftScaleRotate(Step):
     "Flips, transposition, shift, scale, rotation and a distortion of square images, at once"
     def __init__(self,
@@ -292,7 +292,7 @@ class ShiftScaleRotate(Step):
     def act(self, x): return bend(x, self.theta(x), self.distort)
     forward = act # `p` is in `theta`: flips are for every image
 
-# %% ../nbs/20_mixing.ipynb #044
+# %% ../nbs/20_mixing.ipynb #068
 class Recipe(nn.Sequential):
     "Steps one after the other: images [B,C,H,W], uint8 or in [0,1] -> [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
@@ -310,7 +310,7 @@ class Recipe(nn.Sequential):
                 x = F.interpolate(x, to, mode='bilinear', antialias=True).clamp_(0,1)
             return super().forward(x).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #e964d36e
+# %% ../nbs/20_mixing.ipynb #070
 def _colours(): # -> brightness, contrast, HSV
     return (Step(brightness_contrast, brightness=.2, contrast=0., p=.75),
             Step(brightness_contrast, brightness=0., contrast=.2, p=.75),
@@ -324,7 +324,7 @@ def _distortion():
     return OneOf(Step(optical, k=1.), Step(grid_stretch, most=[1.]),
                  Step(elastic, alpha=[3.], sigma=[50.], corner=[50/224]), p=.4)
 
-# %% ../nbs/20_mixing.ipynb #4195aa84
+# %% ../nbs/20_mixing.ipynb #071
 class StrongWeak(nn.Module):
     "A `strong` and a `weak` view of each image, as in CA2CL; grey images skip the HSV shift"
     def __init__(self, size): # side of the views in pixels
@@ -338,14 +338,14 @@ class StrongWeak(nn.Module):
     def forward(self, x): # [B,C,H,W] images, uint8 or in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
-# %% ../nbs/20_mixing.ipynb #061
+# %% ../nbs/20_mixing.ipynb #098
 def mixed_target(perm, lam): # [N] partners, [N] or one share of the own patch -> [N,N]
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)
     share = torch.as_tensor(lam, dtype=own.dtype, device=perm.device).view(-1,1)
     return torch.lerp(own[perm], own, share)
 
-# %% ../nbs/20_mixing.ipynb #bea0da97
+# %% ../nbs/20_mixing.ipynb #100
 def mixed_nt_xent(z, # [N,D] projections of mixed pictures, any length
     other,           # [N,D] projections of the other, unmixed views
     perm, lam,       # [N] partner, [N] share of the own patch, of `mixup_views` or `cutmix_views`
