@@ -11,7 +11,8 @@ import ipywidgets as W, numpy as np, matplotlib.pyplot as plt
 from fastcore.basics import patch
 from .canvas import ROW, PatchMap, packed
 from .maps import MapJob, aligned_maps, reduce
-from .plots import PALETTE, Grouping, colourings, group_style, grouping
+from .plots import (PALETTE, Grouping, colourings, group_style, grouping,
+                                     house_style)
 from .widgets import Picture, Still, choice, picture_bytes
 
 # %% ../../nbs/06d_film.ipynb #00000008
@@ -121,7 +122,7 @@ def words(self:EpochExplorer, i): # number of a patch
 # %% ../../nbs/06d_film.ipynb #00000027
 @patch
 def _plot_curves(self:EpochExplorer, i): # row of the epoch -> bytes of a PNG
-    with plt.style.context('pathlearn.pathlearn'):
+    with house_style():
         fig,axs = plt.subplots(2, 1, figsize=(3.4,3.4), dpi=72, sharex=True, layout='constrained')
     for ax,(name,values) in zip(axs, self.curves.items()):
         _draw_curve(ax, name, self.epochs, values, i)
@@ -147,7 +148,7 @@ def still(self:EpochExplorer): # -> bytes of a PNG, or None
     if not self.maps: return None
     picks = np.unique(np.linspace(0, len(self.maps)-1, 4).round().astype(int))
     wide, size = [str(i) for i in picks], (2.3*len(picks)+2.6,2.5)
-    with plt.style.context('pathlearn.pathlearn'):
+    with house_style():
         fig,axs = plt.subplot_mosaic([[*wide,'loss'], [*wide,'live']], figsize=size, dpi=72,
                                      layout='constrained')
     for i in picks: self._draw_epoch(axs[str(i)], i)

@@ -136,6 +136,7 @@ class Knobs(Still):
 
     def redraw(self, change=None):
         "Draw the values; what goes wrong is told in place of the picture"
+        plt.draw_if_interactive() # loads the backend, before `draw` puts on a style for a while
         try: fig = self.draw(**self.values)
         except ValueError as e:
             self.picture.error = str(e)
