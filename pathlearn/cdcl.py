@@ -80,6 +80,11 @@ def gaussian_ramp(t): # t: share of the training that is over -> weight in [0,1]
     return math.exp(-5*(1-min(max(float(t), 0.), 1.))**2)
 
 # %% ../nbs/41_cdcl.ipynb #020
+def _features_of_both(out, **patches): # CDCLOut -> PatchFeatures of student and of teacher
+    pairs = (out.z_s, out.logits_s), (out.z_t, out.logits_t)
+    return [patch_features(z, pseudo_labels(logits), **patches) for z,logits in pairs]
+
+# %% ../nbs/41_cdcl.ipynb #4e3996d8
 class CDCLLoss:
     "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; `parts` holds the terms"
     def __init__(self,
@@ -102,8 +107,7 @@ class CDCLLoss:
 
     def contrast(self, out): # CDCLOut -> scalar
         "L_contr of this batch against itself and the bank, which then keeps it"
-        pairs = ((out.z_s, out.logits_s), (out.z_t, out.logits_t))
-        s,t = (patch_features(z, pseudo_labels(logits), **self.patches) for z,logits in pairs)
+        s,t = _features_of_both(out, **self.patches)
         found = dense_contrastive_loss(s, t, self.bank.to(out.z_s.device), self.temp, self.sampling)
         self.bank.push(s, t)
         self.empty += not found.pairs
@@ -123,6 +127,18 @@ class CDCLLoss:
         return sup + sum(weight*value for _,weight,value in terms)
 
 # %% ../nbs/41_cdcl.ipynb #027
+def _share_kept(steps): # of the training -> largest m
+    "By how much the teacher remembers: a fifth of the training, at most the paper's .999"
+    return max(0, min(.999, 1-5/max(steps, 1)))
+
+def _ramp_at(epoch, epochs, start): # -> weight of consistency, all of it in the last epoch
+    return gaussian_ramp((epoch+1-start)/max(1, epochs-start))
+
+def _warn_if_too_short(epochs, start):
+    if epochs <= start: warnings.warn(f"images without masks are used after {start} epochs, and "
+                                      f"there are {epochs}: take more, or a smaller start")
+
+# %% ../nbs/41_cdcl.ipynb #19876c97
 class SemiViews(Callback):
     "Draws image and mask together, and of each unlabelled image two views that are cut alike"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -136,14 +152,10 @@ class SemiViews(Callback):
     def before_fit(self):
         self.objective, steps = self.learn.loss_func, self.n_epoch*len(self.dls.train)
         self.objective.forget()
-        self.learn.model.m = max(0, min(.999, 1-5/max(steps, 1))) if self.m is None else self.m
-        if self.objective.unsupervised and self.n_epoch <= self.start:
-            warnings.warn(f"images without masks are used after {self.start} epochs, and there are "
-                          f"{self.n_epoch}: take more, or a smaller start")
+        self.learn.model.m = _share_kept(steps) if self.m is None else self.m
+        if self.objective.unsupervised: _warn_if_too_short(self.n_epoch, self.start)
 
-    def before_train(self):
-        rest = max(1, self.n_epoch-self.start)
-        self.objective.ramp = gaussian_ramp((self.epoch+1-self.start)/rest)
+    def before_train(self): self.objective.ramp = _ramp_at(self.epoch, self.n_epoch, self.start)
 
     def before_batch(self):
         x,*u,mask = *self.xb,*self.yb # fastai counts the inputs as in training
@@ -220,8 +232,9 @@ def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'ran
 def _check_grid(x, loss): # a batch of images, `CDCLLoss`
     (height,width),side = x.shape[2:],loss.patches['grid']
     if loss.w_contr and (height%(8*side) or width%(8*side)):
-        raise ValueError(f"images of {height}x{width} px have no grid of {side} x {side} patches of "
-                         f"whole features: resize to a multiple of {8*side}, or take another grid")
+        raise ValueError(f"images of {height}x{width} px have no grid of {side} x {side} patches "
+                         f"of whole features: resize to a multiple of {8*side}, "
+                         "or take another grid")
 
 def _callbacks(loss, views, start, m, power, cutmix): # -> list of callbacks
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
