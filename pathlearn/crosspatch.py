@@ -98,7 +98,7 @@ def patch_features(z,       # [B,D,h,w] projections, of any length
     return PatchFeatures(z.permute(0,2,3,1).reshape(-1,d), label.flatten().long(), kind.flatten())
 
 # %% ../nbs/40_crosspatch.ipynb #dd5f1ca9
-def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None, [n,m] to write into
+def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None, space for [n,m]
     "Sum of eq. 7 over some anchors, its gradient [n,D], and the softmax as [n,m] over [n,1]"
     s,s_pos = torch.mm(q/temp, k.T, out=out), (q*k_pos).sum(1, keepdim=True)/temp # log sim, eq. 8
     if same is not None: s.masked_fill_(same, -torch.inf) # a place is no negative of itself
