@@ -112,7 +112,7 @@ def _draw_strip(ax, ims, t, start, end): # an image of t lies at x = t
 
 # %% ../nbs/32_autoencoder.ipynb #7ab5a951
 import matplotlib.pyplot as plt
-from .autoencoder import walk_prototypes
+from .decoder import walk_prototypes
 from torchvision.utils import make_grid
 
 @plt.style.context('pathlearn.pathlearn')
@@ -129,7 +129,7 @@ def _draw_walk(model, start, end, t): # -> Figure
 
 # %% ../nbs/32_autoencoder.ipynb #054
 from functools import partial
-from .autoencoder import prototype_images
+from .decoder import prototype_images
 from .explore.widgets import Knobs, choice, slider
 
 def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_two_phases`
