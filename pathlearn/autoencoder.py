@@ -63,9 +63,11 @@ def _drawn(encoder): # -> side and channels of the images to draw
         raise ValueError("the decoder has to know how large to draw: give the encoder its `size`")
     return about['size'], about['n_in']
 
+# %% ../nbs/32_autoencoder.ipynb #6bdaf4e4
 def _shares(head, h): # -> soft assignment [B,K]; [B,0] while there are no clusters
     return h.new_empty(len(h), 0) if head is None else head(h).softmax(-1)
 
+# %% ../nbs/32_autoencoder.ipynb #599dc4c4
 def _around(h, log_var, spread): # -> draws from N(h, sigma^2), KL(N(h, sigma^2) || N(0,1)) [B]
     drawn = h + spread*torch.randn_like(h)*(log_var/2).exp()
     return drawn, (h**2 + log_var.exp() - 1 - log_var).mean(1)/2
@@ -155,12 +157,14 @@ def _images_in_order(dls): # -> PatchData or DataLoader
     data = dls.train.dataset
     return data if isinstance(data, PatchData) else dls.train.new(shuffle=False, drop_last=False)
 
+# %% ../nbs/32_autoencoder.ipynb #9447f692
 def _fresh_optimiser(learn):
     asked = learn.opt.hypers
     learn.create_opt()
     for n in asked[0]: # rate, decay and momentum of this fit
         if n in learn.opt.hypers[0]: learn.opt.set_hyper(n, [h[n] for h in asked])
 
+# %% ../nbs/32_autoencoder.ipynb #139ef2cd
 def _check_same(state, settings):
     for n,asked in settings.items():
         if state[n] != asked: raise ValueError(
@@ -221,6 +225,7 @@ def warmup_cosine(share=.1, # of the training until the peak
 # %% ../nbs/32_autoencoder.ipynb #033
 _OPTIMISERS = dict(lars=(.25, lars), adamw=(3e-3, Adam)) # peak of the rate, optimiser
 
+# %% ../nbs/32_autoencoder.ipynb #7fb2a533
 def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px or more
     latent=128,               # width of h
     alpha=.1,                 # weight of the reconstruction in the warm-up
@@ -319,6 +324,7 @@ def _with_names(emb, train): # Embeddings -> the same with the names of their cl
     named = named.where(named >= 0, torch.tensor(len(classes)-1))
     return Embeddings(emb.features, named, classes=classes)
 
+# %% ../nbs/32_autoencoder.ipynb #5cb798bf
 def _lay_faces(ax, emb, xy, faces, zoom): # the drawing of each cluster at the mean of its members
     for i,face in enumerate(faces):
         own = (emb.assignments == i).numpy()

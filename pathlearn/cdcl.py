@@ -131,9 +131,11 @@ def _share_kept(steps): # of the training -> largest m
     "By how much the teacher remembers: a fifth of the training, at most the paper's .999"
     return max(0, min(.999, 1-5/max(steps, 1)))
 
+# %% ../nbs/41_cdcl.ipynb #1a9266a6
 def _ramp_at(epoch, epochs, start): # -> weight of consistency, all of it in the last epoch
     return gaussian_ramp((epoch+1-start)/max(1, epochs-start))
 
+# %% ../nbs/41_cdcl.ipynb #9633e06d
 def _warn_if_too_short(epochs, start):
     if epochs <= start: warnings.warn(f"images without masks are used after {start} epochs, and "
                                       f"there are {epochs}: take more, or a smaller start")
@@ -215,6 +217,7 @@ def _named_network(arch, stride, weights, **kw): # -> UNet
     if arch == 'densenet161': return DenseUNet(weights=weights, **kw)
     return UNet(encoder(arch, weights=weights, **kw), stride=stride)
 
+# %% ../nbs/41_cdcl.ipynb #59e78804
 def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'random' or 'given'
     size = (seen := image_settings(dls)).pop('size')
     stride = 2 if size <= 160 else 4 # nuclei of a few pixels would not survive stride 4
@@ -236,6 +239,7 @@ def _check_grid(x, loss): # a batch of images, `CDCLLoss`
                          f"of whole features: resize to a multiple of {8*side}, "
                          "or take another grid")
 
+# %% ../nbs/41_cdcl.ipynb #a45e3ad6
 def _callbacks(loss, views, start, m, power, cutmix): # -> list of callbacks
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     return [SemiViews(*views, start, m), MomentumTarget(), LossParts(*parts),

@@ -51,6 +51,11 @@ PENS = {1: dict(ec='#E69F00', lw=1.4), 0: dict(ec='#0072B2', lw=1.4),
         -1: dict(ec='#F0F0F0', lw=.9, ls=(0,(2,2)), path_effects=halo(1.9, '#555555'))}
 
 # %% ../nbs/40_crosspatch.ipynb #016
+def _square(i, grid, h, w): # number of a patch, height and width -> Rectangle, a little apart
+    row,column = i//grid, i%grid
+    return plt.Rectangle(((column + .06)*w - .5, (row + .06)*h - .5), .88*w, .88*h)
+
+# %% ../nbs/40_crosspatch.ipynb #46de9f9d
 def show_patches(image,   # [C,H,W] uint8 or in [0,1]
                  kind,    # [grid*grid] kinds of its patches
                  ax=None,    # where to draw
@@ -60,10 +65,8 @@ def show_patches(image,   # [C,H,W] uint8 or in [0,1]
     ax,grid = ax or plt.subplots(figsize=(3,3), dpi=80)[1], int(len(kind)**.5)
     h,w = image.shape[1]/grid, image.shape[2]/grid
     ax.imshow(image.permute(1,2,0).squeeze(-1).cpu(), cmap='gray'); ax.axis('off')
-    def square(i): # a little apart from the others
-        return plt.Rectangle(((i%grid + .06)*w - .5, (i//grid + .06)*h - .5), .88*w, .88*h)
     for number,pen in PENS.items():
-        squares = [square(i) for i in (kind == number).nonzero()[:,0].tolist()]
+        squares = [_square(i, grid, h, w) for i in (kind == number).nonzero()[:,0].tolist()]
         fill = (pen['ec'],.4) if number == shade else 'none'
         ax.add_collection(PatchCollection(squares, fc=fill, **pen))
     return ax
@@ -72,6 +75,7 @@ def show_patches(image,   # [C,H,W] uint8 or in [0,1]
 # [N,D] of length one, [N] 0 or 1, [N] kind of its patch
 PatchFeatures = namedtuple('PatchFeatures', 'z label kind')
 
+# %% ../nbs/40_crosspatch.ipynb #5b53ff8c
 def _check_maps(z, pseudo, grid):
     "A grid for the features, and whole pixels under each"
     (h,w),(height,width) = z.shape[2:],pseudo.shape[1:]
@@ -135,6 +139,7 @@ class _DenseNCE(torch.autograd.Function):
 # bits that differ in a negative pair: 1 label, 2 kind
 SAMPLING = {'random':0, 'pixel':1, 'patch':2, 'pixel-patch':3}
 
+# %% ../nbs/40_crosspatch.ipynb #7a0b8157
 def _check_contrast(student, teacher, bank, temp, sampling, chunk):
     "Says what is wrong with the arguments of `dense_contrastive_loss`"
     if sampling not in SAMPLING:
@@ -153,6 +158,7 @@ def _check_contrast(student, teacher, bank, temp, sampling, chunk):
 def _codes(features, bits): # -> [N] 2*kind + label of the bits that count, -1 in a mixed patch
     return torch.where(features.kind < 0, -1, (2*features.kind + features.label) & bits)
 
+# %% ../nbs/40_crosspatch.ipynb #6d4e561b
 def _own_places(anchors, keys): # [N] bool, list of [N] bool for student, teacher and bank
     "The places of anchors and of keys; keys of the bank are of no place of this batch"
     place = torch.arange(len(anchors), device=anchors.device)
@@ -175,6 +181,7 @@ def _contrast_of(code, bits, sources, codes, temp, chunk): # -> sum of eq. 7, nu
 # scalar, features used, (anchor, negative) pairs
 DenseContrast = namedtuple('DenseContrast', 'loss anchors pairs')
 
+# %% ../nbs/40_crosspatch.ipynb #e8dd022c
 def dense_contrastive_loss(student,     # PatchFeatures of the strong views; these get gradient
                            teacher,     # PatchFeatures of the weak views, of the same places
                            bank=None,   # FeatureBank with earlier batches

@@ -10,10 +10,18 @@ import matplotlib.pyplot as plt, numpy as np, torch
 
 # %% ../nbs/30_prototypes.ipynb #5b825c70
 import torch
+from .views import to_unit
+
+def _cluster_faces(images, soft, kind): # soft assignments [N,K] -> [K,C,H,W] in [0,1]
+    if kind == 'nearest image': return to_unit(images[soft.argmax(0)])
+    def mean(group): # white where nobody is
+        return to_unit(group).mean(0) if len(group) else torch.ones(group.shape[1:])
+    return torch.stack([mean(images[soft.argmax(1) == i]) for i in range(soft.shape[1])])
+
+# %% ../nbs/30_prototypes.ipynb #7168ccd1
 from functools import lru_cache
 from .prototypes import (check_features, cluster_means, soft_assign, white_directions,
                                   whitening)
-from .views import to_unit
 
 class _PrototypeFits:
     "Prototypes for any K, fitted when they are first asked for"
@@ -33,12 +41,8 @@ class _PrototypeFits:
 
     def faces(self, k, kind): # -> [K,C,H,W] in [0,1], number of images of each cluster
         soft = self.soft(k)
-        groups = [self.images[soft.argmax(1) == i] for i in range(k)]
-        sizes = [*map(len, groups)]
-        if kind == 'nearest image': return to_unit(self.images[soft.argmax(0)]), sizes
-        def mean(group): # white where nobody is
-            return to_unit(group).mean(0) if len(group) else torch.ones(group.shape[1:])
-        return torch.stack([*map(mean, groups)]), sizes
+        sizes = soft.argmax(1).bincount(minlength=k).tolist()
+        return _cluster_faces(self.images, soft, kind), sizes
 
 # %% ../nbs/30_prototypes.ipynb #035
 import torch, torch.nn.functional as F
@@ -62,12 +66,13 @@ from .views import to_unit
 @plt.style.context('pathlearn.pathlearn')
 def _draw_clusters(fits, found, k, face, patch, temp): # `_PrototypeFits`, `Elbow`, controls
     one,rows = slice(patch, patch+1), 1 + (k > 10)
-    fig,c = plt.figure(figsize=(8, 3 + rows), dpi=80), fits.soft(k, temp, one)[0]
+    fig = plt.figure(figsize=(8, 3 + rows), dpi=80)
     grid = fig.add_gridspec(2, 3, left=0, right=1, hspace=.3,
                             width_ratios=[1.2,.6,1.3], height_ratios=[2.2,rows])
     curve,image,bars = [fig.add_subplot(grid[0,i]) for i in range(3)]
     found.show(curve).plot(k, found.inertia[k-2], 'o', color='#009E73', ms=9)
     image.imshow(to_unit(fits.images[one])[0].expand(3,-1,-1).permute(1,2,0)); image.axis('off')
+    c = fits.soft(k, temp, one)[0]
     bars.bar(range(k), c, color=['#D55E00' if i == c.argmax() else '#0072B2' for i in range(k)])
     bars.set(ylim=(0,1), xlabel='cluster'); bars.set_title('soft assignment', fontsize=9)
     _draw_faces(fig.add_subplot(grid[1,:]), *fits.faces(k, face), c.argmax())

@@ -121,8 +121,7 @@ class Elbow:
 def elbow(features,         # [N,F] latent features
           ks=range(2,21),   # K to try
           dims=20,          # principal axes to whiten; None: plain k-means
-          seed=0,
-          most=10_000,      # features used, drawn evenly: the curve needs no more
+          seed=0, most=10_000, # of k-means; features used, drawn evenly: the curve needs no more
 ):                          # -> Elbow
     "K-means for each K, the best of three starts, and the knee of its inertia"
     ks,x = list(ks),check_features(features, 1)

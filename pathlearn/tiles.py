@@ -17,6 +17,7 @@ def _scaled(shape, size): # [h,w], pixels of the shorter side or None -> [h,w]
     "Height and width when brought to a size, rounded as torchvision does"
     return tuple(shape) if size is None else tuple(int(size*s/min(shape)) for s in shape)
 
+# %% ../nbs/07a_tiles.ipynb #eee97c93
 def _taps(n_in, n_out, a, b, antialias): # -> first input row, weights [b-a,rows]
     "Rows a to b of a bilinear resize as sums of input rows"
     scale = n_in/n_out
@@ -41,6 +42,7 @@ def _rows(x, shape, a, b, at_once): # image [C,H,W] -> [C,b-a,w] in [0,1]
 def _starts(n, tile, step): # pixels of the image and of a tile, step -> first pixels of tiles
     return sorted({min(i, n-tile) for i in range(0, n-tile+step, step)})
 
+# %% ../nbs/07a_tiles.ipynb #a78e85fc
 def _tiles(rows, shape, tile, step): # rows: a,b -> [C,b-a,w]; -> (top, left, [C,tile,tile])
     "One row of tiles after another"
     h,w = shape
@@ -98,6 +100,7 @@ def _segmenter(net): # Learner, model or weights -> the module that draws masks
     if net is None: raise ValueError("these weights draw no masks: take those of CDCL")
     return net
 
+# %% ../nbs/07a_tiles.ipynb #125821af
 def _mask(net, x, size, tile, overlap, bs): # [C,H,W] -> uint8 [H,W]
     to_unit(x[None,...,:8,:8]) # says what is wrong with an image
     shape,mask,top = _scaled(x.shape[1:], size), torch.empty(x.shape[1:], dtype=torch.uint8),0
@@ -156,6 +159,7 @@ def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
 # %% ../nbs/07a_tiles.ipynb #3294b5c7
 def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest place
     from scipy.ndimage import maximum_position
+    ids = np.asarray(ids)
     numbers, seeds = np.unique(ids[ids > 0]), np.zeros(ids.shape, int)
     for n,at in zip(numbers, maximum_position(depth, ids, numbers)): seeds[at] = n
     return seeds
@@ -172,8 +176,7 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
     mask = torch.as_tensor(mask).cpu().numpy() > 0
     if least is None: least = min(10, 4*(min(mask.shape)/256)**2)
     depth = _depth(mask)
-    if seeds is None: found = _peaks(depth, mask, distance, h)
-    else: found = _deepest(depth, np.asarray(seeds))
+    found = _peaks(depth, mask, distance, h) if seeds is None else _deepest(depth, seeds)
     ids = watershed(-depth, found, mask=mask)
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
@@ -204,6 +207,7 @@ def _first_component(features): # [N,F] -> [N]
     features = features.cpu().numpy()
     return torch.from_numpy(PCA(1, svd_solver='full').fit_transform(features)[:,0])
 
+# %% ../nbs/07a_tiles.ipynb #ffb5a935
 def _stretched(values): # -> in [0,1]; a few extreme places would make the rest grey
     lo,hi = values.quantile(.01), values.quantile(.99)
     return ((values-lo)/(hi-lo).clamp(min=1e-9)).clamp(0, 1)
