@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['Decoder', 'ConditionalDecoder', 'decode_latent', 'prototype_images', 'walk_prototypes']
 
-# %% ../nbs/31_decoder.ipynb #376b09e0
+# %% ../nbs/31_decoder.ipynb #002
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import Configured
 
-# %% ../nbs/31_decoder.ipynb #1f47f027
+# %% ../nbs/31_decoder.ipynb #008
 def halvings(size, # side of the images in pixels, 16 or more
 ):                 # -> sides of the image and of the three maps
     "The sides that convolutions of kernel 4, stride 2, padding 1 give"
@@ -17,11 +17,11 @@ def halvings(size, # side of the images in pixels, 16 or more
                                    "a pooling of 2 nothing is left, expected 16 px or more")
     return [size//2**i for i in range(4)]
 
-# %% ../nbs/31_decoder.ipynb #1cfe0752
+# %% ../nbs/31_decoder.ipynb #011
 def _enlarge(n_in, n_out, side): # channels; side of the larger map -> module
     return nn.ConvTranspose2d(n_in, n_out, 4, stride=2, padding=1, output_padding=side%2)
 
-# %% ../nbs/31_decoder.ipynb #f1d02ee5
+# %% ../nbs/31_decoder.ipynb #012
 class Decoder(Configured):
     "The encoder backwards: latent [B,n_latent] -> images [B,n_out,size,size], soon near [0,1]"
     def __init__(self,
@@ -43,7 +43,7 @@ class Decoder(Configured):
 
     def condition(self, x, c, i): return x # nothing to know
 
-# %% ../nbs/31_decoder.ipynb #55772845
+# %% ../nbs/31_decoder.ipynb #017
 class Modulation(nn.Module):
     "Scale and shift maps by linear functions of an assignment; at first it changes nothing"
     def __init__(self, k, n): # K clusters, n channels
@@ -55,7 +55,7 @@ class Modulation(nn.Module):
         gamma,beta = (c @ (self.a - self.a0))[...,None,None].chunk(2, 1) # W c
         return x*(1 + gamma) + beta
 
-# %% ../nbs/31_decoder.ipynb #59e7dd22
+# %% ../nbs/31_decoder.ipynb #020
 class ConditionalDecoder(Decoder):
     "A decoder that knows the cluster: latent [B,n_latent], soft assignment [B,K] -> images"
     def __init__(self,
@@ -84,7 +84,7 @@ class ConditionalDecoder(Decoder):
         new.load_state_dict(decoder.state_dict(), strict=False)
         return new
 
-# %% ../nbs/31_decoder.ipynb #e206a121
+# %% ../nbs/31_decoder.ipynb #028
 def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
                   h,      # latent [B,F]
                   c=None, # soft assignment [B,K]; None: that of h
@@ -93,7 +93,7 @@ def decode_latent(model,  # with `decoder`, and from phase two on `cluster_head`
     if model.cluster_head is not None and c is None: c = model.cluster_head(h).softmax(-1)
     return model.decoder(h, c)
 
-# %% ../nbs/31_decoder.ipynb #048
+# %% ../nbs/31_decoder.ipynb #031
 @torch.no_grad()
 def prototype_images(model): # -> [K,C,H,W]
     "The decoder's drawing of each prototype"
@@ -101,7 +101,7 @@ def prototype_images(model): # -> [K,C,H,W]
         raise ValueError("there are no prototypes before phase two: train with fit_two_phases")
     return decode_latent(model, model.cluster_head.points).cpu()
 
-# %% ../nbs/31_decoder.ipynb #051
+# %% ../nbs/31_decoder.ipynb #034
 @torch.no_grad()
 def walk_prototypes(model, # with prototypes and decoder
                     a, b,  # numbers of two prototypes

@@ -8,7 +8,7 @@ __all__ = ['prototype_knobs', 'decoder_knobs', 'patch_knobs', 'ramp_knobs']
 # %% ../nbs/00_knobs.ipynb #b1282832
 import matplotlib.pyplot as plt, numpy as np, torch
 
-# %% ../nbs/30_prototypes.ipynb #5b825c70
+# %% ../nbs/30_prototypes.ipynb #040
 import torch
 from .views import to_unit
 
@@ -18,7 +18,7 @@ def _cluster_faces(images, soft, kind): # soft assignments [N,K] -> [K,C,H,W] in
         return to_unit(group).mean(0) if len(group) else torch.ones(group.shape[1:])
     return torch.stack([mean(images[soft.argmax(1) == i]) for i in range(soft.shape[1])])
 
-# %% ../nbs/30_prototypes.ipynb #7168ccd1
+# %% ../nbs/30_prototypes.ipynb #041
 from functools import lru_cache
 from .prototypes import (check_features, cluster_means, soft_assign, white_directions,
                                   whitening)
@@ -44,7 +44,7 @@ class _PrototypeFits:
         sizes = soft.argmax(1).bincount(minlength=k).tolist()
         return _cluster_faces(self.images, soft, kind), sizes
 
-# %% ../nbs/30_prototypes.ipynb #035
+# %% ../nbs/30_prototypes.ipynb #043
 import torch, torch.nn.functional as F
 from torchvision.utils import make_grid
 
@@ -59,7 +59,7 @@ def _draw_faces(ax, faces, sizes, chosen, across=10):
         x,y = (i % across + .5)*cells.shape[-1], i//across*cells.shape[-2] + h/4
         ax.text(x, y, f'{i}: {n}', ha='center', fontsize=9, **look)
 
-# %% ../nbs/30_prototypes.ipynb #2e0549a1
+# %% ../nbs/30_prototypes.ipynb #044
 import matplotlib.pyplot as plt
 from .views import to_unit
 
@@ -78,7 +78,7 @@ def _draw_clusters(fits, found, k, face, patch, temp): # `_PrototypeFits`, `Elbo
     _draw_faces(fig.add_subplot(grid[1,:]), *fits.faces(k, face), c.argmax())
     return fig
 
-# %% ../nbs/30_prototypes.ipynb #cf452a9a
+# %% ../nbs/30_prototypes.ipynb #045
 from functools import partial
 from .explore.widgets import Knobs, choice, slider
 from .prototypes import elbow
@@ -99,7 +99,7 @@ def prototype_knobs(features, # [N,F] latent features; a few thousand answer qui
                   temp=slider('temperature', .1, .01, .5, .01))
     return knobs
 
-# %% ../nbs/32_autoencoder.ipynb #9dd7cd1d
+# %% ../nbs/32_autoencoder.ipynb #082
 def _draw_share(ax, c, start, end):
     "The soft assignment of one point, the ends of its way coloured"
     colours = {start:'#0072B2', end:'#D55E00'}
@@ -107,7 +107,7 @@ def _draw_share(ax, c, start, end):
     ax.set(ylim=(0,1), xlabel='cluster'); ax.set_title('soft assignment', fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
 
-# %% ../nbs/32_autoencoder.ipynb #d545aeda
+# %% ../nbs/32_autoencoder.ipynb #083
 from torchvision.utils import make_grid
 
 def _draw_strip(ax, ims, t, start, end): # an image of t lies at x = t
@@ -115,7 +115,7 @@ def _draw_strip(ax, ims, t, start, end): # an image of t lies at x = t
     ax.axvline(t, color='#D55E00', lw=3)
     ax.set(yticks=[], xticks=[0,.5,1], xticklabels=[f'cluster {start}','half way',f'cluster {end}'])
 
-# %% ../nbs/32_autoencoder.ipynb #7ab5a951
+# %% ../nbs/32_autoencoder.ipynb #084
 import matplotlib.pyplot as plt
 from .decoder import walk_prototypes
 from torchvision.utils import make_grid
@@ -132,7 +132,7 @@ def _draw_walk(model, start, end, t): # -> Figure
     _draw_share(bars, c[at], start, end)
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #054
+# %% ../nbs/32_autoencoder.ipynb #085
 from functools import partial
 from .decoder import prototype_images
 from .explore.widgets import Knobs, choice, slider
@@ -149,7 +149,7 @@ def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_t
                   t=slider('t', .5, 0., 1., .02))
     return knobs
 
-# %% ../nbs/40_crosspatch.ipynb #f74b5617
+# %% ../nbs/40_crosspatch.ipynb #078
 from .crosspatch import PENS, halo
 
 _CHOSEN = dict(ec='white', lw=2, path_effects=halo(4, 'black'))
@@ -164,7 +164,7 @@ def _patch_legend(fs, kind, low, high, i): # scores and kinds of patches, number
             f'mixed, takes no part: {n[-1]}': PENS[-1], f'chosen, score {fs[i]:.2f}': _CHOSEN,
             f'its negatives: {n.get(other, 0)}': fill}
 
-# %% ../nbs/40_crosspatch.ipynb #52e2410f
+# %% ../nbs/40_crosspatch.ipynb #079
 import matplotlib.pyplot as plt
 from .crosspatch import patch_kinds, show_patches
 
@@ -180,7 +180,7 @@ def _draw_chosen(image, fs, low, high, i): # fs: [grid*grid] scores; i: chosen p
     ax.legend(keys, rows, loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/40_crosspatch.ipynb #27c1d00c
+# %% ../nbs/40_crosspatch.ipynb #081
 def _patch_grids(image, mask): # -> list of patches a side
     h,w = image.shape[-2:]
     grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
@@ -191,7 +191,7 @@ def _patch_grids(image, mask): # -> list of patches a side
         raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")
     return grids
 
-# %% ../nbs/40_crosspatch.ipynb #052
+# %% ../nbs/40_crosspatch.ipynb #082
 from ipywidgets import dlink
 from .crosspatch import foreground_score
 from .explore.widgets import Knobs, choice, slider
@@ -215,7 +215,7 @@ def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
     return Knobs(draw, 'Patches of an image of nuclei', choose,
                  grid=grid, row=row, column=column, **thresholds)
 
-# %% ../nbs/41_cdcl.ipynb #0ab4d14f
+# %% ../nbs/41_cdcl.ipynb #036
 from . import cdcl
 
 def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before each epoch
@@ -229,13 +229,13 @@ def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before e
             ('$w_{contr}$: patches apart', '#D55E00', '--', [loss.w_contr]*n),
             ('$w_{ent}$: decide', '#CC79A7', ':', [loss.w_ent]*n)]
 
-# %% ../nbs/41_cdcl.ipynb #cdb2a072
+# %% ../nbs/41_cdcl.ipynb #037
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
 def _draw_ramp(loss, epochs, start): # -> Figure
-    ax = plt.subplots(figsize=(5,2.4), dpi=80)[1]
-    for label,color,ls,w in _weights_over_time(loss, epochs, start):
+    lines,ax = _weights_over_time(loss, epochs, start),plt.subplots(figsize=(5,2.4), dpi=80)[1]
+    for label,color,ls,w in lines:
         ax.semilogy(range(epochs)[-len(w):], w, ls, color=color, lw=2, label=label)
     ax.axvspan(0, start, color='.9')
     ax.set(xlim=(0,epochs), ylim=(.004,2), xlabel='epoch (grey: outlines only)', ylabel='weight')
@@ -243,7 +243,7 @@ def _draw_ramp(loss, epochs, start): # -> Figure
     ax.legend(loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/41_cdcl.ipynb #023
+# %% ../nbs/41_cdcl.ipynb #038
 from functools import partial
 from . import cdcl
 from .explore.widgets import Knobs, slider

@@ -28,7 +28,7 @@ def check_features(features, k):
         "nothing to find. Train longer, with more augmentation or a smaller learning rate")
     return x
 
-# %% ../nbs/30_prototypes.ipynb #013
+# %% ../nbs/30_prototypes.ipynb #014
 def whitening(features, # [N,F] latent features
               dims=20,  # principal axes to keep, at most F and N-1; None: nothing is changed
 ):                      # -> mean [F], axes [F,dims]: (features - mean) @ axes is white
@@ -44,7 +44,7 @@ def whitening(features, # [N,F] latent features
     axes = (pca.components_[keep]/scale[keep,None]).T
     return torch.from_numpy(pca.mean_).float(), torch.from_numpy(axes).float()
 
-# %% ../nbs/30_prototypes.ipynb #5b3789cf
+# %% ../nbs/30_prototypes.ipynb #017
 def white_directions(h,     # [N,F]
                      space, # mean and axes of `whitening`
 ):                          # -> [N,dims] of length one
@@ -52,14 +52,14 @@ def white_directions(h,     # [N,F]
     mean,axes = space
     return F.normalize((h - mean) @ axes, dim=-1)
 
-# %% ../nbs/30_prototypes.ipynb #015
+# %% ../nbs/30_prototypes.ipynb #020
 def _kmeans(x, k, seed, n_init=10):
     return KMeans(k, n_init=n_init, random_state=seed).fit(x.numpy())
 
 def _searched(x, dims): # where k-means looks
     return x if dims is None else white_directions(x, whitening(x, dims))
 
-# %% ../nbs/30_prototypes.ipynb #016
+# %% ../nbs/30_prototypes.ipynb #021
 def cluster_means(x, u, k, seed): # features [N,F], and where k-means looks [N,D]
     "Means of the clusters found in `u`, largest first"
     if (distinct := len(u.unique(dim=0))) < k: raise ValueError(
@@ -69,7 +69,7 @@ def cluster_means(x, u, k, seed): # features [N,F], and where k-means looks [N,D
     order = member.bincount(minlength=k).argsort(descending=True, stable=True)
     return torch.stack([x[member == i].mean(0) for i in order])
 
-# %% ../nbs/30_prototypes.ipynb #017
+# %% ../nbs/30_prototypes.ipynb #022
 def fit_prototypes(features, # [N,F] latent features
                    k=None,   # K, number of clusters; None: the knee of `elbow`
                    dims=20,  # principal axes to whiten; None: plain k-means, the paper's
@@ -81,7 +81,7 @@ def fit_prototypes(features, # [N,F] latent features
     x = check_features(features, k)
     return cluster_means(x, _searched(x, dims), k, seed)
 
-# %% ../nbs/30_prototypes.ipynb #021
+# %% ../nbs/30_prototypes.ipynb #026
 def knee(ks,      # K tried, rising
          inertia, # of each, falling
 ):                # -> the K of the knee
@@ -94,7 +94,7 @@ def knee(ks,      # K tried, rising
     gap = 1 - (k-k[0])/(k[-1]-k[0]) - (y-y[-1])/(y[0]-y[-1])
     return int(ks[int(gap.argmax())])
 
-# %% ../nbs/30_prototypes.ipynb #b99c5692
+# %% ../nbs/30_prototypes.ipynb #029
 @dataclass
 class Elbow:
     "The curve of an elbow search and its knee"
@@ -117,7 +117,7 @@ class Elbow:
         ax.set(xlabel='K', ylabel='inertia an image')
         return ax
 
-# %% ../nbs/30_prototypes.ipynb #024
+# %% ../nbs/30_prototypes.ipynb #030
 def elbow(features,         # [N,F] latent features
           ks=range(2,21),   # K to try
           dims=20,          # principal axes to whiten; None: plain k-means
@@ -134,7 +134,7 @@ def elbow(features,         # [N,F] latent features
     inertia = [_kmeans(x, k, seed, n_init=3).inertia_/len(x) for k in ks]
     return Elbow(ks, inertia, knee(ks, inertia))
 
-# %% ../nbs/30_prototypes.ipynb #029
+# %% ../nbs/30_prototypes.ipynb #035
 def soft_assign(features,   # h [N,F]
                 prototypes, # p [K,F]
                 temp=.1,    # tau: near 0 the nearest takes all, large: all the same
@@ -146,7 +146,7 @@ def soft_assign(features,   # h [N,F]
            for t in (features, prototypes)]
     return (h @ p.mT / temp).softmax(-1)
 
-# %% ../nbs/30_prototypes.ipynb #039
+# %% ../nbs/30_prototypes.ipynb #050
 class Prototypes(Configured):
     "Cosines to the prototypes over a temperature: features [B,F] -> logits [B,K] of `soft_assign`"
     def __init__(self,
