@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/05_evaluate.ipynb #4ccb1848
+# %% ../../nbs/05_evaluate.ipynb #008
 from . import embeddings, labels, clusters, masks, floors, tuning
 from .embeddings import *
 from .labels import *
@@ -14,6 +14,6 @@ from .masks import *
 from .floors import *
 from .tuning import *
 
-# %% ../../nbs/05_evaluate.ipynb #1cd47e37
+# %% ../../nbs/05_evaluate.ipynb #009
 __all__ = [*embeddings.__all__, *labels.__all__, *clusters.__all__, *masks.__all__,
            *floors.__all__, *tuning.__all__]

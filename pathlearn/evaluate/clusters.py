@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['cluster_scores', 'kmeans_clusters', 'map_clusters', 'mapped_predict', 'mapped_score']
 
-# %% ../../nbs/05c_clusters.ipynb #0a9f7e4d
+# %% ../../nbs/05c_clusters.ipynb #002
 import numpy as np, torch
 from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, rand_score
@@ -13,12 +13,12 @@ from sklearn.metrics.cluster import contingency_matrix
 from .embeddings import need_labels
 from .labels import check_classes, class_score
 
-# %% ../../nbs/05c_clusters.ipynb #7b97d5ae
+# %% ../../nbs/05c_clusters.ipynb #010
 def _purity(labels, clusters):
     "Share of patches that belong to the commonest class of their cluster"
     return contingency_matrix(labels, clusters).max(0).sum()/len(labels)
 
-# %% ../../nbs/05c_clusters.ipynb #54f0bad4
+# %% ../../nbs/05c_clusters.ipynb #011
 def cluster_scores(labels,   # int64 [N]
                    clusters, # int64 [N]
 ):                           # -> dict(rand, adjusted_rand, nmi, purity, n_clusters)
@@ -33,7 +33,7 @@ def cluster_scores(labels,   # int64 [N]
     found = {name: float(measure(labels, clusters)) for name, measure in measures.items()}
     return found | dict(n_clusters=len(np.unique(clusters)))
 
-# %% ../../nbs/05c_clusters.ipynb #c9a809df
+# %% ../../nbs/05c_clusters.ipynb #014
 def kmeans_clusters(train,     # Embeddings to fit on
                     k,         # clusters
                     seed=0,
@@ -45,7 +45,7 @@ def kmeans_clusters(train,     # Embeddings to fit on
     means = KMeans(k, n_init=10, random_state=seed).fit(train.normed.numpy())
     return torch.from_numpy(means.predict((test or train).normed.numpy())).long()
 
-# %% ../../nbs/05c_clusters.ipynb #c3aebb79
+# %% ../../nbs/05c_clusters.ipynb #017
 def map_clusters(clusters, # int64 [N]
                  labels,   # int64 [N]
 ):                         # -> dict: cluster -> its commonest class (of several, the lowest)
@@ -53,7 +53,7 @@ def map_clusters(clusters, # int64 [N]
     clusters, labels = [torch.as_tensor(t).flatten() for t in (clusters, labels)]
     return {c: labels[clusters == c].bincount().argmax().item() for c in clusters.unique().tolist()}
 
-# %% ../../nbs/05c_clusters.ipynb #d65e364e
+# %% ../../nbs/05c_clusters.ipynb #019
 def mapped_predict(train, # Embeddings with labels and assignments: they name the clusters
                    test,  # Embeddings with assignments
 ):                        # -> predicted labels int64 [M]; -1 in a cluster that train never met
@@ -67,7 +67,7 @@ def mapped_predict(train, # Embeddings with labels and assignments: they name th
     names = map_clusters(train.assignments, train.labels)
     return torch.tensor([names.get(c, -1) for c in test.assignments.tolist()])
 
-# %% ../../nbs/05c_clusters.ipynb #8e1be292
+# %% ../../nbs/05c_clusters.ipynb #020
 def mapped_score(train, # Embeddings with labels and assignments: they name the clusters
                  test,  # Embeddings with labels and assignments
 ):                      # -> float in [0,1]

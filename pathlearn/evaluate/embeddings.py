@@ -13,7 +13,7 @@ import numpy as np, torch, torch.nn.functional as F
 from ..data import PatchData
 from fastai.learner import Learner
 
-# %% ../../nbs/05a_embeddings.ipynb #008
+# %% ../../nbs/05a_embeddings.ipynb #009
 def _finite_rows(features): # -> float32 [N,F]
     "Features as a table of finite numbers; ValueError for anything else"
     features = torch.as_tensor(features).float()
@@ -26,7 +26,7 @@ def _finite_rows(features): # -> float32 [N,F]
                          "or train with a smaller learning rate")
     return features
 
-# %% ../../nbs/05a_embeddings.ipynb #009
+# %% ../../nbs/05a_embeddings.ipynb #010
 def _column(values, n, name): # -> int64 [N], or [N,L] of several columns
     "Labels or assignments of `n` patches as whole numbers, one row per patch"
     values = torch.as_tensor(values).long()
@@ -34,7 +34,7 @@ def _column(values, n, name): # -> int64 [N], or [N,L] of several columns
     if len(values) != n: raise ValueError(f"{n} rows of features but {len(values)} {name}")
     return values
 
-# %% ../../nbs/05a_embeddings.ipynb #010
+# %% ../../nbs/05a_embeddings.ipynb #011
 @dataclass
 class Embeddings:
     "What an encoder makes of a set of patches: one row per patch"
@@ -63,7 +63,7 @@ class Embeddings:
         words = ', with ' + ' and '.join(extra) if extra else ''
         return f"Embeddings({len(self)} x {self.features.shape[1]}{words})"
 
-# %% ../../nbs/05a_embeddings.ipynb #013
+# %% ../../nbs/05a_embeddings.ipynb #014
 @contextmanager
 def evaluating(model,       # any nn.Module
                device=None, # where to run; None: where the model is
@@ -81,7 +81,7 @@ def evaluating(model,       # any nn.Module
         for m, mode in modes: m.training = mode
         if place != home: model.to(home)
 
-# %% ../../nbs/05a_embeddings.ipynb #016
+# %% ../../nbs/05a_embeddings.ipynb #017
 def image_batches(data, bs=512):
     "Batches (images, labels or None) of a PatchData, or of a DataLoader as it comes"
     if isinstance(data, PatchData):
@@ -92,7 +92,7 @@ def image_batches(data, bs=512):
             xb, *yb = batch if isinstance(batch, (tuple, list)) else (batch,)
             yield xb.as_subclass(torch.Tensor), yb[0] if yb else None
 
-# %% ../../nbs/05a_embeddings.ipynb #019
+# %% ../../nbs/05a_embeddings.ipynb #020
 def _clusters(model, xb, h):
     "Cluster [B] of each patch, from its features `h` if possible; None without clusters"
     if hasattr(model, 'cluster_head'):
@@ -100,7 +100,7 @@ def _clusters(model, xb, h):
     assign = getattr(model, 'assign', None)
     return None if assign is None else assign(xb).argmax(1)
 
-# %% ../../nbs/05a_embeddings.ipynb #021
+# %% ../../nbs/05a_embeddings.ipynb #022
 def embed(model, # Learner, model with `.encoder`, or encoder: images [B,C,H,W] -> features [B,F]
           data,        # PatchData, or DataLoader of (image,) or (image, label)
           bs=512,      # patches in a batch (a DataLoader keeps its own)
@@ -119,7 +119,7 @@ def embed(model, # Learner, model with `.encoder`, or encoder: images [B,C,H,W] 
     columns = [None if c[0] is None else torch.cat(c) for c in zip(*rows)]
     return Embeddings(*columns, classes=getattr(data, 'classes', None))
 
-# %% ../../nbs/05a_embeddings.ipynb #028
+# %% ../../nbs/05a_embeddings.ipynb #029
 def need_labels(**sets):
     "Raise if one of the named Embeddings lacks one class per patch"
     for name, emb in sets.items():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['mean_rgb', 'colour_histogram', 'untrained_encoder', 'compare', 'floor_rows']
 
-# %% ../../nbs/05e_floors.ipynb #68e8d2f9
+# %% ../../nbs/05e_floors.ipynb #002
 import pandas as pd, torch
 from ..networks import encoder
 from .embeddings import Embeddings, embed
@@ -13,20 +13,20 @@ from .labels import class_score, knn_score, labelled_parts, linear_score
 from .clusters import cluster_scores, kmeans_clusters
 from fastai.torch_core import no_random
 
-# %% ../../nbs/05e_floors.ipynb #7b9fcb14
+# %% ../../nbs/05e_floors.ipynb #009
 def mean_rgb(data,        # PatchData, or images uint8 [N,C,H,W]
 ):                        # -> float32 [N,C] in [0,1]
     "Average colour of each patch"
     parts = getattr(data, 'images', data).split(1024)
     return torch.cat([part.flatten(2).float().mean(2)/255 for part in parts])
 
-# %% ../../nbs/05e_floors.ipynb #54fc62f5
+# %% ../../nbs/05e_floors.ipynb #012
 def _counts(x, bins): # uint8 [N,C,H,W] -> pixels in each bin, float32 [N,C,bins]
     bin_of = x.flatten(2).long()*bins//256
     one = torch.ones_like(bin_of, dtype=torch.float)
     return torch.zeros(*x.shape[:2], bins, device=x.device).scatter_add_(2, bin_of, one)
 
-# %% ../../nbs/05e_floors.ipynb #f318f8d4
+# %% ../../nbs/05e_floors.ipynb #013
 def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
                      bins=16, # bins per channel; divides 256
 ):                            # -> float32 [N,C*bins], a channel sums to 1
@@ -35,7 +35,7 @@ def colour_histogram(data,    # PatchData, or images uint8 [N,C,H,W]
     parts = x.split(1024) # at a time: indices take eight times the memory of the images
     return torch.cat([_counts(part, bins) for part in parts]).flatten(1)/x[0,0].numel()
 
-# %% ../../nbs/05e_floors.ipynb #5da09df8
+# %% ../../nbs/05e_floors.ipynb #015
 def _colours(splits):
     "Embeddings by colour alone: name -> (train, val, test), distance"
     def made(f): return [None if p is None else Embeddings(f(p), p.labels) for p in splits]
@@ -43,7 +43,7 @@ def _colours(splits):
     return {'mean RGB' if mean[0].features.shape[1] == 3 else 'mean grey': (mean, 'euclidean'),
             'colour histogram': (hist, 'euclidean'), 'colour histogram, cosine': (hist, 'cosine')}
 
-# %% ../../nbs/05e_floors.ipynb #dbd0fcec
+# %% ../../nbs/05e_floors.ipynb #017
 def untrained_encoder(data,            # PatchData, for its channels, size, mean and deviation
                       arch='resnet18', # see `encoder`
                       seed=0,
@@ -52,7 +52,7 @@ def untrained_encoder(data,            # PatchData, for its channels, size, mean
     with no_random(seed):
         return encoder(arch, n_in=data.n_in, size=data.size, mean=data.mean, std=data.std)
 
-# %% ../../nbs/05e_floors.ipynb #cd8e06ef
+# %% ../../nbs/05e_floors.ipynb #020
 def _row(train, val, test, k, frac, seed, distance):
     "One row of a table: the scores of three Embeddings, and the protocol they were measured by"
     return {f'{k}-NN': knn_score(train, test, k, distance=distance),
@@ -60,7 +60,7 @@ def _row(train, val, test, k, frac, seed, distance):
             'linear': linear_score(train, test, frac, seed, val),
             'distance': distance, 'n train': len(train), 'frac': frac, 'seed': seed}
 
-# %% ../../nbs/05e_floors.ipynb #29021ef7
+# %% ../../nbs/05e_floors.ipynb #021
 def _majority(train, test, k, frac, seed):
     "The row of the commonest training label"
     guess = torch.full_like(test.labels, train.labels.bincount().argmax())
@@ -68,7 +68,7 @@ def _majority(train, test, k, frac, seed):
     return {f'{k}-NN': acc, '1-NN F1': class_score(test.labels, guess, 'f1'), 'linear': acc,
             'distance': 'none', 'n train': len(train), 'frac': frac, 'seed': seed}
 
-# %% ../../nbs/05e_floors.ipynb #f1eee605
+# %% ../../nbs/05e_floors.ipynb #023
 def _cluster_columns(train, test, n_clusters, seed):
     "Columns on clusters: of k-means if any are asked for, and of the encoder's own"
     row = {}
@@ -82,7 +82,7 @@ def _cluster_columns(train, test, n_clusters, seed):
                 'live clusters': found['n_clusters']}
     return row
 
-# %% ../../nbs/05e_floors.ipynb #9618b7c0
+# %% ../../nbs/05e_floors.ipynb #025
 def _table(rows): # dict: name -> row
     "Rows as a DataFrame: the protocol comes last, counts of clusters are whole numbers"
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('encoder')
@@ -90,7 +90,7 @@ def _table(rows): # dict: name -> row
     counts = {c: 'Int64' for c in ('k-means K', 'live clusters') if c in table}
     return table[[c for c in table if c not in last] + last].astype(counts)
 
-# %% ../../nbs/05e_floors.ipynb #227793b0
+# %% ../../nbs/05e_floors.ipynb #026
 def compare(encoders,        # dict: name -> Learner, model with `.encoder`, or encoder
             splits,          # Splits with labels
             k=5,             # neighbours that vote
@@ -113,7 +113,7 @@ def compare(encoders,        # dict: name -> Learner, model with `.encoder`, or 
         rows[name] = row([None if p is None else embed(model, p, bs) for p in parts], 'cosine')
     return _table(rows)
 
-# %% ../../nbs/05e_floors.ipynb #5d009f79
+# %% ../../nbs/05e_floors.ipynb #027
 def floor_rows(splits,          # Splits with labels
                k=5,             # neighbours that vote
                frac=1.,         # share of the training labels for the linear probe

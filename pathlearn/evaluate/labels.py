@@ -13,14 +13,14 @@ from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_su
 from .embeddings import need_labels
 from fastai.torch_core import no_random
 
-# %% ../../nbs/05b_labels.ipynb #010
+# %% ../../nbs/05b_labels.ipynb #011
 def standardise(train, *others):
     "Features with mean 0 and deviation 1, both measured on `train`; constant columns become 0"
     mean, std = train.features.mean(0), train.features.std(0, correction=0)
     std[std < 1e-7] = 1.
     return [(emb.features - mean)/std for emb in (train, *others)]
 
-# %% ../../nbs/05b_labels.ipynb #013
+# %% ../../nbs/05b_labels.ipynb #014
 def _nearest(rows, queries, k, offset=None): # rows [N,F], queries [M,F], offset [N]
     "Numbers and products [M,k] of the rows with the largest product, less `offset`"
     found = []
@@ -31,14 +31,14 @@ def _nearest(rows, queries, k, offset=None): # rows [N,F], queries [M,F], offset
     close, idx = (torch.cat(t) for t in zip(*found))
     return idx, close
 
-# %% ../../nbs/05b_labels.ipynb #015
+# %% ../../nbs/05b_labels.ipynb #016
 def _without_self(idx, close):
     "Drop each row's own number, or where it is missing the last neighbour"
     own = idx == torch.arange(len(idx))[:,None]
     own[~own.any(1), -1] = True
     return [t[~own].view(len(t), -1) for t in (idx, close)]
 
-# %% ../../nbs/05b_labels.ipynb #016
+# %% ../../nbs/05b_labels.ipynb #017
 def _check_search(n, k, distance): # n: how many patches there are to search
     "Raise for a number of neighbours, or a distance, that there is not"
     if k < 1: raise ValueError(f"k is a number of neighbours: expected at least 1, found {k}")
@@ -48,7 +48,7 @@ def _check_search(n, k, distance): # n: how many patches there are to search
     if distance not in ('cosine', 'euclidean'):
         raise ValueError(f"distance is 'cosine' or 'euclidean', not {distance!r}")
 
-# %% ../../nbs/05b_labels.ipynb #017
+# %% ../../nbs/05b_labels.ipynb #018
 def neighbours(train,             # Embeddings to search
                test=None,         # Embeddings that look for them; None: `train`, without oneself
                k=5,               # neighbours each
@@ -62,7 +62,7 @@ def neighbours(train,             # Embeddings to search
     idx, close = _nearest(rows, queries, k, rows.square().sum(1)/2)
     return idx, -(queries.square().sum(1, keepdim=True) - 2*close).clamp(min=0).sqrt()
 
-# %% ../../nbs/05b_labels.ipynb #022
+# %% ../../nbs/05b_labels.ipynb #023
 def knn_vote(train,             # Embeddings with labels
              test=None,         # Embeddings; None: `train`, each patch judged by the others
              k=5,               # neighbours that vote
@@ -78,12 +78,12 @@ def knn_vote(train,             # Embeddings with labels
     first = own.argmax(1, keepdim=True)                           # the nearest of the majority
     return label.gather(1, first)[:,0], own.gather(1, first)[:,0]/k
 
-# %% ../../nbs/05b_labels.ipynb #023
+# %% ../../nbs/05b_labels.ipynb #024
 def knn_predict(train, test=None, k=5, distance='cosine'): # -> predicted labels int64 [M]
     "The winners of `knn_vote`"
     return knn_vote(train, test, k, distance)[0]
 
-# %% ../../nbs/05b_labels.ipynb #026
+# %% ../../nbs/05b_labels.ipynb #027
 def class_score(labels, preds, metric):
     "Accuracy, or F1: of class 1 if there are two classes, else the mean over classes (macro)"
     if metric == 'accuracy': return float(accuracy_score(labels, preds))
@@ -91,7 +91,7 @@ def class_score(labels, preds, metric):
     binary = set(labels.tolist()) | set(preds.tolist()) <= {0, 1}
     return float(f1_score(labels, preds, average='binary' if binary else 'macro', zero_division=0.))
 
-# %% ../../nbs/05b_labels.ipynb #028
+# %% ../../nbs/05b_labels.ipynb #029
 def knn_score(train,             # Embeddings with labels
               test,              # Embeddings with labels
               k=5,               # neighbours that vote
@@ -102,13 +102,13 @@ def knn_score(train,             # Embeddings with labels
     need_labels(train=train, test=test)
     return class_score(test.labels, knn_predict(train, test, k, distance), metric)
 
-# %% ../../nbs/05b_labels.ipynb #031
+# %% ../../nbs/05b_labels.ipynb #032
 def _drawn(n, keep, rng, replace): # -> `keep` numbers below n
     "Numbers at random, each at most once unless `replace`"
     if replace: return torch.randint(n, (keep,), generator=rng)
     return torch.randperm(n, generator=rng)[:keep]
 
-# %% ../../nbs/05b_labels.ipynb #032
+# %% ../../nbs/05b_labels.ipynb #033
 def label_subset(labels,        # int64 [N]
                  frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
@@ -125,14 +125,14 @@ def label_subset(labels,        # int64 [N]
         rows.append((labels == c).nonzero().flatten()[_drawn(n, keep, rng, replace)])
     return torch.cat(rows).sort().values
 
-# %% ../../nbs/05b_labels.ipynb #035
+# %% ../../nbs/05b_labels.ipynb #036
 def check_classes(labels):
     "Raise if there is nothing to tell apart"
     if len(found := labels.unique()) < 2:
         raise ValueError(f"all {len(labels)} labels are {found.tolist()}, one class only: "
                          "a classifier needs two")
 
-# %% ../../nbs/05b_labels.ipynb #036
+# %% ../../nbs/05b_labels.ipynb #037
 def labelled_parts(splits): # Splits
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -144,7 +144,7 @@ def labelled_parts(splits): # Splits
     check_classes(train.labels)
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
-# %% ../../nbs/05b_labels.ipynb #039
+# %% ../../nbs/05b_labels.ipynb #040
 def _probe_data(train, test, frac, seed, val): # -> x [n,F], y [n], x of test, x of val or None
     "The labelled share with its labels, and the others; all features standardised"
     need_labels(train=train)
@@ -153,7 +153,7 @@ def _probe_data(train, test, frac, seed, val): # -> x [n,F], y [n], x of test, x
     x, x_test, *x_val = standardise(train, test, *([val] if val else []))
     return x[rows], train.labels[rows], x_test, x_val[0] if val else None
 
-# %% ../../nbs/05b_labels.ipynb #040
+# %% ../../nbs/05b_labels.ipynb #041
 def linear_score(train,    # Embeddings with labels
                  test,     # Embeddings with labels
                  frac=1.,  # share of the training labels
@@ -170,14 +170,14 @@ def linear_score(train,    # Embeddings with labels
     best = max(fits, key=lambda f: f.score(x_val, val.labels)) if val else fits[0]
     return class_score(test.labels, torch.from_numpy(best.predict(x_test)), metric)
 
-# %% ../../nbs/05b_labels.ipynb #044
+# %% ../../nbs/05b_labels.ipynb #045
 def _epoch(layer, opt, x, y, bs):
     "Every row once, in random order"
     for idx in torch.randperm(len(x)).split(bs):
         F.cross_entropy(layer(x[idx]), y[idx]).backward()
         opt.step(); opt.zero_grad()
 
-# %% ../../nbs/05b_labels.ipynb #045
+# %% ../../nbs/05b_labels.ipynb #046
 def linear_predict(train,      # Embeddings with labels
                    test,       # Embeddings
                    frac=.2,    # share of the training labels
@@ -200,7 +200,7 @@ def linear_predict(train,      # Embeddings with labels
             if right > best: best, preds = right, layer(x_test).argmax(1)
     return preds
 
-# %% ../../nbs/05b_labels.ipynb #048
+# %% ../../nbs/05b_labels.ipynb #049
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by frequency

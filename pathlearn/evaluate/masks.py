@@ -10,11 +10,11 @@ import pandas as pd, torch
 from skimage.filters import threshold_otsu
 from ..data import PatchData
 
-# %% ../../nbs/05d_masks.ipynb #008
+# %% ../../nbs/05d_masks.ipynb #009
 def _ratio(part, whole): # [B] each -> the mean of their quotients; 0/0 is 1
     return torch.where(whole > 0, part/whole, 1.).mean().item()
 
-# %% ../../nbs/05d_masks.ipynb #009
+# %% ../../nbs/05d_masks.ipynb #010
 def _binary(pred, mask): # -> two bool tensors of one shape
     "Foreground of both; ValueError for shapes that differ and for probabilities"
     pred, mask = torch.as_tensor(pred), torch.as_tensor(mask)
@@ -26,7 +26,7 @@ def _binary(pred, mask): # -> two bool tensors of one shape
                          "choose a threshold first, such as pred > .5")
     return pred != 0, mask != 0
 
-# %% ../../nbs/05d_masks.ipynb #011
+# %% ../../nbs/05d_masks.ipynb #012
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # the same shape, nonzero is foreground (instance ids will do)
                         pooled=False, # count over all images at once, no mean over images
@@ -39,13 +39,13 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                 accuracy=_ratio(tp+tn, tp+fp+fn+tn),
                 specificity=_ratio(tn, tn+fp), sensitivity=_ratio(tp, tp+fn))
 
-# %% ../../nbs/05d_masks.ipynb #014
+# %% ../../nbs/05d_masks.ipynb #015
 def _numbered(ids): # [H,W] instance ids -> [H*W] int64
     "The ids as 0, 1, 2, ... without a gap, the background staying 0"
     ids = torch.as_tensor(ids)
     return ids.flatten().long().unique(return_inverse=True)[1] + (ids.min() > 0).long()
 
-# %% ../../nbs/05d_masks.ipynb #016
+# %% ../../nbs/05d_masks.ipynb #017
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise
 ):                         # -> float in [0,1]
@@ -59,13 +59,13 @@ def panoptic_quality(pred, # [H,W] instance ids, 0 = background
     matched = iou[iou > .5]
     return (matched.sum()/((n_pred + n_true)/2)).item() if n_pred + n_true else 1.
 
-# %% ../../nbs/05d_masks.ipynb #020
+# %% ../../nbs/05d_masks.ipynb #021
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
     return int(threshold_otsu(grey.cpu().numpy()))
 
-# %% ../../nbs/05d_masks.ipynb #023
+# %% ../../nbs/05d_masks.ipynb #024
 def _nuclei_are_dark(image, # uint8 [C,H,W]
                      dark,  # bool [H,W], the dark part
 ):                          # -> bool
@@ -74,7 +74,7 @@ def _nuclei_are_dark(image, # uint8 [C,H,W]
     stained = saturation.mean() > .05 and saturation[dark].mean() > .03
     return bool(stained or image.float().mean() >= 127.5)
 
-# %% ../../nbs/05d_masks.ipynb #024
+# %% ../../nbs/05d_masks.ipynb #025
 def otsu_mask(image, # uint8 [C,H,W]
 ):                   # -> bool [H,W], True is foreground
     "Foreground by Otsu's threshold: the dark part of stained tissue, the bright part otherwise"
@@ -83,7 +83,7 @@ def otsu_mask(image, # uint8 [C,H,W]
     bright = grey > otsu_threshold(grey)
     return ~bright if _nuclei_are_dark(image, ~bright) else bright
 
-# %% ../../nbs/05d_masks.ipynb #026
+# %% ../../nbs/05d_masks.ipynb #027
 def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,H,W], mask [H,W])
                        pooled=False, # see `segmentation_scores`
 ):                                   # -> dict(dice, jaccard, accuracy, specificity, sensitivity)

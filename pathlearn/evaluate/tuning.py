@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['adam', 'KeepBest', 'fine_tune', 'fine_tune_score']
 
-# %% ../../nbs/05f_tuning.ipynb #947f9c93
+# %% ../../nbs/05f_tuning.ipynb #002
 import copy, warnings
 from functools import partial
 import torch.nn as nn
@@ -20,11 +20,11 @@ from fastai.metrics import accuracy
 from fastai.optimizer import Adam
 from fastai.torch_core import no_random
 
-# %% ../../nbs/05f_tuning.ipynb #cd226516
+# %% ../../nbs/05f_tuning.ipynb #008
 # torch's constants, which papers mean when they say Adam; a weight decay is an L2 penalty, as there
 adam = partial(Adam, mom=.9, sqr_mom=.999, eps=1e-8, wd=0., decouple_wd=False)
 
-# %% ../../nbs/05f_tuning.ipynb #45478585
+# %% ../../nbs/05f_tuning.ipynb #011
 class FineTuned(nn.Module):
     "A copy of an encoder and a linear layer, with augmentation in training only"
     def __init__(self, encoder, n_classes, view=None, linear=False):
@@ -35,18 +35,18 @@ class FineTuned(nn.Module):
         if self.training and self.view: xb = self.view(xb)
         return self.head(self.encoder(xb))
 
-# %% ../../nbs/05f_tuning.ipynb #e7bdcafa
+# %% ../../nbs/05f_tuning.ipynb #014
 def _first_metric(metrics): # of a Learner
     "The column that a learner is judged by if none is named"
     own = [m.name for m in metrics if not isinstance(m, ValueMetric)] # those belong to callbacks
     return own[0] if own else 'valid_loss'
 
-# %% ../../nbs/05f_tuning.ipynb #4e7a39f2
+# %% ../../nbs/05f_tuning.ipynb #015
 def _should_fall(column, loss_func):
     "Is a small number in this column of the log a good one?"
     return 'loss' in column or 'error' in column or column in getattr(loss_func, 'parts', {})
 
-# %% ../../nbs/05f_tuning.ipynb #d68e2ba8
+# %% ../../nbs/05f_tuning.ipynb #016
 class KeepBest(Callback):
     "Ends training with the weights of the epoch that did best by one column of the log"
     order,remove_on_fetch = 60,True # after the Recorder, and gone where it is gone
@@ -85,14 +85,14 @@ class KeepBest(Callback):
     def state_dict(self): return dict(best=self.best, weights=self.weights)
     def load_state_dict(self, state): self.best, self.weights = state['best'], state['weights']
 
-# %% ../../nbs/05f_tuning.ipynb #ed756852
+# %% ../../nbs/05f_tuning.ipynb #021
 def _fit_net(net, train, val, bs, epochs, lr):
     "Train `net` in place by one cycle; with `val`, its best epoch stays"
     learn = Learner(train.dls(valid=val, bs=bs), net, loss_func=CrossEntropyLossFlat(),
                     metrics=accuracy, opt_func=adam, cbs=KeepBest() if val else None)
     with learn.no_bar(), learn.no_logging(): learn.fit_one_cycle(epochs, lr)
 
-# %% ../../nbs/05f_tuning.ipynb #b700f872
+# %% ../../nbs/05f_tuning.ipynb #022
 def fine_tune(learner,       # Learner, model with `.encoder`, or encoder; left as it is
               splits,        # Splits with labels
               frac=1.,       # share of the training labels
@@ -113,7 +113,7 @@ def fine_tune(learner,       # Learner, model with `.encoder`, or encoder; left 
         _fit_net(net, part, val, bs, epochs, lr)
     return net
 
-# %% ../../nbs/05f_tuning.ipynb #3ed39645
+# %% ../../nbs/05f_tuning.ipynb #024
 @delegates(fine_tune)
 def fine_tune_score(learner,           # as in `fine_tune`
                     splits,            # Splits with labels

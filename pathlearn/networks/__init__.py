@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/03_networks.ipynb #a5db4fbc
+# %% ../../nbs/03_networks.ipynb #007
 from . import encoders, heads, unets
 from .encoders import *
 from .heads import *
 from .unets import *
 from .unets import encoder_maps, map_widths
 
-# %% ../../nbs/03_networks.ipynb #21b49701
+# %% ../../nbs/03_networks.ipynb #008
 __all__ = [*encoders.__all__, *heads.__all__, *unets.__all__]

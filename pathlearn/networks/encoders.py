@@ -10,7 +10,7 @@ import inspect
 from itertools import takewhile
 import torch, torch.nn as nn, torchvision
 
-# %% ../../nbs/03a_encoders.ipynb #009
+# %% ../../nbs/03a_encoders.ipynb #010
 class Configured(nn.Module):
     "A module that keeps the arguments it was built with in `settings`"
     def __new__(cls, *args, **kwargs):
@@ -21,7 +21,7 @@ class Configured(nn.Module):
         self.__dict__['settings'] = given.pop('kwargs', {}) | given
         return self
 
-# %% ../../nbs/03a_encoders.ipynb #012
+# %% ../../nbs/03a_encoders.ipynb #013
 class InputNorm(nn.Module):
     "uint8 or [0,1] images to zero mean, unit spread; `mean` and `std` are buffers"
     def __init__(self, mean, std): # one number per channel, in [0,1]
@@ -37,7 +37,7 @@ class InputNorm(nn.Module):
         if x.dtype == torch.uint8: x = x.float()/255
         return (x - self.mean)/self.std
 
-# %% ../../nbs/03a_encoders.ipynb #015
+# %% ../../nbs/03a_encoders.ipynb #016
 def _tiny(n_in, width=32): # -> four halvings, 64 px end as 4x4 maps of 256 channels; features
     chans = [n_in, *(width*2**i for i in range(4))]
     def conv(ni, no):
@@ -46,7 +46,7 @@ def _tiny(n_in, width=32): # -> four halvings, 64 px end as 4x4 maps of 256 chan
     layers = [l for ni,no in zip(chans, chans[1:]) for l in conv(ni,no)]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten()), chans[-1]
 
-# %% ../../nbs/03a_encoders.ipynb #017
+# %% ../../nbs/03a_encoders.ipynb #018
 def _conv3(n_in, size, width=32): # -> three halvings and a pooling; features
     if size is None:
         raise ValueError("'conv3' keeps the places of its last map: "
@@ -57,7 +57,7 @@ def _conv3(n_in, size, width=32): # -> three halvings and a pooling; features
     pool = nn.AvgPool2d(2, ceil_mode=True) # a map of 3x3 keeps its last row and column
     return nn.Sequential(*convs, pool, nn.Flatten()), chans[-1]*((size//8+1)//2)**2
 
-# %% ../../nbs/03a_encoders.ipynb #022
+# %% ../../nbs/03a_encoders.ipynb #023
 def _drop_classifier(net): # -> features; a norm or a pooling before the classifier's weights stays
     name = next((n for n in ('fc','classifier','heads','head') if hasattr(net, n)), None)
     head = getattr(net, name) if name else nn.Identity()
@@ -71,7 +71,7 @@ def _drop_classifier(net): # -> features; a norm or a pooling before the classif
     setattr(net, name, nn.Sequential(*kept) if kept else nn.Identity())
     return first.weight.shape[1]
 
-# %% ../../nbs/03a_encoders.ipynb #024
+# %% ../../nbs/03a_encoders.ipynb #025
 def _one_output(net): # GoogLeNet and Inception have more
     if not hasattr(net, 'aux_logits'): return net
     net.aux_logits,net.transform_input = False,False # `InputNorm` has done what the second would do
@@ -79,7 +79,7 @@ def _one_output(net): # GoogLeNet and Inception have more
         setattr(net, name, None)
     return net
 
-# %% ../../nbs/03a_encoders.ipynb #026
+# %% ../../nbs/03a_encoders.ipynb #027
 def _arguments(arch, weights, size): # -> dict
     "What the constructor of a torchvision network takes of a size and of a beginning"
     net_class = inspect.signature(torchvision.models.get_model_builder(arch)).return_annotation
@@ -88,14 +88,14 @@ def _arguments(arch, weights, size): # -> dict
     if weights is None: given |= dict(zero_init_residual=True, init_weights=True)
     return {k:v for k,v in given.items() if k in takes}
 
-# %% ../../nbs/03a_encoders.ipynb #027
+# %% ../../nbs/03a_encoders.ipynb #028
 def _misfit(arch, size, why): # -> the error for images that a network cannot take
     fits = torchvision.models.get_model_weights(arch).DEFAULT.meta['min_size'][0]
     why = str(why).splitlines()[0].rstrip('.!')
     return ValueError(f"{arch} cannot take images of {size} px ({why}): "
                       f"resize them to {fits} px, or take 'resnet18'")
 
-# %% ../../nbs/03a_encoders.ipynb #028
+# %% ../../nbs/03a_encoders.ipynb #029
 def _build(arch, weights, size): # a torchvision network without auxiliary outputs
     given = _arguments(arch, weights, size)
     try: net = torchvision.models.get_model(arch, weights=weights, **given)
@@ -109,11 +109,11 @@ def _build(arch, weights, size): # a torchvision network without auxiliary outpu
         raise _misfit(arch, size, e) if {'image_size','input_size'} & given.keys() else e
     return _one_output(net)
 
-# %% ../../nbs/03a_encoders.ipynb #031
+# %% ../../nbs/03a_encoders.ipynb #032
 def _first_conv(net): # -> (name, module) of the first convolution
     return next((n,m) for n,m in net.named_modules() if isinstance(m, nn.Conv2d))
 
-# %% ../../nbs/03a_encoders.ipynb #032
+# %% ../../nbs/03a_encoders.ipynb #033
 def _stem(conv, n_in, small, weights): # -> the first convolution, in place of `conv`
     if small: new = nn.Conv2d(n_in, conv.out_channels, 3, padding=1, bias=False)
     else: new = nn.Conv2d(n_in, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
@@ -125,7 +125,7 @@ def _stem(conv, n_in, small, weights): # -> the first convolution, in place of `
     if small: nn.init.kaiming_normal_(new.weight, mode='fan_out', nonlinearity='relu')
     return new
 
-# %% ../../nbs/03a_encoders.ipynb #035
+# %% ../../nbs/03a_encoders.ipynb #036
 @torch.no_grad()
 def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of training
     black = torch.zeros(1, n_in, size, size, device=next(net.parameters()).device)
@@ -135,7 +135,7 @@ def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of t
     if found != (1,n_out): raise _misfit(arch, size, f"not {n_out} features come out but {found}")
     net.train()
 
-# %% ../../nbs/03a_encoders.ipynb #036
+# %% ../../nbs/03a_encoders.ipynb #037
 def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no network named '{arch}': "
@@ -151,7 +151,7 @@ def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if size: _try_out(net, arch, n_in, n_out, size)
     return net, n_out
 
-# %% ../../nbs/03a_encoders.ipynb #038
+# %% ../../nbs/03a_encoders.ipynb #039
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
@@ -180,7 +180,7 @@ class Encoder(Configured):
 
     def forward(self, x): return self.body(self.norm(x)) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/03a_encoders.ipynb #039
+# %% ../../nbs/03a_encoders.ipynb #040
 def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
     if isinstance(arch, nn.Module):

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['Projector', 'Predictor', 'MomentumCopy', 'Outputs', 'Assigns']
 
-# %% ../../nbs/03b_heads.ipynb #11b5209d
+# %% ../../nbs/03b_heads.ipynb #002
 from copy import deepcopy
 import torch, torch.nn as nn
 from .encoders import Configured
 
-# %% ../../nbs/03b_heads.ipynb #b8e5813e
+# %% ../../nbs/03b_heads.ipynb #010
 def _block(n_in, n_out, bias=False): # a layer, its norm, its kink
     return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
 
-# %% ../../nbs/03b_heads.ipynb #40283e20
+# %% ../../nbs/03b_heads.ipynb #011
 class Projector(Configured):
     "Features to projections: three linear layers with batch norm, the last without scale and shift"
     def __init__(self,
@@ -30,7 +30,7 @@ class Projector(Configured):
 
     def forward(self, h): return self.layers(h) # [B,n_in] -> [B,n_out]
 
-# %% ../../nbs/03b_heads.ipynb #a4110135
+# %% ../../nbs/03b_heads.ipynb #013
 class Predictor(Configured):
     "A bottleneck MLP from one view's projection to the other's"
     def __init__(self,
@@ -43,7 +43,7 @@ class Predictor(Configured):
 
     def forward(self, z): return self.layers(z) # [B,n] -> [B,n]
 
-# %% ../../nbs/03b_heads.ipynb #8816cda9
+# %% ../../nbs/03b_heads.ipynb #018
 class MomentumCopy(nn.Module):
     "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source"
     def __init__(self, source:nn.Module, m=0.99): # m in [0,1): the share kept at each update
@@ -65,7 +65,7 @@ class MomentumCopy(nn.Module):
             if own.is_floating_point(): own.lerp_(other, 1-self.m)
             else: own.copy_(other) # counts are no averages
 
-# %% ../../nbs/03b_heads.ipynb #5cac9990
+# %% ../../nbs/03b_heads.ipynb #024
 class Outputs:
     "Base of the models' named outputs: can also be built from one list, as fastai does"
     __slots__ = ()
@@ -73,7 +73,7 @@ class Outputs:
         if len(args)==1 and not kwargs and len(cls._fields)>1: args = tuple(args[0])
         return super().__new__(cls, *args, **kwargs)
 
-# %% ../../nbs/03b_heads.ipynb #80f8c9d7
+# %% ../../nbs/03b_heads.ipynb #027
 class Assigns:
     "Gives a module with `encoder` and `cluster_head` the method `assign`"
     def assign(self, x): # [B,C,H,W] images -> [B,K] cluster probabilities

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/02_views.ipynb #03a3a06a
+# %% ../../nbs/02_views.ipynb #008
 from . import geometry, colour, recipes
 from .geometry import *
 from .colour import *
 from .recipes import *
 
-# %% ../../nbs/02_views.ipynb #de4c3b12
+# %% ../../nbs/02_views.ipynb #010
 from .geometry import chance, rotation, uniform, warp
 from .colour import colour_basis
 from .recipes import sheet
 
-# %% ../../nbs/02_views.ipynb #5f50299d
+# %% ../../nbs/02_views.ipynb #011
 __all__ = [*geometry.__all__, *colour.__all__, *recipes.__all__]
