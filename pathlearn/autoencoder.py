@@ -22,7 +22,7 @@ from fastai.optimizer import Adam, Optimizer
 from fastai.torch_core import no_random
 from fastcore.foundation import L
 
-# %% ../nbs/32_autoencoder.ipynb #013
+# %% ../nbs/32_autoencoder.ipynb #014
 def autoencoder_view(size,     # side of the views in pixels
                      flip=.5,  # probability of a left-right flip; 0 for digits and letters
                      **kwargs, # for `View`
@@ -32,12 +32,12 @@ def autoencoder_view(size,     # side of the views in pixels
               blur=(.3,1.), blur_at=28, p_blur=.5)
     return View(size, flip=flip, **kw | kwargs)
 
-# %% ../nbs/32_autoencoder.ipynb #018
+# %% ../nbs/32_autoencoder.ipynb #019
 class AEOut(Outputs, namedtuple('AEOut', 'z1 z2 x1 x2 y1 y2 c1 c2 kl')):
     "Projections z, views x, drawings y, soft assignments c ([N,0] in phase one), KL term"
     __slots__ = ()
 
-# %% ../nbs/32_autoencoder.ipynb #019
+# %% ../nbs/32_autoencoder.ipynb #020
 class AutoencoderLoss:
     "Eq. 2 while there is no soft assignment, then reconstruction alone; `parts` keeps the terms"
     def __init__(self,
@@ -56,23 +56,23 @@ class AutoencoderLoss:
         self.parts['contrast'] = contrast.detach()
         return contrast + self.alpha*(recon + self.beta*out.kl.mean()) # eq. 2
 
-# %% ../nbs/32_autoencoder.ipynb #021
+# %% ../nbs/32_autoencoder.ipynb #022
 def _drawn(encoder): # -> side and channels of the images to draw
     about = encoder.settings
     if not about.get('size'):
         raise ValueError("the decoder has to know how large to draw: give the encoder its `size`")
     return about['size'], about['n_in']
 
-# %% ../nbs/32_autoencoder.ipynb #022
+# %% ../nbs/32_autoencoder.ipynb #023
 def _shares(head, h): # -> soft assignment [B,K]; [B,0] while there are no clusters
     return h.new_empty(len(h), 0) if head is None else head(h).softmax(-1)
 
-# %% ../nbs/32_autoencoder.ipynb #023
+# %% ../nbs/32_autoencoder.ipynb #024
 def _around(h, log_var, spread): # -> draws from N(h, sigma^2), KL(N(h, sigma^2) || N(0,1)) [B]
     drawn = h + spread*torch.randn_like(h)*(log_var/2).exp()
     return drawn, (h**2 + log_var.exp() - 1 - log_var).mean(1)/2
 
-# %% ../nbs/32_autoencoder.ipynb #024
+# %% ../nbs/32_autoencoder.ipynb #025
 class ContrastiveAE(Assigns, nn.Module):
     "Encoder, projector and decoder; from phase two on with prototypes and a conditional decoder"
     def __init__(self,
@@ -113,7 +113,7 @@ class ContrastiveAE(Assigns, nn.Module):
         self.cluster_head = prototypes
         self.decoder = ConditionalDecoder.from_decoder(self.decoder, len(prototypes.points))
 
-# %% ../nbs/32_autoencoder.ipynb #035
+# %% ../nbs/32_autoencoder.ipynb #036
 class TwoPhases(Callback):
     "After `warmup` epochs: prototypes, frozen encoder, conditional decoder (algorithm 1, line 13)"
     order = 8
@@ -152,26 +152,26 @@ class TwoPhases(Callback):
         if state['elbow']: self.elbow = Elbow(**state['elbow'])
         if state['head']: self.enter(Prototypes(**state['head']))
 
-# %% ../nbs/32_autoencoder.ipynb #037
+# %% ../nbs/32_autoencoder.ipynb #038
 def _images_in_order(dls): # -> PatchData or DataLoader
     data = dls.train.dataset
     return data if isinstance(data, PatchData) else dls.train.new(shuffle=False, drop_last=False)
 
-# %% ../nbs/32_autoencoder.ipynb #038
+# %% ../nbs/32_autoencoder.ipynb #039
 def _fresh_optimiser(learn):
     asked = learn.opt.hypers
     learn.create_opt()
     for n in asked[0]: # rate, decay and momentum of this fit
         if n in learn.opt.hypers[0]: learn.opt.set_hyper(n, [h[n] for h in asked])
 
-# %% ../nbs/32_autoencoder.ipynb #039
+# %% ../nbs/32_autoencoder.ipynb #040
 def _check_same(state, settings):
     for n,asked in settings.items():
         if state[n] != asked: raise ValueError(
             f"the run began with {n}={state[n]}, now {n}={asked} is asked for: "
             "take the first run's, or begin in another folder")
 
-# %% ../nbs/32_autoencoder.ipynb #041
+# %% ../nbs/32_autoencoder.ipynb #042
 def _check_phases(phases, total, learn): # a `TwoPhases`, epochs of both
     k,n,warmup = phases.k,len(learn.dls.train.dataset),phases.warmup
     if not 0 < warmup < total: raise ValueError(
@@ -186,7 +186,7 @@ def _check_phases(phases, total, learn): # a `TwoPhases`, epochs of both
         raise ValueError("this learner has been in phase two: make a new one "
                          "(with the same Resume file it goes on)")
 
-# %% ../nbs/32_autoencoder.ipynb #042
+# %% ../nbs/32_autoencoder.ipynb #043
 def fit_two_phases(learn,      # of `autoencoder_learner`
                    warmup=50,  # epochs of phase one
                    total=100,  # epochs of both
@@ -201,7 +201,7 @@ def fit_two_phases(learn,      # of `autoencoder_learner`
     learn.add_cb(phases)
     learn.fit(total, lr)
 
-# %% ../nbs/32_autoencoder.ipynb #044
+# %% ../nbs/32_autoencoder.ipynb #045
 def lars_step(p, lr, mom, trust_coeff, wd, eps, do_wd=True, velocity=None, **kwargs):
     "v <- m v + gamma lambda (g + d w), w <- w - v (You et al. 2017, algorithm 1)"
     w,g,d = p.data, p.grad.data, wd*do_wd
@@ -211,21 +211,21 @@ def lars_step(p, lr, mom, trust_coeff, wd, eps, do_wd=True, velocity=None, **kwa
     p.data.sub_(v)
     return dict(velocity=v)
 
-# %% ../nbs/32_autoencoder.ipynb #045
+# %% ../nbs/32_autoencoder.ipynb #046
 def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
     "LARS; trust_coeff: length of a first step at rate 1, as a share of the layer's norm"
     return Optimizer(params, [lars_step], lr=lr, mom=mom, trust_coeff=trust_coeff, wd=wd, eps=eps)
 
-# %% ../nbs/32_autoencoder.ipynb #051
+# %% ../nbs/32_autoencoder.ipynb #052
 def warmup_cosine(share=.1, # of the training until the peak
 ):                          # -> Schedule
     "The paper's rate as shares of its peak: linear from 1/25 to 1 in a tenth, then a cosine to 1/5"
     return Schedule(combine_scheds([share,1-share], [SchedLin(1/25, 1), SchedCos(1, 1/5)]))
 
-# %% ../nbs/32_autoencoder.ipynb #053
+# %% ../nbs/32_autoencoder.ipynb #054
 _OPTIMISERS = dict(lars=(.25, lars), adamw=(3e-3, Adam)) # peak of the rate, optimiser
 
-# %% ../nbs/32_autoencoder.ipynb #054
+# %% ../nbs/32_autoencoder.ipynb #055
 def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px or more
     latent=128,               # width of h
     alpha=.1,                 # weight of the reconstruction in the warm-up
@@ -248,14 +248,14 @@ def autoencoder_learner(dls,  # DataLoaders of images, uint8 or in [0,1], 16 px 
                        view=view or autoencoder_view(about['size']),
                        cbs=[LossParts('contrast','recon'), *L(cbs)], **kw)
 
-# %% ../nbs/32_autoencoder.ipynb #065
+# %% ../nbs/32_autoencoder.ipynb #066
 def _mean_error(model, x, *latent): # images; h, and where it is told the assignment -> float
     with evaluating(model) as place:
         parts = zip(*(t.split(512) for t in latent))
         drawn = [decode_latent(model, *(t.to(place) for t in part)).cpu() for part in parts]
     return F.mse_loss(torch.cat(drawn), x).item()
 
-# %% ../nbs/32_autoencoder.ipynb #066
+# %% ../nbs/32_autoencoder.ipynb #067
 def reconstruction_errors(learn,  # Learner or model with encoder and decoder
                           data,   # PatchData
                           seed=0, # of the permutation
@@ -269,7 +269,7 @@ def reconstruction_errors(learn,  # Learner or model with encoder and decoder
     other = torch.randperm(len(h), generator=torch.Generator().manual_seed(seed))
     return own | dict(permuted=_mean_error(model, x, h, c[other]))
 
-# %% ../nbs/32_autoencoder.ipynb #068
+# %% ../nbs/32_autoencoder.ipynb #069
 class ReconstructionWatch(Watch):
     "Reconstruction errors of held-out images after each epoch, as columns of the log"
     order,names = 42,('error','permuted')
@@ -279,7 +279,7 @@ class ReconstructionWatch(Watch):
         found = dict(error=errors['own'], permuted=errors['permuted'])
         self.record(**{name: v for name,v in found.items() if v is not None})
 
-# %% ../nbs/32_autoencoder.ipynb #070
+# %% ../nbs/32_autoencoder.ipynb #071
 def _both_phases(learn, epochs, k=None, seed=0, warmup=None):
     fit_two_phases(learn, epochs//2 if warmup is None else warmup, epochs, k, seed=seed)
 def _look(splits, epochs): return [] if splits.val is None else [ReconstructionWatch(splits.val)]
@@ -293,13 +293,13 @@ register(Method('autoencoder', 'Contrastive autoencoder', autoencoder_learner, '
     Option('variational', False, "decode draws around a point, so that clusters can be sampled"),
     Option('warmup', None, "epochs of its first phase, in which the encoder learns: half of all", int, 1, to='fit'))))
 
-# %% ../nbs/32_autoencoder.ipynb #075
+# %% ../nbs/32_autoencoder.ipynb #076
 @torch.no_grad()
 def reconstruct(model, x): # [B,C,H,W] uint8 or in [0,1] -> [B,C,H,W]
     "Images through encoder and decoder"
     with evaluating(model) as place: return decode_latent(model, model.encoder(x.to(place))).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #090
+# %% ../nbs/32_autoencoder.ipynb #092
 @torch.no_grad()
 def sample_cluster(model,     # a ContrastiveAE trained with variational=True
                    cluster,   # number of the prototype
@@ -316,7 +316,7 @@ def sample_cluster(model,     # a ContrastiveAE trained with variational=True
     h = model.cluster_head.points[[cluster]*n]
     return decode_latent(model, model.draw(h, spread)[0], model.cluster_head(h).softmax(-1)).cpu()
 
-# %% ../nbs/32_autoencoder.ipynb #095
+# %% ../nbs/32_autoencoder.ipynb #097
 def _with_names(emb, train): # Embeddings -> the same with the names of their clusters as labels
     named = mapped_predict(train, emb)
     known = emb.classes or map(str, range(int(train.labels.max())+1))
@@ -324,7 +324,7 @@ def _with_names(emb, train): # Embeddings -> the same with the names of their cl
     named = named.where(named >= 0, torch.tensor(len(classes)-1))
     return Embeddings(emb.features, named, classes=classes)
 
-# %% ../nbs/32_autoencoder.ipynb #097
+# %% ../nbs/32_autoencoder.ipynb #099
 def _lay_faces(ax, emb, xy, faces, zoom): # the drawing of each cluster at the mean of its members
     for i,face in enumerate(faces):
         own = (emb.assignments == i).numpy()
@@ -334,7 +334,7 @@ def _lay_faces(ax, emb, xy, faces, zoom): # the drawing of each cluster at the m
         frame = dict(ec=group_style(i)['color'], lw=2)
         ax.add_artist(AnnotationBbox(picture, xy[own].mean(0), pad=.15, bboxprops=frame))
 
-# %% ../nbs/32_autoencoder.ipynb #098
+# %% ../nbs/32_autoencoder.ipynb #100
 def plot_latent(model,     # with encoder, prototypes and decoder
                 data,      # PatchData with labels
                 train,     # Embeddings with labels and assignments, which name the clusters
@@ -352,7 +352,7 @@ def plot_latent(model,     # with encoder, prototypes and decoder
         _lay_faces(axs[1], emb, xy, prototype_images(model), 24/data.size)
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #103
+# %% ../nbs/32_autoencoder.ipynb #105
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__,
            *prototypes.__all__, *decoder.__all__]

@@ -20,12 +20,12 @@ from fastai.callback.progress import ProgressCallback
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/41_cdcl.ipynb #014
+# %% ../nbs/41_cdcl.ipynb #015
 class CDCLOut(Outputs, namedtuple('CDCLOut', 'logits logits_s z_s logits_t z_t')):
     "Logits of the labelled images; logits and projections of student and teacher for the others"
     __slots__ = ()
 
-# %% ../nbs/41_cdcl.ipynb #015
+# %% ../nbs/41_cdcl.ipynb #016
 class CDCL(nn.Module):
     "A segmentation network and its slow copy, CDCL fig. 1"
     def __init__(self,
@@ -60,7 +60,7 @@ class CDCL(nn.Module):
             with torch.no_grad(): logits_t,z_t = (o.float() for o in self.teacher(weak, True))
         return CDCLOut(logits[:len(x)], logits[len(x):], z[len(x):], logits_t, z_t)
 
-# %% ../nbs/41_cdcl.ipynb #021
+# %% ../nbs/41_cdcl.ipynb #022
 def pseudo_labels(logits): # [B,2,H,W] -> int64 [B,H,W], 1 where the nucleus is likelier
     "What a network would say, pixel by pixel"
     if logits.shape[1] != 2:
@@ -68,23 +68,23 @@ def pseudo_labels(logits): # [B,2,H,W] -> int64 [B,H,W], 1 where the nucleus is 
                          "background and nucleus")
     return (logits[:,1] > logits[:,0]).long() # several times faster than argmax
 
-# %% ../nbs/41_cdcl.ipynb #024
+# %% ../nbs/41_cdcl.ipynb #025
 def prediction_entropy(logits): # [B,K,H,W] -> scalar
     "Mean entropy of the predictions of all pixels, CDCL eq. 15"
     log_p = logits.float().log_softmax(1)
     return -(log_p.exp()*log_p).sum(1).mean()
 
-# %% ../nbs/41_cdcl.ipynb #027
+# %% ../nbs/41_cdcl.ipynb #028
 def gaussian_ramp(t): # t: share of the training that is over -> weight in [0,1]
     "exp(-5 (1-t)^2): how much consistency counts"
     return math.exp(-5*(1-min(max(float(t), 0.), 1.))**2)
 
-# %% ../nbs/41_cdcl.ipynb #030
+# %% ../nbs/41_cdcl.ipynb #031
 def _features_of_both(out, **patches): # CDCLOut -> PatchFeatures of student and of teacher
     pairs = (out.z_s, out.logits_s), (out.z_t, out.logits_t)
     return [patch_features(z, pseudo_labels(logits), **patches) for z,logits in pairs]
 
-# %% ../nbs/41_cdcl.ipynb #031
+# %% ../nbs/41_cdcl.ipynb #032
 class CDCLLoss:
     "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; `parts` holds the terms"
     def __init__(self,
@@ -126,21 +126,21 @@ class CDCLLoss:
         self.parts |= {name: value.detach() for name,_,value in terms}
         return sup + sum(weight*value for _,weight,value in terms)
 
-# %% ../nbs/41_cdcl.ipynb #044
+# %% ../nbs/41_cdcl.ipynb #045
 def _share_kept(steps): # of the training -> largest m
     "By how much the teacher remembers: a fifth of the training, at most the paper's .999"
     return max(0, min(.999, 1-5/max(steps, 1)))
 
-# %% ../nbs/41_cdcl.ipynb #046
+# %% ../nbs/41_cdcl.ipynb #047
 def _ramp_at(epoch, epochs, start): # -> weight of consistency, all of it in the last epoch
     return gaussian_ramp((epoch+1-start)/max(1, epochs-start))
 
-# %% ../nbs/41_cdcl.ipynb #048
+# %% ../nbs/41_cdcl.ipynb #049
 def _warn_if_too_short(epochs, start):
     if epochs <= start: warnings.warn(f"images without masks are used after {start} epochs, and "
                                       f"there are {epochs}: take more, or a smaller start")
 
-# %% ../nbs/41_cdcl.ipynb #050
+# %% ../nbs/41_cdcl.ipynb #051
 class SemiViews(Callback):
     "Draws image and mask together, and of each unlabelled image two views that are cut alike"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -182,14 +182,14 @@ class SemiViews(Callback):
         objective.empty = state.pop('empty')
         objective.bank.load_state_dict(state)
 
-# %% ../nbs/41_cdcl.ipynb #052
+# %% ../nbs/41_cdcl.ipynb #053
 def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     "Crops, flips, 15 degrees; colour jitter, grey, blur of up to 2 px at 320 px: CDCL sec. 4.2"
     look = nn.Sequential(Colour(.4, .4, .4, .1), Blur((.1*size/320, 2*size/320)))
     crops = dict(scale=(.5,1.), ratio=(1.,1.))
     return Geometry(size, flip=.5, vflip=.5, turn=True, rotate=15., **crops), look
 
-# %% ../nbs/41_cdcl.ipynb #055
+# %% ../nbs/41_cdcl.ipynb #056
 class PastedBoxes(Callback):
     "CutMix for consistency: a box of another image in the strong views and their pseudo labels"
     order = SemiViews.order + 1
@@ -212,12 +212,12 @@ class PastedBoxes(Callback):
         self.learn.pred = self.pred._replace(logits_t=self.paste(self.pred.logits_t))
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes
 
-# %% ../nbs/41_cdcl.ipynb #058
+# %% ../nbs/41_cdcl.ipynb #059
 def _named_network(arch, stride, weights, **kw): # -> UNet
     if arch == 'densenet161': return DenseUNet(weights=weights, **kw)
     return UNet(encoder(arch, weights=weights, **kw), stride=stride)
 
-# %% ../nbs/41_cdcl.ipynb #060
+# %% ../nbs/41_cdcl.ipynb #061
 def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'random' or 'given'
     size = (seen := image_settings(dls)).pop('size')
     stride = 2 if size <= 160 else 4 # nuclei of a few pixels would not survive stride 4
@@ -231,7 +231,7 @@ def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'ran
         warnings.warn(f"{str(e).splitlines()[0][:80]}...: the network starts from random weights")
         return net(weights=None), 'random'
 
-# %% ../nbs/41_cdcl.ipynb #063
+# %% ../nbs/41_cdcl.ipynb #064
 def _check_grid(x, loss): # a batch of images, `CDCLLoss`
     (height,width),side = x.shape[2:],loss.patches['grid']
     if loss.w_contr and (height%(8*side) or width%(8*side)):
@@ -239,13 +239,13 @@ def _check_grid(x, loss): # a batch of images, `CDCLLoss`
                          f"of whole features: resize to a multiple of {8*side}, "
                          "or take another grid")
 
-# %% ../nbs/41_cdcl.ipynb #065
+# %% ../nbs/41_cdcl.ipynb #066
 def _callbacks(loss, views, start, m, power, cutmix): # -> list of callbacks
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     return [SemiViews(*views, start, m), MomentumTarget(), LossParts(*parts),
             Schedule(lambda t: (1-t)**power), FitGuard(), *[PastedBoxes()]*cutmix]
 
-# %% ../nbs/41_cdcl.ipynb #066
+# %% ../nbs/41_cdcl.ipynb #067
 def cdcl_learner(dls,    # of `semi_dls`
     arch='densenet161',  # a torchvision name or function, 'tiny', an encoder, or a `UNet`
     m=None,              # largest share of the teacher kept; None: it remembers a fifth of the run
@@ -271,12 +271,12 @@ def cdcl_learner(dls,    # of `semi_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/41_cdcl.ipynb #068
+# %% ../nbs/41_cdcl.ipynb #069
 register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei', paper='Wu et al., 2022', own=(
     Option('grid', 8, "patches a side", int, 2),
     Option('start', 5, "first epoch in which images without masks are used", int),
     Option('bf16', False, "convolutions in bfloat16: faster on processors with AMX, slower on others"))))
 
-# %% ../nbs/41_cdcl.ipynb #084
+# %% ../nbs/41_cdcl.ipynb #085
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *crosspatch.__all__]
