@@ -6,11 +6,12 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import autoencoder, ca2cl, cdcl, clusiam
+from . import autoencoder, ca2cl, cdcl, clusiam, knobs
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *
 from .clusiam import *
+from .knobs import *
 
 # %% ../nbs/90_all.ipynb #007
-__all__ = [*dict.fromkeys(n for m in (clusiam, autoencoder, ca2cl, cdcl) for n in m.__all__)]
+__all__ = [*dict.fromkeys(n for m in (clusiam, autoencoder, ca2cl, cdcl, knobs) for n in m.__all__)]

@@ -4,13 +4,11 @@
 
 # %% auto #0
 __all__ = ['PatchFeatures', 'SAMPLING', 'DenseContrast', 'foreground_score', 'patch_kinds', 'show_patches', 'patch_features',
-           'dense_contrastive_loss', 'FeatureBank', 'patch_knobs']
+           'dense_contrastive_loss', 'FeatureBank']
 
 # %% ../nbs/40_crosspatch.ipynb #002
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, matplotlib.pyplot as plt
-from .explore.widgets import Knobs, choice, slider
-from ipywidgets import dlink
 from matplotlib.collections import PatchCollection
 from matplotlib.patheffects import withStroke
 from torch.autograd.function import once_differentiable
@@ -18,36 +16,46 @@ from torch.autograd.function import once_differentiable
 # %% ../nbs/40_crosspatch.ipynb #012
 def _check_labels(pseudo):
     "Pseudo labels [B,H,W] of two classes"
-    if pseudo.ndim != 3: raise ValueError(f"pseudo labels have shape {list(pseudo.shape)}: expected [B,H,W], "
-                                          "the argmax over the classes of a prediction")
+    if pseudo.ndim != 3:
+        raise ValueError(f"pseudo labels have shape {list(pseudo.shape)}: expected [B,H,W], "
+                         "the argmax over the classes of a prediction")
     if ((pseudo != 0) & (pseudo != 1)).any():
         found = ', '.join(f'{v:g}' for v in pseudo.unique()[:6].tolist())
-        raise ValueError(f"pseudo labels hold {found}: CDCL contrasts two classes, expected 0 = background and "
-                         "1 = foreground. Join the others")
+        raise ValueError(f"pseudo labels hold {found}: CDCL contrasts two classes, expected "
+                         "0 = background and 1 = foreground. Join the others")
 
+# %% ../nbs/40_crosspatch.ipynb #013
 def foreground_score(pseudo, # [B,H,W] pseudo labels, 1 = foreground
                      grid=8, # patches a side
 ):                           # -> [B,grid*grid] share of foreground pixels in each patch
     "Share of foreground in each patch of a regular grid, CDCL eq. 5"
     _check_labels(pseudo)
     b,h,w = pseudo.shape
-    if h%grid or w%grid: raise ValueError(f"a {h}x{w} map has no {grid}x{grid} grid: resize to a multiple of {grid}")
-    return pseudo.float().view(b,grid,h//grid,grid,w//grid).mean((2,4)).flatten(1)
+    if h%grid or w%grid:
+        raise ValueError(f"a {h}x{w} map has no {grid}x{grid} grid: resize to a multiple of {grid}")
+    return pseudo.float().view(b,grid,h//grid,grid,w//grid).mean((2,4)).flatten(1) # N_f/N
 
-# %% ../nbs/40_crosspatch.ipynb #015
+# %% ../nbs/40_crosspatch.ipynb #016
 def patch_kinds(fs,      # foreground scores, any shape
                 low=.3,  # background-dominated up to here
                 high=.7, # foreground-dominated from here
 ):                       # -> int64, 1 = foreground-dominated, 0 = background-dominated, -1 = mixed
     "FDP, BDP and MP of CDCL sec. 3.1"
-    if not 0 <= low < high <= 1: raise ValueError(f"expected 0 <= low < high <= 1, found low={low} and high={high}")
+    if not 0 <= low < high <= 1:
+        raise ValueError(f"expected 0 <= low < high <= 1, found low={low} and high={high}")
     return (fs >= high).long() - ((fs > low) & (fs < high)).long()
 
-# %% ../nbs/40_crosspatch.ipynb #016
-def _halo(width, color): return [withStroke(linewidth=width, foreground=color)] # to be seen on black and on white
-_PENS = {1: dict(ec='#E69F00', lw=1.4), 0: dict(ec='#0072B2', lw=1.4),
-         -1: dict(ec='#F0F0F0', lw=.9, ls=(0,(2,2)), path_effects=_halo(1.9, '#555555'))}
+# %% ../nbs/40_crosspatch.ipynb #019
+def halo(width, color): return [withStroke(linewidth=width, foreground=color)]
+PENS = {1: dict(ec='#E69F00', lw=1.4), 0: dict(ec='#0072B2', lw=1.4),
+        -1: dict(ec='#F0F0F0', lw=.9, ls=(0,(2,2)), path_effects=halo(1.9, '#555555'))}
 
+# %% ../nbs/40_crosspatch.ipynb #020
+def _square(i, grid, h, w): # number of a patch, height and width -> Rectangle, a little apart
+    row,column = i//grid, i%grid
+    return plt.Rectangle(((column + .06)*w - .5, (row + .06)*h - .5), .88*w, .88*h)
+
+# %% ../nbs/40_crosspatch.ipynb #021
 def show_patches(image,   # [C,H,W] uint8 or in [0,1]
                  kind,    # [grid*grid] kinds of its patches
                  ax=None,    # where to draw
@@ -57,62 +65,123 @@ def show_patches(image,   # [C,H,W] uint8 or in [0,1]
     ax,grid = ax or plt.subplots(figsize=(3,3), dpi=80)[1], int(len(kind)**.5)
     h,w = image.shape[1]/grid, image.shape[2]/grid
     ax.imshow(image.permute(1,2,0).squeeze(-1).cpu(), cmap='gray'); ax.axis('off')
-    def square(i): return plt.Rectangle(((i%grid + .06)*w - .5, (i//grid + .06)*h - .5), .88*w, .88*h) # a little apart
-    for k,pen in _PENS.items():
-        squares = [square(i) for i in (kind == k).nonzero()[:,0].tolist()]
-        ax.add_collection(PatchCollection(squares, fc=(pen['ec'],.4) if k == shade else 'none', **pen))
+    for number,pen in PENS.items():
+        squares = [_square(i, grid, h, w) for i in (kind == number).nonzero()[:,0].tolist()]
+        fill = (pen['ec'],.4) if number == shade else 'none'
+        ax.add_collection(PatchCollection(squares, fc=fill, **pen))
     return ax
 
-# %% ../nbs/40_crosspatch.ipynb #019
-PatchFeatures = namedtuple('PatchFeatures', 'z label kind') # [N,D] of length one, [N] 0 or 1, [N] kind of its patch
+# %% ../nbs/40_crosspatch.ipynb #024
+# [N,D] of length one, [N] 0 or 1, [N] kind of its patch
+PatchFeatures = namedtuple('PatchFeatures', 'z label kind')
 
+# %% ../nbs/40_crosspatch.ipynb #026
+def _check_maps(z, pseudo, grid):
+    "A grid for the features, and whole pixels under each"
+    (h,w),(height,width) = z.shape[2:],pseudo.shape[1:]
+    if h%grid or w%grid: raise ValueError(
+        f"a {h}x{w} feature map has no {grid}x{grid} grid: resize images to a "
+        f"multiple of {grid} x the stride, or take another grid")
+    if height%h or width%w: raise ValueError(
+        f"labels of {height}x{width} do not lie on {h}x{w} features: expected a multiple")
+
+# %% ../nbs/40_crosspatch.ipynb #027
 def patch_features(z,       # [B,D,h,w] projections, of any length
                    pseudo,  # [B,H,W] pseudo labels of the same network, H = h or a multiple
                    grid=8,  # patches a side
                    low=.3,  # see `patch_kinds`
                    high=.7,
 ):                          # -> PatchFeatures, N = B*h*w
-    "Every feature with the pseudo label under it and the kind of its patch, in the order image, row, column"
+    "Every feature with its pseudo label and the kind of its patch, in the order image, row, column"
     b,d,h,w = z.shape
     kind = patch_kinds(foreground_score(pseudo, grid), low, high).view(b,grid,grid)
-    if h%grid or w%grid: raise ValueError(f"a {h}x{w} feature map has no {grid}x{grid} grid: resize images to a "
-                                          f"multiple of {grid} x the stride, or take another grid")
-    if pseudo.shape[1]%h or pseudo.shape[2]%w:
-        raise ValueError(f"labels of {pseudo.shape[1]}x{pseudo.shape[2]} do not lie on {h}x{w} features: "
-                         "expected a multiple")
+    _check_maps(z, pseudo, grid)
     label = F.adaptive_avg_pool2d(pseudo.float()[:,None], (h,w)) >= .5
     kind = kind.repeat_interleave(h//grid, 1).repeat_interleave(w//grid, 2)
-    z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1) # eq. 8 divides by the lengths
+    z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1) # as eq. 8 divides
     return PatchFeatures(z.permute(0,2,3,1).reshape(-1,d), label.flatten().long(), kind.flatten())
 
-# %% ../nbs/40_crosspatch.ipynb #028
+# %% ../nbs/40_crosspatch.ipynb #036
+def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None, space for [n,m]
+    "Sum of eq. 7 over some anchors, its gradient [n,D], and the softmax as [n,m] over [n,1]"
+    s,s_pos = torch.mm(q/temp, k.T, out=out), (q*k_pos).sum(1, keepdim=True)/temp # log sim, eq. 8
+    if same is not None: s.masked_fill_(same, -torch.inf) # a place is no negative of itself
+    top = torch.maximum(s.amax(1, keepdim=True), s_pos)   # so that no exponential overflows
+    e,e_pos = s.sub_(top).exp_(), (s_pos - top).exp()
+    total = e_pos + e.sum(1, keepdim=True)
+    dq = ((e_pos/total - 1)*k_pos + (e @ k)/total)/temp   # softmax minus one-hot, times the keys
+    return (total.log() + top - s_pos).sum(), dq, e, total
+
+# %% ../nbs/40_crosspatch.ipynb #039
 class _DenseNCE(torch.autograd.Function):
-    "Sum of CDCL eq. 7 over anchors, a chunk at a time, with the gradient taken along with the value"
+    "Sum of CDCL eq. 7 over anchors, a chunk at a time, with the gradient beside the value"
     @staticmethod
-    def forward(ctx, q, k_pos, live, fixed, temp, chunk, own): # [n,D] [n,D] [m,D] [M,D], places of q and keys or None
-        k,loss,dq,dlive = torch.cat([live,fixed]), q.new_zeros(()), torch.zeros_like(q), torch.zeros_like(live)
+    def forward(ctx, q, k_pos, live, fixed, temp, chunk, own): # own: see `_own_places`
+        k,loss = torch.cat([live,fixed]), q.new_zeros(())
+        dq,dlive = torch.zeros_like(q), torch.zeros_like(live)
         buffer = q.new_empty(min(chunk, len(q)), len(k))
         for i in range(0, len(q) if len(k) else 0, chunk):
-            a,p = q[i:i+chunk], k_pos[i:i+chunk]
-            s,s_pos = torch.mm(a/temp, k.T, out=buffer[:len(a)]), (a*p).sum(1, keepdim=True)/temp
-            if own is not None: s.masked_fill_(own[0][i:i+chunk,None] == own[1], -torch.inf)
-            top = torch.maximum(s.amax(1, keepdim=True), s_pos) # so that no exponential overflows
-            e,e_pos = s.sub_(top).exp_(), (s_pos - top).exp()
-            total = e_pos + e.sum(1, keepdim=True)
-            loss += (total.log() + top - s_pos).sum()
-            dq[i:i+chunk] = ((e_pos/total - 1)*p + (e @ k)/total)/temp # softmax minus one-hot, times the keys
-            dlive.addmm_(e[:,:len(live)].T, a/total/temp)
+            now = slice(i, i+chunk)
+            same = None if own is None else own[0][now,None] == own[1]
+            part,dq[now],e,total = _eq_7(q[now], k_pos[now], k, temp, same, buffer[:len(q[now])])
+            loss += part
+            dlive.addmm_(e[:,:len(live)].T, q[now]/total/temp)
         ctx.save_for_backward(dq, dlive)
         return loss
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, g): return g*ctx.saved_tensors[0], None, g*ctx.saved_tensors[1], None, None, None, None
+    def backward(ctx, g):
+        dq,dlive = ctx.saved_tensors
+        return g*dq, None, g*dlive, None, None, None, None
 
-# %% ../nbs/40_crosspatch.ipynb #029
-SAMPLING = {'random':0, 'pixel':1, 'patch':2, 'pixel-patch':3} # bits that differ in a negative pair: 1 label, 2 kind
-DenseContrast = namedtuple('DenseContrast', 'loss anchors pairs') # scalar, features used, (anchor, negative) pairs
+# %% ../nbs/40_crosspatch.ipynb #041
+# bits that differ in a negative pair: 1 label, 2 kind
+SAMPLING = {'random':0, 'pixel':1, 'patch':2, 'pixel-patch':3}
 
+# %% ../nbs/40_crosspatch.ipynb #042
+def _check_contrast(student, teacher, bank, temp, sampling, chunk):
+    "Says what is wrong with the arguments of `dense_contrastive_loss`"
+    if sampling not in SAMPLING:
+        raise ValueError(f"sampling is one of {', '.join(SAMPLING)}, not {sampling!r}")
+    if temp <= 0 or chunk < 1:
+        raise ValueError(f"expected temp > 0 and chunk >= 1, found {temp} and {chunk}")
+    if len(student.z) != len(teacher.z):
+        raise ValueError(f"student and teacher have {len(student.z)} and {len(teacher.z)} "
+                         "features: expected as many, of the same places")
+    widths = [f.z.shape[1] for f in (student, teacher, bank) if f is not None]
+    if len({*widths}) > 1:
+        raise ValueError(f"student, teacher and bank are {widths} wide: expected one width, "
+                         f"for the bank FeatureBank(dim={widths[0]})")
+
+# %% ../nbs/40_crosspatch.ipynb #044
+def _codes(features, bits): # -> [N] 2*kind + label of the bits that count, -1 in a mixed patch
+    return torch.where(features.kind < 0, -1, (2*features.kind + features.label) & bits)
+
+# %% ../nbs/40_crosspatch.ipynb #045
+def _own_places(anchors, keys): # [N] bool, list of [N] bool for student, teacher and bank
+    "The places of anchors and of keys; keys of the bank are of no place of this batch"
+    place = torch.arange(len(anchors), device=anchors.device)
+    places = [place, place, *[torch.full_like(m, -1, dtype=torch.long) for m in keys[2:]]]
+    return place[anchors], torch.cat([p[m] for p,m in zip(places, keys)])
+
+# %% ../nbs/40_crosspatch.ipynb #046
+def _contrast_of(code, bits, sources, codes, temp, chunk): # -> sum of eq. 7, number of pairs
+    "The anchors of one code against their negatives in all sources: student, teacher and bank"
+    student,teacher,*_ = sources
+    anchors,keys = codes[0] == code, [c == (code ^ bits) for c in codes] # J of eq. 9
+    own = None if bits else _own_places(anchors, keys)
+    q,k_pos,live = student.z[anchors], teacher.z[anchors].detach(), student.z[keys[0]]
+    fixed = torch.cat([f.z[m].detach() for f,m in zip(sources[1:], keys[1:])])
+    loss = _DenseNCE.apply(q, k_pos, live, fixed, temp, chunk, own)
+    pairs = anchors.sum().item()*sum(m.sum().item() for m in keys)
+    return loss, pairs if bits else pairs - torch.isin(own[1], own[0]).sum().item()
+
+# %% ../nbs/40_crosspatch.ipynb #047
+# scalar, features used, (anchor, negative) pairs
+DenseContrast = namedtuple('DenseContrast', 'loss anchors pairs')
+
+# %% ../nbs/40_crosspatch.ipynb #049
 def dense_contrastive_loss(student,     # PatchFeatures of the strong views; these get gradient
                            teacher,     # PatchFeatures of the weak views, of the same places
                            bank=None,   # FeatureBank with earlier batches
@@ -120,42 +189,31 @@ def dense_contrastive_loss(student,     # PatchFeatures of the strong views; the
                            sampling='pixel-patch', # or 'random', 'pixel', 'patch'
                            chunk=256,   # anchors at a time: memory is chunk x keys x 4 bytes
 ):                                      # -> DenseContrast(loss, anchors, pairs)
-    "L_contr of CDCL, eq. 7-12; zero with `pairs` = 0 where no patch or no opposite patch is dominated by a class"
-    if sampling not in SAMPLING: raise ValueError(f"sampling is one of {', '.join(SAMPLING)}, not {sampling!r}")
-    if temp <= 0 or chunk < 1: raise ValueError(f"expected temp > 0 and chunk >= 1, found {temp} and {chunk}")
-    if len(student.z) != len(teacher.z):
-        raise ValueError(f"student and teacher have {len(student.z)} and {len(teacher.z)} features: expected as many, "
-                         "of the same places")
-    bits, sources = SAMPLING[sampling], [student, teacher] + ([] if bank is None else [bank])
-    if len({f.z.shape[1] for f in sources}) > 1:
-        raise ValueError(f"student, teacher and bank are {[f.z.shape[1] for f in sources]} wide: expected one width, "
-                         f"for the bank FeatureBank(dim={student.z.shape[1]})")
-    codes = [torch.where(f.kind < 0, -1, (2*f.kind + f.label) & bits) for f in sources]
-    place = torch.arange(len(student.z), device=student.z.device)
-    places = [place, place] + [torch.full_like(c, -1) for c in codes[2:]]
-    loss,anchors,pairs = 0., (codes[0] >= 0).sum().item(), 0
-    with torch.autocast(student.z.device.type, enabled=False): # sums of thousands of terms: full precision
-        for c in range(bits+1):
-            at, keys = codes[0] == c, [code == (c ^ bits) for code in codes]
-            own = None if bits else (place[at], torch.cat([p[m] for p,m in zip(places, keys)])) # never itself
-            live,fixed = student.z[keys[0]], torch.cat([f.z[m].detach() for f,m in zip(sources[1:], keys[1:])])
-            loss = loss + _DenseNCE.apply(student.z[at], teacher.z[at].detach(), live, fixed, temp, chunk, own)
-            pairs += at.sum().item()*sum(m.sum().item() for m in keys)
-            if own: pairs -= torch.isin(own[1], own[0]).sum().item()
-    return DenseContrast(loss/max(anchors, 1), anchors, pairs)
+    "L_contr of CDCL, eq. 7-12; 0, with `pairs` = 0, where no patch has an opposite one"
+    _check_contrast(student, teacher, bank, temp, sampling, chunk)
+    bits,sources = SAMPLING[sampling],[f for f in (student, teacher, bank) if f is not None]
+    codes = [_codes(f, bits) for f in sources]
+    with torch.autocast(student.z.device.type, enabled=False): # sums of thousands of terms
+        parts = [_contrast_of(code, bits, sources, codes, temp, chunk) for code in range(bits+1)]
+    losses,pairs = zip(*parts)
+    anchors = (codes[0] >= 0).sum().item()
+    return DenseContrast(sum(losses)/max(anchors, 1), anchors, sum(pairs))
 
-# %% ../nbs/40_crosspatch.ipynb #039
+# %% ../nbs/40_crosspatch.ipynb #061
 class FeatureBank(nn.Module):
-    "Features of dominated patches of the last batches, detached: FDB (kind 1) and BDB (kind 0) of CDCL sec. 3.1"
+    "Features of dominated patches of the last batches, detached: FDB (kind 1) and BDB (kind 0)"
     def __init__(self,
         dim=128,   # D, width of the projections
         batches=1, # how many batches back
     ):
         super().__init__()
-        if batches < 1: raise ValueError(f"batches={batches}: expected 1 or more. For no bank give the loss bank=None")
+        if batches < 1:
+            raise ValueError(f"batches={batches}: expected 1 or more. "
+                             "For no bank give the loss bank=None")
         self.batches = batches
         self.register_buffer('z', torch.zeros(0, dim))
-        for name in ('label','kind','age'): self.register_buffer(name, torch.zeros(0, dtype=torch.long))
+        for name in ('label','kind','age'):
+            self.register_buffer(name, torch.zeros(0, dtype=torch.long))
 
     def push(self, *features): # PatchFeatures of student and teacher
         "Keep this batch, forget the one that is too old"
@@ -163,45 +221,10 @@ class FeatureBank(nn.Module):
         for name in ('z','label','kind'):
             kept = [getattr(f, name)[m].detach() for f,m in zip(features, new)]
             setattr(self, name, torch.cat([getattr(self, name)[young], *kept]))
-        self.age = torch.cat([self.age[young] + 1, *[m[m].long() for m in new]]) # 1: the batch before
+        self.age = torch.cat([self.age[young] + 1, *[m[m].long() for m in new]])
 
     def _load_from_state_dict(self, state, prefix, *args):
         for name,t in self._buffers.items(): # a bank of any length may come
-            if prefix+name in state: setattr(self, name, t.new_zeros(len(state[prefix+name]), *t.shape[1:]))
+            if prefix+name in state:
+                setattr(self, name, t.new_zeros(len(state[prefix+name]), *t.shape[1:]))
         super()._load_from_state_dict(state, prefix, *args)
-
-# %% ../nbs/40_crosspatch.ipynb #052
-_FRAME = dict(ec='white', lw=2, path_effects=_halo(4, 'black'))
-
-def _show_chosen(image, fs, low, high, i): # fs: [grid*grid] foreground scores; i: number of the chosen patch -> Figure
-    (h,w),grid,kind = image.shape[1:], int(len(fs)**.5), patch_kinds(fs, low, high)
-    other = {1:0, 0:1}.get(kind[i].item()) # kind of its negatives; a mixed patch has none
-    ax = show_patches(image, kind, plt.subplots(figsize=(4,4), dpi=80)[1], other)
-    ax.add_patch(plt.Rectangle((i%grid*w/grid - .5, i//grid*h/grid - .5), w/grid, h/grid, fill=False, **_FRAME))
-    n = {k: (kind == k).sum().item() for k in _PENS}
-    fill = dict(ec='none', fc='none' if other is None else (_PENS[other]['ec'],.4))
-    rows = {f'foreground, score from {high:.4g}: {n[1]}': _PENS[1], f'background, score to {low:.4g}: {n[0]}': _PENS[0],
-            f'mixed, takes no part: {n[-1]}': _PENS[-1], f'chosen, score {fs[i]:.2f}': _FRAME,
-            f'its negatives: {n.get(other, 0)}': fill}
-    keys = [plt.Rectangle((0,0), 1, 1, **dict(fc='none') | pen) for pen in rows.values()]
-    ax.legend(keys, rows, loc='upper left', bbox_to_anchor=(1,1), frameon=False)
-    return ax.figure
-
-def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
-                mask,  # [H,W], nonzero is nucleus
-):                     # -> Knobs
-    "Patches of an image under thresholds and a grid, and the negatives of the one that is clicked"
-    h,w = image.shape[-2:]
-    grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
-    if not grids: raise ValueError(f"a {h}x{w} image has no grid of 4, 5, 8, 10 or 16 patches a side: cut or resize it")
-    if mask.shape != (h,w): raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")
-    grid,row,column = choice('grid', grids, 8 if 8 in grids else None), *(slider(n, 1, 1, 16) for n in ('row','column'))
-    for c in (row,column): dlink((grid,'value'), (c,'max'))
-    def draw(grid, low, high, row, column): # a coarser grid takes row and column along one after the other
-        i = (min(row, grid)-1)*grid + min(column, grid)-1
-        return _show_chosen(image, foreground_score((mask > 0).long()[None], grid)[0], low, high, i)
-    def choose(x, y):
-        i,j = int((y+.5)*grid.value//h), int((x+.5)*grid.value//w)
-        if 0 <= i < grid.value and 0 <= j < grid.value: row.value,column.value = i+1,j+1
-    return Knobs(draw, 'Patches of an image of nuclei', choose, grid=grid, row=row, column=column,
-                 low=slider('background up to', .3, 0., 1.), high=slider('foreground from', .7, 0., 1.))

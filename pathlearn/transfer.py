@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['mask_dls', 'warp_pair', 'right_angles', 'MaskView', 'mean_dice', 'mask_learner', 'predict_masks', 'boxes_of',
-           'MapPyramid', 'detector', 'fit_detector', 'predict_boxes', 'average_precision']
+           'detector', 'fit_detector', 'predict_boxes', 'average_precision']
 
-# %% ../nbs/07_transfer.ipynb #003
+# %% ../nbs/07_transfer.ipynb #004
 import copy
 from functools import partial
 import torch, torch.nn as nn
@@ -27,7 +27,7 @@ from fastai.losses import CrossEntropyLossFlat
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/07_transfer.ipynb #008
+# %% ../nbs/07_transfer.ipynb #009
 def mask_dls(train,      # PatchData with masks
              valid=None, # PatchData with masks, to choose the epoch on
              bs=8,       # images a batch
@@ -35,10 +35,11 @@ def mask_dls(train,      # PatchData with masks
 ):                       # -> DataLoaders of (image uint8 [B,C,H,W], foreground uint8 [B,H,W])
     "Whole batches of images and their foreground"
     train = foreground_data(train)
-    if not train.labels.any(): raise ValueError(f"all {len(train)} training masks are empty: expected a nucleus")
+    if not train.labels.any():
+        raise ValueError(f"all {len(train)} training masks are empty: expected a nucleus")
     return train.dls(None if valid is None else foreground_data(valid), bs, **kw)
 
-# %% ../nbs/07_transfer.ipynb #011
+# %% ../nbs/07_transfer.ipynb #012
 def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
               masks,    # [B,H,W] whole numbers
               geometry, # `Geometry`, which draws a map for each image
@@ -47,15 +48,17 @@ def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
     images = to_unit(images)
     theta, size = geometry.draw(images), geometry.size
     masks = warp(masks[:,None].float(), theta, size, mode='nearest', border='reflection')
-    return warp(images, theta, size, geometry.samples(images), border='reflection'), masks[:,0].long()
+    images = warp(images, theta, size, geometry.samples(images), border='reflection')
+    return images, masks[:,0].long()
 
+# %% ../nbs/07_transfer.ipynb #014
 def right_angles(size): # side of the views in pixels
     "Flips and right-angle turns, which keep every pixel as it is"
     return Geometry(size, flip=.5, vflip=.5, turn=True)
 
-# %% ../nbs/07_transfer.ipynb #015
+# %% ../nbs/07_transfer.ipynb #020
 class MaskView(Callback):
-    "In training draws one view of image and mask together; masks become int64, as the loss wants them"
+    "In training draws one view of image and mask; masks become int64, as the loss wants them"
     order = 5 # before mixed precision begins
     def __init__(self,
         geometry,  # `Geometry` for both
@@ -69,31 +72,32 @@ class MaskView(Callback):
             if self.look: x = self.look(x)
         self.learn.xb,self.learn.yb = (x,),(mask.long(),)
 
-# %% ../nbs/07_transfer.ipynb #017
+# %% ../nbs/07_transfer.ipynb #023
 def mean_dice(logits, mask): # [B,n_classes,H,W], [B,H,W] -> float
     "Dice of the foreground, mean over images"
     return segmentation_scores(logits.argmax(1), mask)['dice']
 
+# %% ../nbs/07_transfer.ipynb #025
 def mask_learner(dls,           # of images and masks, see `mask_dls`
-                 net,           # images -> logits [B,2,H,W]; or an encoder: a copy becomes a `UNet` of stride 2
+                 net,           # images -> logits [B,2,H,W]; or an encoder, copied into a `UNet`
                  geometry=None, # view of image and mask; None: `right_angles`
                  look=None,     # Module that changes training images alone
                  lr=1e-3,
                  metrics=mean_dice, # the first one chooses the epoch
                  cbs=(),        # further callbacks
                  **kwargs,      # for `Learner`
-):                              # -> Learner that ends with the weights of its best epoch, where `dls` can tell
+):                              # -> Learner, with `dls.valid` it ends with its best epoch
     "Supervised learning of masks by cross-entropy"
     x = first_images(dls)
     if hasattr(net, 'n_out'): net = UNet(copy.deepcopy(net), stride=2)
-    cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), FitGuard(), *L(cbs),
-           *([KeepBest()] if len(dls.valid_ds) else [])]
-    loss = CrossEntropyLossFlat(axis=1)
-    learn = Learner(dls, net, loss_func=loss, metrics=metrics, lr=lr, cbs=cbs, **kwargs)
+    best = [KeepBest()] if len(dls.valid_ds) else []
+    cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), FitGuard(), *L(cbs), *best]
+    learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(axis=1), metrics=metrics, lr=lr,
+                    cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/07_transfer.ipynb #018
+# %% ../nbs/07_transfer.ipynb #026
 def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,W]
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
                   bs=16,  # images a batch
@@ -103,15 +107,17 @@ def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,
     with evaluating(net) as place:
         return torch.cat([net(x.to(place)).argmax(1).byte().cpu() for x in images.split(bs)])
 
-# %% ../nbs/07_transfer.ipynb #024
+# %% ../nbs/07_transfer.ipynb #037
 def boxes_of(mask, # [H,W] instance ids, 0 = background
-):                 # -> float [n,4] x1, y1, x2, y2 in pixels, in the order of the ids; [0,4] for an empty mask
+):                 # -> float [n,4] x1, y1, x2, y2 in pixels, in the order of the ids
     "The box around each instance"
-    if mask.ndim != 2: raise ValueError(f"boxes_of takes one mask [H,W] at a time, found the shape {list(mask.shape)}")
+    if mask.ndim != 2: raise ValueError(
+        f"boxes_of takes one mask [H,W] at a time, found the shape {list(mask.shape)}")
     ids = mask.unique()
-    return masks_to_boxes(mask == ids[ids > 0][:,None,None]).float() + torch.tensor([0,0,1,1], device=mask.device)
+    boxes = masks_to_boxes(mask == ids[ids > 0][:,None,None]).float()
+    return boxes + torch.tensor([0,0,1,1], device=mask.device)
 
-# %% ../nbs/07_transfer.ipynb #027
+# %% ../nbs/07_transfer.ipynb #040
 class MapPyramid(nn.Module):
     "The maps of an encoder from stride 4 on, brought to one width"
     def __init__(self, encoder, out_channels=64): # an Encoder, shared and not copied; the width
@@ -124,23 +130,39 @@ class MapPyramid(nn.Module):
         maps = encoder_maps(self.encoder, x)
         return self.fpn({str(s):maps[s] for s in self.strides})
 
-def detector(encoder,            # an Encoder, or a model that has one: its weights are shared, not copied
+# %% ../nbs/07_transfer.ipynb #043
+def _anchors_and_head(strides, width, n_classes): # of the pyramid -> AnchorGenerator, RetinaNetHead
+    anchors = AnchorGenerator(tuple((2*s,3*s) for s in strides), ((.7,1.,1.4),)*len(strides))
+    n = anchors.num_anchors_per_location()[0]
+    head = RetinaNetHead(width, n, n_classes, partial(nn.GroupNorm, 8))
+    head.regression_head._loss_type = 'giou' # as torchvision's second version sets it
+    return anchors, head
+
+# %% ../nbs/07_transfer.ipynb #045
+def detector(encoder,            # an Encoder, or a model that has one: shared, not copied
              n_classes=2,        # background included
              size=128,           # side in pixels that images have or are brought to
              out_channels=64,    # width of the pyramid, a multiple of 8
              **kwargs,           # for `RetinaNet`
-):                               # -> RetinaNet: images [0,1] in a list -> losses, or dicts of boxes, labels, scores
+):                               # -> RetinaNet: list of images in [0,1] -> losses, or dicts
     "torchvision's RetinaNet on a feature pyramid of an encoder"
     maps = MapPyramid(getattr(encoder, 'encoder', encoder), out_channels)
     n_in = maps.encoder.norm.mean.numel()
-    anchors = AnchorGenerator(tuple((2*s,3*s) for s in maps.strides), ((.7,1.,1.4),)*len(maps.strides))
-    head = RetinaNetHead(out_channels, anchors.num_anchors_per_location()[0], n_classes, partial(nn.GroupNorm, 8))
-    head.regression_head._loss_type = 'giou' # as torchvision's second version sets it
-    kwargs = dict(nms_thresh=.3, detections_per_img=300) | kwargs # nuclei hardly overlap, and there are many
-    return RetinaNet(maps, n_classes, head=head, anchor_generator=anchors, min_size=size, max_size=size,
-                     image_mean=[0.]*n_in, image_std=[1.]*n_in, **kwargs)
+    anchors,head = _anchors_and_head(maps.strides, out_channels, n_classes)
+    # nuclei hardly overlap, and there are many
+    kwargs = dict(nms_thresh=.3, detections_per_img=300) | kwargs
+    return RetinaNet(maps, n_classes, head=head, anchor_generator=anchors, min_size=size,
+                     max_size=size, image_mean=[0.]*n_in, image_std=[1.]*n_in, **kwargs)
 
-# %% ../nbs/07_transfer.ipynb #030
+# %% ../nbs/07_transfer.ipynb #048
+def _detector_step(net, x, masks, opt): # images in [0,1], masks [B,H,W] -> loss
+    "One step on the boxes of the masks"
+    def target(boxes): return dict(boxes=boxes, labels=boxes.new_ones(len(boxes), dtype=torch.long))
+    loss = sum(net(list(x), [target(boxes_of(m)) for m in masks]).values())
+    opt.zero_grad(); loss.backward(); opt.step()
+    return loss.item()
+
+# %% ../nbs/07_transfer.ipynb #049
 def fit_detector(net,           # see `detector`
                  data,          # PatchData with masks; an image without instances is a lesson, too
                  epochs=20,
@@ -149,32 +171,33 @@ def fit_detector(net,           # see `detector`
                  geometry=None, # view of image and mask; None: `right_angles`
 ):                              # -> [epochs] mean loss
     "Train on the boxes of `data.masks` by AdamW"
-    if not foreground_data(data).labels.any(): raise ValueError(f"all {len(data)} masks are empty: no box to learn")
+    if not foreground_data(data).labels.any():
+        raise ValueError(f"all {len(data)} masks are empty: no box to learn")
     geometry,place = geometry or right_angles(data.size), next(net.parameters()).device
     opt = torch.optim.AdamW(net.parameters(), lr)
     batches = [torch.randperm(len(data)).split(bs) for _ in range(epochs)]
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, lr, sum(map(len, batches)))
     def step(idx):
         x,masks = warp_pair(data.images[idx].to(place), data.masks[idx].to(place), geometry)
-        truth = [dict(boxes=b, labels=b.new_ones(len(b), dtype=torch.long)) for b in map(boxes_of, masks)]
-        loss = sum(net(list(x), truth).values())
-        opt.zero_grad(); loss.backward(); opt.step(); sched.step()
-        return loss.item()
+        loss = _detector_step(net, x, masks, opt)
+        sched.step()
+        return loss
     net.train()
     return [sum(map(step, epoch))/len(epoch) for epoch in batches]
 
+# %% ../nbs/07_transfer.ipynb #050
 def predict_boxes(net,    # see `detector`
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
                   bs=16,  # images a batch
-):                        # -> list of dicts: boxes [n,4], scores [n] falling, labels [n], on the CPU
+):                        # -> list of dicts: boxes [n,4], scores [n] falling, labels [n]
     "What the detector finds in each image"
     images = getattr(images, 'images', images)
     with evaluating(net) as place:
         found = [o for x in images.split(bs) for o in net(list(to_unit(x.to(place))))]
     return [{k:v.cpu() for k,v in o.items()} for o in found]
 
-# %% ../nbs/07_transfer.ipynb #034
-def _claims(found, boxes, iou): # -> [n] bool, by falling score: does it claim a true box that is still free?
+# %% ../nbs/07_transfer.ipynb #056
+def _claims(found, boxes, iou): # -> [n] bool, by falling score
     free,right = torch.ones(len(boxes), dtype=torch.bool), []
     if not len(boxes): return torch.zeros(len(found['boxes']), dtype=torch.bool)
     for overlap in box_iou(found['boxes'][found['scores'].argsort(descending=True)], boxes):
@@ -183,16 +206,19 @@ def _claims(found, boxes, iou): # -> [n] bool, by falling score: does it claim a
         if right[-1]: free[at] = False
     return torch.tensor(right, dtype=torch.bool)
 
+# %% ../nbs/07_transfer.ipynb #059
 def average_precision(found,  # list of dicts with boxes [n,4] and scores [n], one an image
                       boxes,  # list of the true boxes [m,4]
                       iou=.5, # least overlap: intersection over union
 ):                            # -> float in [0,1]
     "Area under the precision-recall curve of all images together"
-    if len(found) != len(boxes): raise ValueError(f"boxes found in {len(found)} images, true ones in {len(boxes)}")
-    if not (n := sum(map(len, boxes))): raise ValueError("no image holds a true box: there is nothing to find")
+    if len(found) != len(boxes):
+        raise ValueError(f"boxes found in {len(found)} images, true ones in {len(boxes)}")
+    if not (n := sum(map(len, boxes))):
+        raise ValueError("no image holds a true box: there is nothing to find")
     right = torch.cat([_claims(f, b, iou) for f,b in zip(found, boxes)])
-    order = torch.cat([f['scores'].sort(descending=True).values for f in found]).argsort(descending=True, stable=True)
-    right = right[order].double()
+    scores = torch.cat([f['scores'].sort(descending=True).values for f in found])
+    right = right[scores.argsort(descending=True, stable=True)].double()
     precision = right.cumsum(0)/torch.arange(1, len(right)+1)
-    best = precision.flip(0).cummax(0).values.flip(0) if len(right) else precision # at this recall or beyond
-    return ((best*right).sum()/n).item()
+    if len(right): precision = precision.flip(0).cummax(0).values.flip(0) # best from here on
+    return ((precision*right).sum()/n).item()

@@ -112,6 +112,12 @@ def test_a_kernel_that_was_restarted_is_told(chromium, lab):
     assert nb.python('print(len(ex.emb))') == '300'
     nb.close()
 
+def test_the_pictures_after_the_first_are_shown(chromium, lab):
+    "Our style is put on and off while the notebook's backend is being loaded"
+    nb = Notebook(chromium, lab, 'pictures', [POINTS.format(n=100), 'plot_map(emb, how="pca");', 'import matplotlib.pyplot as plt\nplt.plot([1,2]);'])
+    nb.page.locator('.jp-OutputArea-output img').nth(1).wait_for()
+    nb.close()
+
 # the page that needs no Python
 
 def test_the_page_without_python(chromium, tmp_path):

@@ -12,7 +12,7 @@ def evaluated(name): # path in nbs/ -> sources of the cells that the tests evalu
 
 # every knob
 
-COMPONENTS = ['02_views','06f_widgets','11_gumbel','20_mixing','21_adversarial','30_prototypes','32_autoencoder','40_crosspatch','41_cdcl']
+COMPONENTS = ['02b_colour','06f_widgets','11_gumbel','20_mixing','21_adversarial','30_prototypes','32_autoencoder','40_crosspatch','41_cdcl']
 
 def turn_all(nb):
     "Move every slider that is shown by keyboard; returns how many pictures or maps followed"

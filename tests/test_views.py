@@ -1,7 +1,8 @@
 "Distributions and devices: what reads badly in the notebook"
 import pytest, torch
 from torchvision.transforms import RandomResizedCrop
-from pathlearn.views import Geometry, crop_windows, standard_view, strong_view, weak_view
+from pathlearn.views import Geometry, standard_view, strong_view, weak_view
+from pathlearn.views.geometry import crop_windows
 
 VIEWS = [standard_view, weak_view, strong_view]
 

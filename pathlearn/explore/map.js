@@ -1,5 +1,5 @@
 // The live map of patches, drawn on a canvas: for notebooks through anywidget, and for the page that opens without
-// Python (page.js). Its Python side is `PatchMap` in nbs/06_explore.ipynb. Traits of `model` come in, messages go
+// Python (page.js). Its Python side is `PatchMap` in nbs/06g_canvas.ipynb. Traits of `model` come in, messages go
 // out: {kind: 'patch', i} asks for a picture and words, {kind: 'pick', i} and {kind: 'select'} (with the numbers of
 // the points as uint32) tell what the reader did.
 

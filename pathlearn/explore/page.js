@@ -1,5 +1,5 @@
 // The page that opens without Python: answers what map.js asks from what the page itself holds. `widget` is map.js,
-// `DATA` is written by `map_page` in nbs/06_explore.ipynb: positions, colourings, and sheets of small pictures.
+// `DATA` is written by `map_page` in nbs/06e_page.ipynb: positions, colourings, and sheets of small pictures.
 
 const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0))
 const view = text => new DataView(bytes(text).buffer)
