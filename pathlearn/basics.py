@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/09_basics.ipynb #003
+# %% ../nbs/09_basics.ipynb #006
 from . import data, synthetic, views, networks, evaluate, learning, transfer, tiles, explore
 from .data import *
 from .synthetic import *
@@ -17,6 +17,6 @@ from .transfer import *
 from .tiles import *
 from .explore import *
 
-# %% ../nbs/09_basics.ipynb #006
+# %% ../nbs/09_basics.ipynb #009
 _rooms = data, synthetic, views, networks, evaluate, learning, transfer, tiles, explore
 __all__ = [*dict.fromkeys(name for room in _rooms for name in room.__all__)]

@@ -4,25 +4,38 @@
 
 # %% auto #0
 __all__ = ['Step', 'OneOf', 'brightness_contrast', 'hsv_shift', 'motion_blur', 'median_filter', 'median_blur', 'window_blur',
-           'gaussian_noise', 'clahe', 'optical', 'stretch', 'grid_stretch', 'elastic', 'bend', 'ShiftScaleRotate',
-           'Recipe', 'StrongWeak', 'mixing_knobs', 'mixed_target', 'mixed_nt_xent', 'mixup_knobs']
+           'gaussian_noise', 'clahe', 'optical', 'grid_stretch', 'elastic', 'ShiftScaleRotate', 'Recipe', 'StrongWeak',
+           'mixed_nt_xent']
 
 # %% ../nbs/20_mixing.ipynb #004
-import math, matplotlib.pyplot as plt, torch, torch.nn as nn, torch.nn.functional as F
-from .views import (Cutout, box_mask, chance, colour_basis, cutmix_views, gaussian_blur, hue_hsv, mixup_views,
-                             rotation, sheet, to_unit, uniform)
-from .explore.widgets import Knobs, choice, slider
+import math, torch, torch.nn as nn, torch.nn.functional as F
+from functools import partial
+from .views import (Cutout, chance, colour_basis, gaussian_blur, hue_hsv, rotation,
+                             to_unit, uniform)
 
 # %% ../nbs/20_mixing.ipynb #009
-def apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B,...]
+def _apply_where(f, x, on): # f: [b,...] -> [b,...], x [B,...], on [B] bool -> [B,...]
     "`f` for those members of a batch where `on`, the others as they are"
     if x.is_cuda: return torch.where(on.view(-1, *[1]*(x.ndim-1)), f(x), x)
     i = on.nonzero()[:,0]
     return x.index_copy(0, i, f(x[i])) if len(i) else x
 
-# %% ../nbs/20_mixing.ipynb #010
+# %% ../nbs/20_mixing.ipynb #012
+def _check_strengths(name, strengths, p): # name of the step, for the error
+    for k,s in dict(strengths, p=p).items():
+        ends = s if isinstance(s, (tuple,list)) else (0,s)
+        if not 0 <= ends[0] <= ends[-1] <= (1 if k == 'p' else 1e9):
+            raise ValueError(f"{name} takes strengths of 0 or more, the least first, and p of at "
+                             f"most 1: found {k}={s}")
+
+def _draw_strength(x, s): # x [b,...] images -> [b]
+    if isinstance(s, list):
+        return torch.tensor(s, device=x.device)[torch.randint(len(s), (len(x),), device=x.device)]
+    return uniform(x, *(s if isinstance(s, tuple) else (-s,s)))
+
+# %% ../nbs/20_mixing.ipynb #014
 class Step(nn.Module):
-    "A function of a batch, its strengths drawn anew for each image, which meets it with probability `p`"
+    "A function of a batch, its strengths drawn for each image, which meets it with probability `p`"
     def __init__(self,
         f,            # function of x [b,...] and of one [b] for each strength -> [b,...]
         p=1.,         # probability for each image
@@ -31,22 +44,20 @@ class Step(nn.Module):
     ):
         super().__init__()
         self.name = getattr(f, 'func', f).__name__ # also of a `partial`
-        for name,s in dict(strengths, p=p).items():
-            ends = s if isinstance(s, (tuple,list)) else (0,s)
-            if not 0 <= ends[0] <= ends[-1] <= (1 if name=='p' else 1e9): raise ValueError(
-                f"{self.name} takes strengths of 0 or more, the least first, and p of at most 1: found {name}={s}")
+        _check_strengths(self.name, strengths, p)
         self.f,self.p,self.colour,self.strengths = f,p,colour,strengths
 
-    def draw(self, x, s): # -> [b]
-        if not isinstance(s, list): return uniform(x, *(s if isinstance(s, tuple) else (-s,s)))
-        return torch.tensor(s, device=x.device)[torch.randint(len(s), (len(x),), device=x.device)]
-    def act(self, x): return self.f(x, **{k:self.draw(x, s) for k,s in self.strengths.items()})
+    def act(self, x):
+        return self.f(x, **{k: _draw_strength(x, s) for k,s in self.strengths.items()})
     def forward(self, x):
-        return x if self.colour and x.shape[1]==1 else apply_where(self.act, x, chance(x, self.p))
+        if self.colour and x.shape[1] == 1: return x
+        return _apply_where(self.act, x, chance(x, self.p))
     def extra_repr(self):
-        shown = [f'{k}={round(s, 4) if isinstance(s, float) else s}' for k,s in {**self.strengths, 'p':self.p}.items()]
-        return ', '.join([self.name, *shown])
+        def short(s): return round(s, 4) if isinstance(s, float) else s
+        shown = {**self.strengths, 'p':self.p}.items()
+        return ', '.join([self.name, *(f'{k}={short(s)}' for k,s in shown)])
 
+# %% ../nbs/20_mixing.ipynb #015
 class OneOf(nn.Module):
     "For each image one of several steps, all equally likely, with probability `p`"
     def __init__(self, *steps, p=1.):
@@ -55,85 +66,128 @@ class OneOf(nn.Module):
             f"one of {len(steps)} steps with p={p}: give a step or more and p from 0 to 1")
         self.steps,self.p = nn.ModuleList(steps), p
     def forward(self, x):
-        which = torch.randint(len(self.steps), (len(x),), device=x.device).masked_fill_(~chance(x, self.p), -1)
-        for i,step in enumerate(self.steps): x = apply_where(step.act, x, which==i)
+        which = torch.randint(len(self.steps), (len(x),), device=x.device)
+        which.masked_fill_(~chance(x, self.p), -1)
+        for i,step in enumerate(self.steps): x = _apply_where(step.act, x, which==i)
         return x
     def extra_repr(self): return f'p={self.p}'
 
-# %% ../nbs/20_mixing.ipynb #012
-def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; brightness b and contrast c [B]
+# %% ../nbs/20_mixing.ipynb #017
+def brightness_contrast(x, brightness, contrast): # x [B,C,H,W] in [0,1]; b and c [B]
     "(1 + c) x + b, clipped"
     b,c = brightness[:,None,None,None], contrast[:,None,None,None]
     return torch.addcmul(b, x, 1+c).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #017
-def hsv_shift(x, hue, sat, val): # x [B,3,H,W] in [0,1]; [B] to add: hue in full turns, the others as shares
+# %% ../nbs/20_mixing.ipynb #022
+def hsv_shift(x,    # [B,3,H,W] in [0,1]
+              hue,  # [B] to add, in full turns
+              sat, val, # [B] to add, as shares
+):                  # -> [B,3,H,W] in [0,1]
     "Shift hue, saturation and value; pixels without colour stay without"
-    if x.shape[1] != 3: raise ValueError(f"hue and saturation need 3 channels, found {x.shape[1]}: leave the HSV shift "
-                                         "out for grey images, or repeat them with x.expand(-1,3,-1,-1)")
+    if x.shape[1] != 3:
+        raise ValueError(f"hue and saturation need 3 channels, found {x.shape[1]}: leave the HSV "
+                         "shift out for grey images, or repeat them with x.expand(-1,3,-1,-1)")
     x, sat, val = hue_hsv(x, hue), sat[:,None,None,None], val[:,None,None,None]
     top = x.amax(1, keepdim=True)
     span = top - x.amin(1, keepdim=True)
     s = (span/top.clamp(min=1e-8) + sat).clamp_(0,1)
     return (top+val).clamp_(0,1) * (1 - s*(top-x)/span.clamp(min=1e-8))
 
-# %% ../nbs/20_mixing.ipynb #020
-def line_kernels(ends, # [B,4] row and column of a line's first and last cell, whole numbers
-    side,              # of the window, in pixels
-):                     # -> [B,side,side], each of sum 1
+# %% ../nbs/20_mixing.ipynb #025
+def _line_kernels(ends, # [B,4] row and column of a line's first and last cell, whole numbers
+    side,               # of the window, in pixels
+):                      # -> [B,side,side], each of sum 1
     "Equal weights along a line a pixel wide"
     first,last = ends[:,None,:2], ends[:,None,2:]
     n = (last-first).abs().amax(2, keepdim=True).clamp(min=1)
-    at = (first + (last-first)*(torch.arange(side, device=ends.device)[:,None]/n).clamp(max=1)).round().long()
-    w = torch.zeros(len(ends), side*side, device=ends.device).scatter_(1, at[...,0]*side + at[...,1], 1.)
-    return (w/w.sum(1, keepdim=True)).view(-1, side, side)
+    along = (torch.arange(side, device=ends.device)[:,None]/n).clamp(max=1)
+    at = (first + (last-first)*along).round().long()
+    kernels = torch.zeros(len(ends), side*side, device=ends.device)
+    kernels.scatter_(1, at[...,0]*side + at[...,1], 1.)
+    return (kernels/kernels.sum(1, keepdim=True)).view(-1, side, side)
 
-def filter_each(x, w): # x [B,C,H,W], w [B,k,k] weights, k odd
+# %% ../nbs/20_mixing.ipynb #026
+def _filter_each(x, kernels): # x [B,C,H,W], kernels [B,side,side], side odd
     "Each image filtered with its own weights, edges mirrored"
     B,C,H,W = x.shape
-    x = F.pad(x, (w.shape[-1]//2,)*4, mode='reflect').flatten(0,1)[None]
-    return F.conv2d(x, w.repeat_interleave(C, 0)[:,None], groups=B*C).view(B,C,H,W)
+    x = F.pad(x, (kernels.shape[-1]//2,)*4, mode='reflect').flatten(0,1)[None]
+    return F.conv2d(x, kernels.repeat_interleave(C, 0)[:,None], groups=B*C).view(B,C,H,W)
 
-# %% ../nbs/20_mixing.ipynb #022
+# %% ../nbs/20_mixing.ipynb #028
 def motion_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Average along a line between two different cells of a window"
     cells = side*side
-    a = (uniform(x,0,1)*cells).long()
-    b = (a + 1 + (uniform(x,0,1)*(cells-1)).long()) % cells
-    ends = torch.stack([a//side, a%side, b//side, b%side], 1) + ((most-side)//2)[:,None]
-    return filter_each(x, line_kernels(ends, most))
+    first = (uniform(x,0,1)*cells).long()
+    last = (first + 1 + (uniform(x,0,1)*(cells-1)).long()) % cells
+    ends = torch.stack([first//side, first%side, last//side, last%side], 1)
+    ends = ends + ((most-side)//2)[:,None] # the window in the middle of the largest one
+    return _filter_each(x, _line_kernels(ends, most))
 
-# %% ../nbs/20_mixing.ipynb #026
+# %% ../nbs/20_mixing.ipynb #032
+def _without_ends(held): # list of three or more images -> two fewer
+    "Forget the least and the greatest value, pixel by pixel"
+    def order(i, j): return torch.minimum(held[i], held[j]), torch.maximum(held[i], held[j])
+    for i in range(1, len(held)): held[0],held[i] = order(0, i)
+    for i in range(1, len(held)-1): held[i],held[-1] = order(i, -1)
+    return held[1:-1]
+
+# %% ../nbs/20_mixing.ipynb #034
 def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels, odd, 3 or more
-    "Median of the window around each pixel in steps of 1/255, edges mirrored, by forgetting what cannot be the median"
-    if side < 3 or side%2 != 1: raise ValueError(f"a window has an odd side of 3 or more pixels, found side={side}")
+    "Median of the window around each pixel in steps of 1/255, edges mirrored"
+    if side < 3 or side%2 != 1:
+        raise ValueError(f"a window has an odd side of 3 or more pixels, found side={side}")
     H,W = x.shape[2:]
     y = F.pad(x, (side//2,)*4, mode='reflect').mul_(255).round_().to(torch.uint8)
     new = [y[...,i:i+H,j:j+W] for i in range(side) for j in range(side)]
     held = [new.pop() for _ in range(side*side//2 + 2)]
-    order = lambda i,j: (torch.minimum(held[i], held[j]), torch.maximum(held[i], held[j]))
-    while True:
-        for i in range(1, len(held)): held[0],held[i] = order(0, i)
-        for i in range(1, len(held)-1): held[i],held[-1] = order(i, -1)
-        held = held[1:-1]
-        if not new: return held[0]/255
-        held.append(new.pop())
+    while new: held = [*_without_ends(held), new.pop()]
+    return _without_ends(held)[0]/255
 
+# %% ../nbs/20_mixing.ipynb #035
 def median_blur(x, side, most=5): # x [B,C,H,W] in [0,1], side [B] of the windows, odd, up to `most`
     "Each image filtered by the median of its own window"
-    for s in range(3, most+1, 2): x = apply_where(lambda y: median_filter(y, s), x, side==s)
+    for s in range(3, most+1, 2): x = _apply_where(partial(median_filter, side=s), x, side==s)
     return x
 
-# %% ../nbs/20_mixing.ipynb #029
+# %% ../nbs/20_mixing.ipynb #038
 def window_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Gaussian blur as wide as OpenCV makes it for a window of that side"
     return gaussian_blur(x, .15*side + .35, most//2)
 
+# %% ../nbs/20_mixing.ipynb #039
 def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared steps of 1/255
     "Gaussian noise, clipped"
-    return torch.addcmul(x, torch.randn_like(x), (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
+    noise = torch.randn_like(x)
+    return torch.addcmul(x, noise, (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #034
+# %% ../nbs/20_mixing.ipynb #044
+def _tile_tables(greys, # [B,H,W] whole numbers 0..255
+    n,                  # tiles a side
+    clip,               # [B,1,1], see `clahe`
+    dtype,              # of the tables
+):                      # -> [B,n*n*256] what each grey becomes in each tile
+    (B,H,W), device = greys.shape, greys.device
+    row,col = [torch.arange(m, device=device)*n//m for m in (H,W)]
+    cell = ((row[:,None]*n + col)*256 + greys).flatten(1)
+    one = torch.ones(1, dtype=dtype, device=device).expand_as(cell)
+    hist = torch.zeros(B, n*n*256, dtype=dtype, device=device)
+    hist = hist.scatter_add_(1, cell, one).view(B, n*n, 256)
+    area = hist.sum(2, keepdim=True)
+    hist = hist.minimum((clip*area/256).clamp(min=1))
+    return hist.add_((area-hist.sum(2, keepdim=True))/256).cumsum_(2).div_(area).flatten(1)
+
+# %% ../nbs/20_mixing.ipynb #046
+def _between_tiles(m, n, device): # m pixels, n tiles
+    "The tile before each pixel, the tile after it, and the share of the latter: [m] each"
+    at = ((torch.arange(m, device=device)+.5)*n/m - .5).clamp_(0, n-1)
+    return at.long(), (at.long()+1).clamp_(max=n-1), at.frac()
+
+# %% ../nbs/20_mixing.ipynb #049
+def _read_tables(tables, greys, row, col, n): # tile of each row [H] and column [W] -> [B,H,W]
+    at = (row[:,None]*n + col)*256 + greys
+    return tables.gather(1, at.flatten(1)).view_as(greys)
+
+# %% ../nbs/20_mixing.ipynb #050
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
@@ -141,27 +195,23 @@ def clahe(x, # [B,C,H,W] in [0,1]
     "Contrast-limited adaptive histogram equalisation of the luminance, Zuiderveld 1994"
     if tiles < 1: raise ValueError(f"CLAHE needs a tile or more, found tiles={tiles}")
     (B,C,H,W), device = x.shape, x.device
-    n, clip = max(1, min(tiles, H//8, W//8)), torch.as_tensor(clip, device=device).view(-1,1,1)
+    n = max(1, min(tiles, H//8, W//8))
     y = (colour_basis(C, device)[0] @ x.flatten(2))[:,0].view(B,H,W)
-    q, (row,col) = (y*255).round_().long(), [torch.arange(m, device=device)*n//m for m in (H,W)]
-    cell = ((row[:,None]*n + col)*256 + q).flatten(1)
-    hist = x.new_zeros(B, n*n*256).scatter_add_(1, cell, x.new_ones(1).expand_as(cell)).view(B, n*n, 256)
-    area = hist.sum(2, keepdim=True)
-    hist = hist.minimum((clip*area/256).clamp(min=1))
-    table = hist.add_((area-hist.sum(2, keepdim=True))/256).cumsum_(2).div_(area).flatten(1)
-    at = [((torch.arange(m, device=device)+.5)*n/m - .5).clamp_(0, n-1) for m in (H,W)] # tiles past the first's middle
-    (i,j), (k,l), (u,v) = [a.long() for a in at], [(a.long()+1).clamp_(max=n-1) for a in at], [a.frac() for a in at]
-    read = lambda r,c: table.gather(1, ((r[:,None]*n + c)*256 + q).flatten(1)).view(B,H,W)
-    new = torch.lerp(torch.lerp(read(i,j), read(i,l), v), torch.lerp(read(k,j), read(k,l), v), u[:,None])
-    return (x + (new-y)[:,None]).clamp_(0,1)
+    greys = (y*255).round_().long()
+    tables = _tile_tables(greys, n, torch.as_tensor(clip, device=device).view(-1,1,1), x.dtype)
+    (*rows,down), (*cols,across) = [_between_tiles(m, n, device) for m in (H,W)]
+    read = [[_read_tables(tables, greys, row, col, n) for col in cols] for row in rows]
+    top,bottom = [torch.lerp(left, right, across) for left,right in read]
+    return (x + (torch.lerp(top, bottom, down[:,None]) - y)[:,None]).clamp_(0,1)
 
-# %% ../nbs/20_mixing.ipynb #037
-def optical(q, k): # q [B,S,S,2] points, -1..1; k [B]
+# %% ../nbs/20_mixing.ipynb #053
+def optical(q, k): # q [B,H,H,2] points, -1..1; k [B]
     "Radial distortion of lenses: k > 0 asks further out, k < 0 further in"
     r2 = (q*q).sum(3, keepdim=True)/4
     return torch.addcmul(q, q, k[:,None,None,None]*(r2 + r2*r2))
 
-def stretch(q, widths): # q [B,S,S,2] points, -1..1; widths [B,2,n] of the pieces of both axes, 1 = as it was
+# %% ../nbs/20_mixing.ipynb #054
+def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of pieces, 1: as before
     "Each axis stretched piece by piece, from its beginning"
     n, start = widths.shape[2], widths.cumsum(2) - widths
     at = (q.flatten(1,2).mT + 1)*(n/2)
@@ -169,62 +219,82 @@ def stretch(q, widths): # q [B,S,S,2] points, -1..1; widths [B,2,n] of the piece
     at = start.gather(2, piece) + (at-piece)*widths.gather(2, piece)
     return (at*(2/n) - 1).mT.reshape(q.shape)
 
-def grid_stretch(q, most, pieces=5): # q [B,S,S,2] points, -1..1; most [B]
-    "`stretch` in pieces of 1 - most to 1 + most times their width"
-    return stretch(q, 1 + most[:,None,None]*q.new_empty(len(q), 2, pieces).uniform_(-1,1))
+# %% ../nbs/20_mixing.ipynb #055
+def grid_stretch(q, most, pieces=5): # q [B,H,H,2] points, -1..1; most [B]
+    "Each axis in pieces of 1 - most to 1 + most times their width"
+    return _stretch(q, 1 + most[:,None,None]*q.new_empty(len(q), 2, pieces).uniform_(-1,1))
 
-def elastic(q, # [B,S,S,2] points, -1..1
+# %% ../nbs/20_mixing.ipynb #057
+def _smooth_field(q, alpha, sigma): # see `elastic` -> [B,2,H,H]
+    (B,H), sigma = q.shape[:2], sigma[:,None,None]
+    at = torch.arange(H, device=q.device)
+    smooth = ((-((at-at[:,None])/sigma)**2/2).exp()/(sigma*math.sqrt(2*math.pi)))[:,None]
+    return smooth @ q.new_empty(B,2,H,H).uniform_(-1,1) @ smooth * (2*alpha/H)[:,None,None,None]
+
+# %% ../nbs/20_mixing.ipynb #058
+def elastic(q, # [B,H,H,2] points, -1..1
     alpha,     # [B] strength of the field: noise of -alpha to alpha pixels, before smoothing
     sigma,     # [B] width of the smoothing in pixels
-    corner,    # [B] how far, as a share of the side, three corners of a square move, which gives an affine map
-):             # -> [B,S,S,2]
+    corner,    # [B] how far, as a share of the side, three corners of a square move: an affine map
+):             # -> [B,H,H,2]
     "A smooth random field (Simard et al. 2003) and a random affine map"
-    (B,S), sigma = q.shape[:2], sigma[:,None,None]
-    t = torch.arange(S, device=q.device)
-    smooth = ((-((t-t[:,None])/sigma)**2/2).exp()/(sigma*math.sqrt(2*math.pi)))[:,None]
-    field = smooth @ q.new_empty(B,2,S,S).uniform_(-1,1) @ smooth * (2*alpha/S)[:,None,None,None]
-    a,b,c = q.new_empty(3,B,2).uniform_(-2,2)*corner[:,None] # of the corners (s,s), (s,-s), (-s,-s), with s = 2/3
-    m = torch.stack([b-c, a-b], 2)*.75
-    return q + q.flatten(1,2).bmm(m.mT).view_as(q) + (a - m.sum(2)*2/3)[:,None,None] + field.movedim(1,3)
+    field = _smooth_field(q, alpha, sigma)
+    moves = q.new_empty(3,len(q),2).uniform_(-2,2)*corner[:,None]
+    first,second,third = moves # of the corners (s,s), (s,-s), (-s,-s), with s = 2/3
+    m = torch.stack([second-third, first-second], 2)*.75
+    shift = (first - m.sum(2)*2/3)[:,None,None]
+    return q + q.flatten(1,2).bmm(m.mT).view_as(q) + shift + field.movedim(1,3)
 
-# %% ../nbs/20_mixing.ipynb #041
-def bend(x, theta, distort=nn.Identity()): # x [B,C,S,S]; theta [B,2,3], asked backwards; distort: of points [B,S,S,2]
-    "Each image through its affine map, black outside, and a distortion, mirrored outside, in one resampling"
-    u = (torch.arange(x.shape[-1], device=x.device)*2+1)/x.shape[-1] - 1
-    right,down,centre = torch.view_as_complex(theta.mT.contiguous())[...,None,None].unbind(1) # x + iy, as in `warp`
-    q = torch.view_as_real(u*right + (u[:,None]*down + centre))
+# %% ../nbs/20_mixing.ipynb #062
+def bend(x,                # [B,C,H,H]
+    theta,                 # [B,2,3] affine maps, asked backwards
+    distort=nn.Identity(), # of points [B,H,H,2]
+):                         # -> [B,C,H,H]
+    "Each image through its affine map, black outside, and a distortion, mirrored outside, at once"
+    at = (torch.arange(x.shape[-1], device=x.device)*2+1)/x.shape[-1] - 1
+    maps = torch.view_as_complex(theta.mT.contiguous())[...,None,None] # x + iy, as in `warp`
+    right,down,centre = maps.unbind(1)
+    q = torch.view_as_real(at*right + (at[:,None]*down + centre))
     inside = ((1-q.abs())*(x.shape[-1]/2) + .5).clamp_(0,1)
-    y = F.grid_sample(x, distort(q), padding_mode='reflection', align_corners=False)
-    return y.mul_((inside[...,0]*inside[...,1])[:,None])
+    new = F.grid_sample(x, distort(q), padding_mode='reflection', align_corners=False)
+    return new.mul_((inside[...,0]*inside[...,1])[:,None])
 
+# %% ../nbs/20_mixing.ipynb #064
+def _moves(x, on, shift, scale, rotate): # on [B] bool -> matrices [B,2,2] and shifts [B,2,1]
+    turn = rotation(on*uniform(x, -1, 1)*math.radians(rotate))
+    turn = turn/(1 + on*uniform(x, -scale, scale))[:,None,None]
+    by = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]
+    return turn, turn @ (by*(shift*on)[:,None,None])
+
+# %% ../nbs/20_mixing.ipynb #065
 class ShiftScaleRotate(Step):
-    "Flips, transposition, shift, scale, rotation and a distortion of square images, in one resampling"
+    "Flips, transposition, shift, scale, rotation and a distortion of square images, at once"
     def __init__(self,
         shift=.1,     # largest shift, as a share of the side
         scale=.1,     # zoom from 1-scale to 1+scale
         rotate=15.,   # largest rotation, degrees
         p=.5,         # probability of shift, scale and rotation together
         flip=.5,      # probability of transposition and of either flip
-        distort=None, # module of points [B,S,S,2], such as a `Step` of `optical`
+        distort=None, # module of points [B,H,H,2], such as a `Step` of `optical`
     ):
         super().__init__(bend, p, shift=shift, scale=scale, rotate=rotate, flip=flip)
-        if scale >= 1: raise ValueError(f"a zoom of 1-scale needs a scale below 1, found scale={scale}")
-        self.shift,self.scale,self.rotate,self.flip,self.distort = shift,scale,rotate,flip,distort or nn.Identity()
+        if scale >= 1:
+            raise ValueError(f"a zoom of 1-scale needs a scale below 1, found scale={scale}")
+        self.shift,self.scale,self.rotate,self.flip = shift,scale,rotate,flip
+        self.distort = distort or nn.Identity()
 
-    def theta(self, x): # [B,C,S,S] images -> [B,2,3]
+    def theta(self, x): # [B,C,H,H] images -> [B,2,3]
         "Random maps for `bend`"
         on, flips = chance(x, self.p), [chance(x, self.flip)[:,None,None] for _ in range(3)]
-        turn = rotation(on*uniform(x, -1, 1)*math.radians(self.rotate))
-        turn = turn/(1 + on*uniform(x, -self.scale, self.scale))[:,None,None]
-        shift = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]*(self.shift*on)[:,None,None]
-        a = turn*(1 - 2*torch.cat(flips[:2], 2).float())
-        return torch.cat([torch.where(flips[2], a.flip(2), a), turn @ shift], 2)
+        turn,shift = _moves(x, on, self.shift, self.scale, self.rotate)
+        turn = turn*(1 - 2*torch.cat(flips[:2], 2).float())
+        return torch.cat([torch.where(flips[2], turn.flip(2), turn), shift], 2)
     def act(self, x): return bend(x, self.theta(x), self.distort)
     forward = act # `p` is in `theta`: flips are for every image
 
-# %% ../nbs/20_mixing.ipynb #044
+# %% ../nbs/20_mixing.ipynb #068
 class Recipe(nn.Sequential):
-    "Steps one after the other: uint8 or float images [B,C,H,W] in [0,1] -> float32 [B,C,size,size] in [0,1]"
+    "Steps one after the other: images [B,C,H,W], uint8 or in [0,1] -> [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
         super().__init__(*steps)
         if size < 8: raise ValueError(f"a view has 8 pixels a side or more, found size={size}")
@@ -232,120 +302,58 @@ class Recipe(nn.Sequential):
 
     @torch.no_grad()
     def forward(self, x): # [B,C,H,W] images
-        if len(x) > 64 and not x.is_cuda: return torch.cat([self(part) for part in x.split(64)]) # mind the cache
+        if len(x) > 64 and not x.is_cuda: # mind the cache
+            return torch.cat([self(part) for part in x.split(64)])
         with torch.autocast(x.device.type, enabled=False):
             x, to = to_unit(x), (self.size, self.size)
-            if x.shape[2:] != to: x = F.interpolate(x, to, mode='bilinear', antialias=True).clamp_(0,1)
+            if x.shape[2:] != to:
+                x = F.interpolate(x, to, mode='bilinear', antialias=True).clamp_(0,1)
             return super().forward(x).clamp_(0,1)
 
+# %% ../nbs/20_mixing.ipynb #070
+def _colours(): # -> brightness, contrast, HSV
+    return (Step(brightness_contrast, brightness=.2, contrast=0., p=.75),
+            Step(brightness_contrast, brightness=0., contrast=.2, p=.75),
+            Step(hsv_shift, hue=10/180, sat=20/255, val=10/255, p=.5, colour=True))
+
+def _blur_or_noise():
+    return OneOf(*[Step(f, side=[3,5]) for f in (motion_blur, median_blur, window_blur)],
+                 Step(gaussian_noise, variance=(5.,30.)), p=.7)
+
+def _distortion():
+    return OneOf(Step(optical, k=1.), Step(grid_stretch, most=[1.]),
+                 Step(elastic, alpha=[3.], sigma=[50.], corner=[50/224]), p=.4)
+
+# %% ../nbs/20_mixing.ipynb #071
 class StrongWeak(nn.Module):
-    "A `strong` and a `weak` view of every image, as in CA2CL; images of one channel skip the HSV shift"
+    "A `strong` and a `weak` view of each image, as in CA2CL; grey images skip the HSV shift"
     def __init__(self, size): # side of the views in pixels
         super().__init__()
-        colours = lambda: (Step(brightness_contrast, brightness=.2, contrast=0., p=.75),
-                           Step(brightness_contrast, brightness=0., contrast=.2, p=.75),
-                           Step(hsv_shift, hue=10/180, sat=20/255, val=10/255, p=.5, colour=True))
-        (*light,hsv), weak_colours = colours(), colours() # not the same modules, so that each view can be changed alone
-        blur = OneOf(*[Step(f, side=[3,5]) for f in (motion_blur, median_blur, window_blur)],
-                     Step(gaussian_noise, variance=(5.,30.)), p=.7)
-        distort = OneOf(Step(optical, k=1.), Step(grid_stretch, most=[1.]),
-                        Step(elastic, alpha=[3.], sigma=[50.], corner=[50/224]), p=.4)
-        self.strong = Recipe(size, *light, blur, Step(clahe, clip=(1.,4.), p=.7), hsv,
-                             ShiftScaleRotate(p=.85, distort=distort), Cutout(.375, p=.7, fill=0.))
-        self.weak = Recipe(size, *weak_colours, ShiftScaleRotate(p=.5))
-    def forward(self, x): # [B,C,H,W] images, uint8 or float in [0,1] -> strong, weak [B,C,size,size]
+        *light,hsv = _colours()
+        self.strong = Recipe(size, *light, _blur_or_noise(), Step(clahe, clip=(1.,4.), p=.7), hsv,
+                             ShiftScaleRotate(p=.85, distort=_distortion()),
+                             Cutout(.375, p=.7, fill=0.))
+        self.weak = Recipe(size, *_colours(), ShiftScaleRotate(p=.5))
+
+    def forward(self, x): # [B,C,H,W] images, uint8 or in [0,1] -> strong, weak [B,C,size,size]
         return self.strong(x), self.weak(x)
 
-# %% ../nbs/20_mixing.ipynb #048
-def _in_place(f): # function of points q and amounts -> of images and amounts
-    return lambda x,a: bend(x, torch.eye(2,3, device=x.device).expand(len(x),2,3), lambda q: f(q, a))
-def _windowed(f): return lambda x,a: f(x, a.long(), int(a[0]))
-
-# function of images [B,C,S,S] and amounts [B], the most that the strong view draws, how to say it, and what to show
-OPERATIONS = {
-    'brightness':     (lambda x,a: brightness_contrast(x, a, 0*a), .2, '{} of the full range', 'directions'),
-    'contrast':       (lambda x,a: brightness_contrast(x, 0*a, a), .2, '{} about black', 'directions'),
-    'hue':            (lambda x,a: hsv_shift(x, a/360, 0*a, 0*a), 20, '{} degrees', 'directions'),
-    'saturation':     (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
-    'value':          (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions'),
-    'motion blur':    (_windowed(motion_blur), 5, 'a window of {} pixels', 'throws'),
-    'median blur':    (_windowed(median_blur), 5, 'a window of {} pixels', 'once'),
-    'Gaussian blur':  (_windowed(window_blur), 5, 'a window of {} pixels', 'once'),
-    'Gaussian noise': (gaussian_noise, 30, 'a variance of {} squared steps of 1/255', 'throws'),
-    'CLAHE':          (clahe, 4, 'at most {} times the average count', 'once'),
-    'optical distortion': (_in_place(optical), 1, 'k = {}', 'directions'),
-    'grid distortion':    (_in_place(lambda q,a: grid_stretch(q, a.clamp(max=1))), 1,
-                           'pieces up to {} wider or narrower, at most 1', 'throws'),
-    'elastic distortion': (_in_place(lambda q,a: elastic(q, 3*a, 50+0*a, a*50/224)), 1,
-                           '{} x alpha 3 and corners by 50 of 224 px', 'throws'),
-    'shift, scale, rotate': (lambda x,a: ShiftScaleRotate(a[0]/150, a[0]/150, a[0], 1., 0.)(x), 15,
-                             '{} degrees and the rest alike', 'throws'),
-    'cutout':         (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
-
-# %% ../nbs/20_mixing.ipynb #049
-def alone(x,      # [B,C,S,S] in [0,1]
-    name,         # of `OPERATIONS`
-    strength=1.,  # as a share of the most that the strong view draws
-):                # -> title, and a dict of images [B,C,S,S] by the names of their rows
-    "One operation of the strong view at a strength that is set"
-    f,most,words,shown = OPERATIONS[name]
-    amount = 2*round(max(most*strength-1, 0)/2) + 1 if 'pixels' in words else most*strength # windows are odd
-    said = f'{amount:.3g}'
-    rows = dict(once=dict(after=1), throws=dict(drawn=1, again=1), directions={f'-{said}':-1, f'+{said}':1})[shown]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        ims = {n: f(x, x.new_full((len(x),), sign*amount)).clamp(0,1) for n,sign in rows.items()}
-    return f'{name}: {words.format(said)}', ims
-
-# %% ../nbs/20_mixing.ipynb #052
-def mixing_knobs(images, # PatchData, or square [N,C,S,S] uint8 or in [0,1]; the first six are shown
-):                       # -> Knobs
-    "Patches before and after one operation of CA2CL's strong view, at any strength"
-    x = to_unit(getattr(images, 'images', images)[:6]).cpu()
-    h,w = x.shape[2:]
-    if h != w: raise ValueError(f"patches of {h}x{w}: expected square ones, cut or resize them")
-    def draw(name, strength):
-        title,rows = alone(x, name, strength)
-        ax = sheet([x, *rows.values()], ['patch', *rows]); ax.set_title(title)
-        return ax.figure
-    return Knobs(draw, 'Patches before and after one operation of the strong view',
-                 name=choice('operation', list(OPERATIONS)), strength=slider('strength', 1., 0., 2., .1))
-
-# %% ../nbs/20_mixing.ipynb #061
-def mixed_target(perm, lam): # perm [N] partners, lam [N] share of the own patch, or a number -> [N,N], rows of sum 1
+# %% ../nbs/20_mixing.ipynb #098
+def mixed_target(perm, lam): # [N] partners, [N] or one share of the own patch -> [N,N]
     "What each mixed picture is made of: i-Mix, Lee et al. 2021"
     own = torch.eye(len(perm), device=perm.device)
-    return torch.lerp(own[perm], own, torch.as_tensor(lam, dtype=own.dtype, device=perm.device).view(-1,1))
+    share = torch.as_tensor(lam, dtype=own.dtype, device=perm.device).view(-1,1)
+    return torch.lerp(own[perm], own, share)
 
+# %% ../nbs/20_mixing.ipynb #100
 def mixed_nt_xent(z, # [N,D] projections of mixed pictures, any length
     other,           # [N,D] projections of the other, unmixed views
-    perm, lam,       # [N] partner and [N] share of the own patch, from `mixup_views` or `cutmix_views`
+    perm, lam,       # [N] partner, [N] share of the own patch, of `mixup_views` or `cutmix_views`
     temp=.2,         # temperature of the softmax
 ):                   # -> scalar
     "Contrastive cross-entropy with the target mixed like the pictures: i-Mix, Lee et al. 2021"
     if not 2 <= len(z) == len(other) == len(perm):
-        raise ValueError("a batch takes two or more mixed pictures, and as many others and partners: found "
-                         f"{len(z)}, {len(other)} and {len(perm)}")
+        raise ValueError("a batch takes two or more mixed pictures, and as many others and "
+                         f"partners: found {len(z)}, {len(other)} and {len(perm)}")
     s = F.normalize(z.float(), dim=1) @ F.normalize(other.float(), dim=1).T
     return F.cross_entropy(s/temp, mixed_target(perm, lam))
-
-# %% ../nbs/20_mixing.ipynb #065
-def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first six are mixed
-):                      # -> Knobs
-    "Mixed patches, and beside them the target for any mixing weight"
-    x = to_unit(getattr(images, 'images', images)[:6]).cpu()
-    if len(x) < 2: raise ValueError("one patch has no partner: expected two or more")
-    def draw(how, lam, batch):
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(batch)
-            mixed,perm,share = dict(mixup=mixup_views, CutMix=cutmix_views)[how](x, lam=lam)
-        ax = sheet([x, x[perm], mixed], ['own','partner',how])
-        ax.set_xticks((torch.arange(len(x))+.5)*(x.shape[-1]+2), [f'{s:.2f}' for s in share])
-        ax.set_xlabel('own share')
-        target = ax.figure.add_axes((1.05, 0, .43, 1))
-        target.imshow(mixed_target(perm, share), cmap='Blues', vmin=0, vmax=1)
-        target.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$', xticks=[], yticks=[])
-        return ax.figure
-    return Knobs(draw, 'Patches, their partners and the mixed pictures, and the target matrix',
-                 how=choice('mix', ['mixup','CutMix']),
-                 lam=slider('lambda', .6, 0., 1., .05), batch=slider('throw', 4, 1, 20))

@@ -390,7 +390,7 @@ def test_a_warning_names_what_was_measured():
     with pytest.warns(CollapseWarning, match=r'epochs \d+ to \d+: projections collapse to one point: spread 0\.\d+, below 0\.1'): quiet(learn, 8)
 
 def test_a_young_assigner_is_no_collapse():
-    flat = dict(spread=1., live=50, live_noise=100, h_mean=4.6, h_each=np.log(100)*.99, k=100)
+    flat = dict(spread=1., live=50, live_with_noise=100, entropy_mean=4.6, entropy_each=np.log(100)*.99, k=100)
     assert collapse_kind(**flat, steps=199) is None and 'near-uniform' in collapse_kind(**flat, steps=200)
     assert 'near-uniform' in collapse_kind(**flat)
 

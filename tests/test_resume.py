@@ -160,3 +160,30 @@ def test_the_history_of_embeddings_goes_on_after_a_stop(tmp_path):
     assert [e['epoch'] for e in again] == [e['epoch'] for e in calm] == [0,1,2,3,4]
     assert [e['loss'] for e in again] == [e['loss'] for e in calm]
     for a,b in zip(again, calm): assert torch.equal(a['features'], b['features']) and torch.equal(a['assignments'], b['assignments'])
+
+def test_columns_that_had_other_names_in_0_1_go_on(tmp_path):
+    import torch
+    from fastai.callback.core import Callback
+    from pathlearn.clusiam import PatchData, Resume, clusiam_learner
+
+    class Stop(Callback):
+        def before_epoch(self):
+            if self.epoch == 2: raise KeyboardInterrupt
+
+    def train(file, *cbs):
+        torch.manual_seed(0)
+        data = PatchData(torch.randint(256, (64,3,16,16), dtype=torch.uint8))
+        learn = clusiam_learner(data.dls(bs=16, device='cpu'), 'tiny', k=4, dim=32, hidden=16, patience=3,
+                                cbs=[Resume(file), *cbs])
+        with learn.no_logging(): learn.fit(3)
+        return learn.collapse_watch.history
+
+    calm = train(tmp_path/'calm.pt')
+    with pytest.raises(KeyboardInterrupt): train(tmp_path/'run.pt', Stop())
+    state = torch.load(tmp_path/'run.pt', weights_only=True)
+    watch = state['cbs']['collapse_watch']
+    was = dict(live_with_noise='live_noise', entropy_mean='h_mean', entropy_each='h_each')
+    watch['history'] = [{was.get(n, n): v for n,v in row.items()} for row in watch['history']]
+    assert {*was.values()} < {*watch['history'][0]}
+    torch.save(state, tmp_path/'run.pt')
+    assert train(tmp_path/'run.pt') == calm

@@ -6,12 +6,20 @@
 __all__ = []
 
 # %% ../../nbs/06_explore.ipynb #00000007
-from . import plots, maps, explorer, film, page
+from . import plots, maps
 from .plots import *
 from .maps import *
-from .explorer import *
-from .film import *
-from .page import *
+
+# %% ../../nbs/06_explore.ipynb #d9a84a64
+_pages = [plots, maps]
+try:
+    from pathlearn.explore import explorer, film, page
+    from pathlearn.explore.explorer import *
+    from pathlearn.explore.film import *
+    from pathlearn.explore.page import *
+    _pages += explorer, film, page
+except ModuleNotFoundError as error:
+    if error.name not in ('anywidget','ipywidgets'): raise
 
 # %% ../../nbs/06_explore.ipynb #00000009
-__all__ = [*plots.__all__, *maps.__all__, *explorer.__all__, *film.__all__, *page.__all__]
+__all__ = [name for page in _pages for name in page.__all__]

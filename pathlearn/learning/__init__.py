@@ -68,7 +68,7 @@ class MomentumTarget(Callback):
     def after_step(self):
         if not self.skipped: self.learn.model.update_target()
 
-# %% ../../nbs/04_learning.ipynb #n1047
+# %% ../../nbs/04_learning.ipynb #018
 _fastai_fit = getattr(Learner.fit, 'within', Learner.fit) # this cell may run twice
 Learner.fitting = False
 
@@ -91,7 +91,7 @@ def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=
         self.__dict__.update(kept)
 Learner.fit.within = _fastai_fit
 
-# %% ../../nbs/04_learning.ipynb #n625
+# %% ../../nbs/04_learning.ipynb #020
 @contextmanager
 def _aside(learn): # a look in the middle of a fit is no fit, and the fit goes on afterwards
     was = learn.fitting,learn.in_fit
@@ -109,7 +109,7 @@ def validation_context(self, *args, **kwargs):
     return ContextManagers([_aside(self), inner])
 Learner.validation_context.within = _fastai_context
 
-# %% ../../nbs/04_learning.ipynb #n310
+# %% ../../nbs/04_learning.ipynb #022
 class Column(ValueMetric): "A column of the log that a `Watch` fills"
 
 class InFit(Callback):
@@ -117,7 +117,7 @@ class InFit(Callback):
     def __call__(self, event_name):
         if self.learn.fitting: return super().__call__(event_name)
 
-# %% ../../nbs/04_learning.ipynb #020
+# %% ../../nbs/04_learning.ipynb #024
 @patch
 def after_batch(self:LRFinder):
     ParamScheduler.after_batch(self)
@@ -126,7 +126,7 @@ def after_batch(self:LRFinder):
     if self.stop_div and loss > limit: raise CancelFitException()
     if self.train_iter >= self.num_it: raise CancelFitException()
 
-# %% ../../nbs/04_learning.ipynb #022
+# %% ../../nbs/04_learning.ipynb #026
 class Schedule(InFit):
     "Learning rate of a fit times `curve(t)`, where `t` runs from 0 to 1; steps aside for a scheduler that is asked for"
     order = 61 # after fastai's own, which know no `fixed` groups
@@ -174,7 +174,7 @@ class CosineLR(Schedule):
     def __init__(self, fixed=()): super().__init__(None, fixed, each='epoch')
     def factor(self): return float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
 
-# %% ../../nbs/04_learning.ipynb #027
+# %% ../../nbs/04_learning.ipynb #031
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
 class Watch(InFit):
@@ -206,35 +206,40 @@ class Watch(InFit):
     def state_dict(self): return dict(history=self.history, warned=sorted(getattr(self, 'warned', [])))
     def load_state_dict(self, state): self.history,self.warned = state['history'],set(state['warned'])
 
-# %% ../../nbs/04_learning.ipynb #028
-def collapse_kind(spread=None, live=None, live_noise=None, h_each=None, k=None, # as in the table above; k: K
+# %% ../../nbs/04_learning.ipynb #032
+def collapse_kind(spread=None, live=None, live_with_noise=None, entropy_each=None, k=None, # as in the table above; k: K
                   steps=None, # of training so far; None: enough to judge
                   **_):       # -> a sentence, or None
     "Which collapse do these numbers show?"
     if spread is not None and spread < .1:
         return f"projections collapse to one point: spread {spread:.3f}, below 0.1, healthy is near 1"
-    if live == 1 and live_noise <= 2:
-        return (f"dominant dimension: {live} of {k} clusters wins every image and noise makes it {live_noise}, "
+    if live == 1 and live_with_noise <= 2:
+        return (f"dominant dimension: {live} of {k} clusters wins every image and noise makes it {live_with_noise}, "
                 "healthy is more than 2. Lower alpha, or end the projector in batch norm")
-    if k and live <= k/5 and live_noise <= live+1 and h_each < .1:
-        return (f"certain assigner: entropy {h_each:.3f} an image, below 0.1, and noise changes little: {live} of {k} "
-                f"clusters live, {live_noise} with noise. Lower alpha, or end the projector in batch norm")
+    if k and live <= k/5 and live_with_noise <= live+1 and entropy_each < .1:
+        return (f"certain assigner: entropy {entropy_each:.3f} an image, below 0.1, and noise changes little: {live} of {k} "
+                f"clusters live, {live_with_noise} with noise. Lower alpha, or end the projector in batch norm")
     # every assigner is born like this, and K^2 pairs of clusters take their time to part
     young = steps is not None and k and steps < max(50, k*k/50)
-    if k and not young and h_each > .95*np.log(k):
-        return (f"near-uniform assigner: entropy {h_each:.2f} an image, above {.95*np.log(k):.2f} "
+    if k and not young and entropy_each > .95*np.log(k):
+        return (f"near-uniform assigner: entropy {entropy_each:.2f} an image, above {.95*np.log(k):.2f} "
                 f"of at most {np.log(k):.2f}: assignments are noise. Raise alpha or train longer")
 
-# %% ../../nbs/04_learning.ipynb #029
+# %% ../../nbs/04_learning.ipynb #033
+_OLD = dict(live_noise='live_with_noise', h_mean='entropy_mean', h_each='entropy_each') # checkpoints of 0.1
+
 class CollapseWatch(Watch):
     "Live clusters, entropies and spread of projections an epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
     @property
     def names(self):
-        return ('spread','live','live_noise','h_mean','h_each') if hasattr(self.learn.model, 'assign') else ('spread',)
+        return ('spread','live','live_with_noise','entropy_mean','entropy_each') if hasattr(self.learn.model, 'assign') else ('spread',)
     def before_fit(self):
         super().before_fit()
         self.warned = set()
+    def load_state_dict(self, state):
+        rows = [{_OLD.get(n,n): v for n,v in row.items()} for row in state['history']]
+        super().load_state_dict(state | dict(history=rows))
 
     def before_train(self): self.n,self.sums = 0,{}
     def after_loss(self):
@@ -251,8 +256,9 @@ class CollapseWatch(Watch):
             gen = torch.Generator(a.device).manual_seed(self.epoch*self.n_iter + self.iter)
             gumbel = -torch.empty_like(a).exponential_(generator=gen).log()
             p = a.softmax(1)
-            add.update(p=p.mean(0), h_each=-(p*a.log_softmax(1)).sum(1).mean(),
-                       live=F.one_hot(a.argmax(1), k).sum(0), live_noise=F.one_hot((a+gumbel).argmax(1), k).sum(0))
+            add.update(p=p.mean(0), entropy_each=-(p*a.log_softmax(1)).sum(1).mean(),
+                       live=F.one_hot(a.argmax(1), k).sum(0),
+                       live_with_noise=F.one_hot((a+gumbel).argmax(1), k).sum(0))
         for name,v in add.items(): sums[name] = sums.get(name,0) + v
 
     def after_train(self):
@@ -260,8 +266,9 @@ class CollapseWatch(Watch):
         s = {n: v/self.n for n,v in self.sums.items()}
         now = dict(spread=s['spread'].item())
         if 'p' in s:
-            now.update({n: int((s[n]>0).sum()) for n in ('live','live_noise')}, k=len(s['p']),
-                       h_mean=torch.special.entr(s['p']).sum().item(), h_each=s['h_each'].item())
+            now.update({n: int((s[n]>0).sum()) for n in ('live','live_with_noise')}, k=len(s['p']),
+                       entropy_mean=torch.special.entr(s['p']).sum().item(),
+                       entropy_each=s['entropy_each'].item())
         self.record(**now)
         seen = self.history[-self.patience:]
         kinds = {(collapse_kind(**h, steps=self.train_iter) or '').split(' ')[0] for h in seen}
@@ -270,7 +277,7 @@ class CollapseWatch(Watch):
             warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**now)}",
                           CollapseWarning, stacklevel=2)
 
-# %% ../../nbs/04_learning.ipynb #035
+# %% ../../nbs/04_learning.ipynb #039
 class LossParts(Watch):
     "Mean of each entry of `loss_func.parts` (a dict of scalars, set at every call) as columns of the log; it may lack some"
     order = 39
@@ -282,7 +289,7 @@ class LossParts(Watch):
         for name,v in self.learn.loss_func.parts.items(): self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../../nbs/04_learning.ipynb #037
+# %% ../../nbs/04_learning.ipynb #041
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part every few epochs, and the Rand index of its assigner"
     order = 41
@@ -307,7 +314,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../../nbs/04_learning.ipynb #040
+# %% ../../nbs/04_learning.ipynb #044
 class EmbeddingHistory(InFit):
     "Embeddings of the same patches before training and after every few epochs"
     order = 60 # after the recorder has the epoch's loss, before `Resume` writes
@@ -336,7 +343,7 @@ class EmbeddingHistory(InFit):
     def state_dict(self): return dict(epochs=self.epochs)
     def load_state_dict(self, state): self.epochs = state['epochs']
 
-# %% ../../nbs/04_learning.ipynb #043
+# %% ../../nbs/04_learning.ipynb #047
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -349,7 +356,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../../nbs/04_learning.ipynb #044
+# %% ../../nbs/04_learning.ipynb #048
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -367,14 +374,14 @@ def set_rng_state(state, dl=None):
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../../nbs/04_learning.ipynb #046
+# %% ../../nbs/04_learning.ipynb #050
 def _plain(o): # fastai's lists and NumPy's numbers do not pass torch's safe loading; lists and floats do
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
     if hasattr(o, 'items') or hasattr(o, '__iter__') and not isinstance(o, str): return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../../nbs/04_learning.ipynb #047
+# %% ../../nbs/04_learning.ipynb #051
 class Resume(InFit):
     "After each epoch saves all that the next one depends on; the same `fit` with the same file goes on from there"
     order = 70 # after the recorder has begun and ended its epoch
@@ -422,7 +429,7 @@ class Resume(InFit):
     def stateful(self): # asked of the class: a callback itself passes on what it lacks to the learner, and that to the model
         return [cb for cb in self.learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
-# %% ../../nbs/04_learning.ipynb #048
+# %% ../../nbs/04_learning.ipynb #052
 @patch
 def read(self:Resume): # -> the saved state; nothing is unpickled
     "The saved state, or a sentence that says why there is none"
@@ -508,7 +515,7 @@ def restore(self:Resume, state):
     for cb,n in zip(acc, state.get('accumulated', [])): cb.count = n
     if state['scaler']: self.learn.scaler.load_state_dict(state['scaler']) # of mixed precision
 
-# %% ../../nbs/04_learning.ipynb #054
+# %% ../../nbs/04_learning.ipynb #058
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
     if not all(torch.isfinite(x).all() for x in L(learn.xb) if isinstance(x, torch.Tensor)):
@@ -561,7 +568,7 @@ def check_bf16(device='cpu'): # where bfloat16 is to be computed
         warnings.warn("this CPU has no instructions for bfloat16: training takes several times as long as in "
                       "float32. Leave bf16 out, or use a GPU")
 
-# %% ../../nbs/04_learning.ipynb #057
+# %% ../../nbs/04_learning.ipynb #061
 class LogCallback(InFit):
     "Base of what shows the log; also the place where fastai's `ShowGraphCallback` draws"
     order = 59 # before fastai's CSVLogger, which passes on what it has written
@@ -582,7 +589,7 @@ class EpochLines(LogCallback):
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
 
-# %% ../../nbs/04_learning.ipynb #059
+# %% ../../nbs/04_learning.ipynb #063
 class LiveLog(LogCallback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     def before_fit(self):
@@ -619,7 +626,7 @@ class LiveLog(LogCallback):
         frame = pd.DataFrame([self.rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
         return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../../nbs/04_learning.ipynb #062
+# %% ../../nbs/04_learning.ipynb #066
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch() if hasattr(dls, 'one_batch') else next(iter(dls.train)) # torch's own loader
@@ -647,7 +654,7 @@ def dls_encoder(dls, arch='resnet18', **kwargs): # arch: a name, a torchvision f
         "has no such attribute")
     return arch
 
-# %% ../../nbs/04_learning.ipynb #064
+# %% ../../nbs/04_learning.ipynb #068
 class PatchLearner(Learner):
     "fastai's Learner; its verbs that decode a label say what to call where there is none"
     def instead(self): # -> what to call for `predict`, and for `show_results`
@@ -663,7 +670,7 @@ class PatchLearner(Learner):
         raise NotImplementedError(f"{type(self.model).__name__} has no label to show: "
                                   f"call {self.instead()[1]}")
 
-# %% ../../nbs/04_learning.ipynb #065
+# %% ../../nbs/04_learning.ipynb #069
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output
@@ -686,7 +693,7 @@ def ssl_learner(dls,
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../../nbs/04_learning.ipynb #071
+# %% ../../nbs/04_learning.ipynb #075
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments; of a class of your own its name alone"
     m = getattr(m, '_orig_mod', m) # what torch.compile wraps
@@ -705,7 +712,7 @@ def module_from_spec(spec): # what `module_spec` returned
                          "the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
     return made(**kw)
 
-# %% ../../nbs/04_learning.ipynb #072
+# %% ../../nbs/04_learning.ipynb #076
 class Pretrained(Assigns, nn.Module):
     "An encoder that was loaded, with cluster head, decoder or segmenter if any; `meta` says where it comes from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -717,7 +724,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04_learning.ipynb #073
+# %% ../../nbs/04_learning.ipynb #077
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or the segmenter, of a Learner (or model) as one safetensors file with settings"
     model = getattr(learn, 'model', learn)
@@ -746,7 +753,7 @@ def load_encoder(path,
     except RuntimeError as e: raise ValueError(f"{path} does not fit the modules given ({e})") from None
     return model.eval()
 
-# %% ../../nbs/04_learning.ipynb #36f4c1ae
+# %% ../../nbs/04_learning.ipynb #081
 from . import methods
 from .methods import *
 __all__ = [*globals().get('__all__', []), *methods.__all__]
