@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['npz_data', 'medmnist_data']
 
-# %% ../../nbs/00b_arrays.ipynb #0036f6d2
+# %% ../../nbs/00b_arrays.ipynb #003
 import os, tempfile
 from http.client import HTTPException
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np, torch
 from torchvision.datasets.utils import check_integrity, download_url
 from .patches import PatchData, Splits, warn_of_leaks
 
-# %% ../../nbs/00b_arrays.ipynb #0090bdc5
+# %% ../../nbs/00b_arrays.ipynb #009
 def _channels_first(x):
     "The npz layout [N,H,W] or [N,H,W,C] as a tensor [N,C,H,W]"
     if x.ndim not in (3,4) or (x.ndim == 4 and x.shape[-1] not in (1,3)):
@@ -22,7 +22,7 @@ def _channels_first(x):
     x = x[:,None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
     return torch.from_numpy(np.ascontiguousarray(x))
 
-# %% ../../nbs/00b_arrays.ipynb #01280df3
+# %% ../../nbs/00b_arrays.ipynb #012
 def _npz_part(arrays, split, path):
     images,labels,groups = (arrays.pop(f'{split}_{k}', None) for k in ('images','labels','groups'))
     if images is None: return None
@@ -33,7 +33,7 @@ def _npz_part(arrays, split, path):
         return PatchData(images, labels, None, arrays.get('classes'), Path(path).stem, groups)
     except (ValueError, TypeError) as e: raise ValueError(f"{path}, {split} part: {e}") from None
 
-# %% ../../nbs/00b_arrays.ipynb #0140258f
+# %% ../../nbs/00b_arrays.ipynb #014
 def _read_npz(path):
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -43,7 +43,7 @@ def _read_npz(path):
                          "or holds Python objects, which are never loaded "
                          f"({type(e).__name__}: {e})") from e
 
-# %% ../../nbs/00b_arrays.ipynb #0171b3cf
+# %% ../../nbs/00b_arrays.ipynb #017
 def _fit_together(parts, path):
     "Refuse parts of several shapes, and give all the longest list of classes"
     shapes = [[*p.images.shape[1:]] for p in parts]
@@ -53,7 +53,7 @@ def _fit_together(parts, path):
     classes = max((p.classes or [] for p in parts), key=len) or None
     for p in parts: p.classes = classes
 
-# %% ../../nbs/00b_arrays.ipynb #01841a18
+# %% ../../nbs/00b_arrays.ipynb #018
 def npz_data(path, # an npz file with `train_images`, `train_labels`, ... as in MedMNIST
 ):                 # -> `Splits`; a part whose images are not in the file is `None`
     "Read arrays in MedMNIST's format, with groups and class names where the file has them"
@@ -66,7 +66,7 @@ def npz_data(path, # an npz file with `train_images`, `train_labels`, ... as in 
     warn_of_leaks(splits, path)
     return splits
 
-# %% ../../nbs/00b_arrays.ipynb #022f4bd6
+# %% ../../nbs/00b_arrays.ipynb #022
 def _fetch(url, file, md5):
     "Download to a temporary folder beside `file`, check, then rename"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def _fetch(url, file, md5):
         download_url(url, tmp, file.name, md5)
         os.replace(Path(tmp)/file.name, file)
 
-# %% ../../nbs/00b_arrays.ipynb #023b4aaa
+# %% ../../nbs/00b_arrays.ipynb #023
 def _medmnist_file(name, size):
     "File name, address, MD5 and class names of a 2D set of MedMNIST"
     from medmnist.info import INFO
@@ -87,7 +87,7 @@ def _medmnist_file(name, size):
     classes = list(info['label'].values())
     return f'{name}{suffix}.npz', info['url'+suffix], info['MD5'+suffix], classes
 
-# %% ../../nbs/00b_arrays.ipynb #025305bf
+# %% ../../nbs/00b_arrays.ipynb #025
 def _get_medmnist(file, url, md5, download):
     "Fetch the file if it may and must be, and insist that it is the published one"
     why = 'download=False'
@@ -100,7 +100,7 @@ def _get_medmnist(file, url, md5, download):
         raise ValueError(f"{file} is not the published file (its MD5 is not {md5}): "
                          "delete it to download it again, or read it as it is with npz_data")
 
-# %% ../../nbs/00b_arrays.ipynb #0265a081
+# %% ../../nbs/00b_arrays.ipynb #026
 def medmnist_data(
     name,          # a 2D set, such as 'pathmnist'
     size=28,       # pixels a side: 28, 64, 128 or 224

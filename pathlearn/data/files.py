@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['UnreadableImage', 'read_image', 'folder_data', 'folder_splits', 'ImageFiles', 'FileLoader', 'folder_dls']
 
-# %% ../../nbs/00c_files.ipynb #00397d2d
+# %% ../../nbs/00c_files.ipynb #003
 import copy, os, warnings
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -18,18 +18,18 @@ from .patches import Moments, PatchData, Splits, batch_size, data_loaders
 from fastai.data.load import DataLoader, SkipItemException
 from fastai.data.transforms import get_files
 
-# %% ../../nbs/00c_files.ipynb #009ea71f
+# %% ../../nbs/00c_files.ipynb #009
 class UnreadableImage(ValueError):
     "A file that should hold an image and does not"
 
-# %% ../../nbs/00c_files.ipynb #0107bd86
+# %% ../../nbs/00c_files.ipynb #010
 def _channels(img):
     "1 for a grey image, 3 for a colour image"
     if img.mode.startswith(('I','F')):
         raise ValueError("it has more than 8 bits a channel: scale it to 0..255 first")
     return 1 if img.mode in ('1','L','LA') else 3
 
-# %% ../../nbs/00c_files.ipynb #0111fbac
+# %% ../../nbs/00c_files.ipynb #011
 def _plain(img, n_in):
     "Grey or colour with 8 bits a channel, no palette, no transparency"
     found = _channels(img)
@@ -38,7 +38,7 @@ def _plain(img, n_in):
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
     return img.convert('L' if (n_in or found) == 1 else 'RGB')
 
-# %% ../../nbs/00c_files.ipynb #0121aa2f
+# %% ../../nbs/00c_files.ipynb #012
 def read_image(
     path,      # an image file
     size=None, # pixels a side; `None` keeps the image as it is
@@ -53,15 +53,15 @@ def read_image(
     x = np.asarray(img)
     return x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0)
 
-# %% ../../nbs/00c_files.ipynb #0166cc30
+# %% ../../nbs/00c_files.ipynb #016
 IMAGE_SUFFIXES = {'.png', '.jpg', '.jpeg', '.tif', '.tiff', '.bmp'}
 
-# %% ../../nbs/00c_files.ipynb #017d9fcf
+# %% ../../nbs/00c_files.ipynb #017
 def images_in(folder): # a path -> sorted list of the image files right in it
     if not folder.is_dir(): return []
     return sorted(get_files(folder, extensions=IMAGE_SUFFIXES, recurse=False))
 
-# %% ../../nbs/00c_files.ipynb #0182ba38
+# %% ../../nbs/00c_files.ipynb #018
 def _check_kinds(path, files, kinds, classes):
     loose = len(files) - len(kinds)
     if loose: raise ValueError(
@@ -74,7 +74,7 @@ def _check_kinds(path, files, kinds, classes):
     if classes and (new := set(kinds) - set(classes)): raise ValueError(
         f"{path/min(new)} is a class that train does not have: expected {', '.join(classes)}")
 
-# %% ../../nbs/00c_files.ipynb #01911fd7
+# %% ../../nbs/00c_files.ipynb #019
 def _image_files(path):
     if path.is_file(): raise ValueError(
         f"{path} is a file, expected a folder of images: unpack it if it is an archive")
@@ -83,7 +83,7 @@ def _image_files(path):
     if files: return files
     raise ValueError(f"{path} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
 
-# %% ../../nbs/00c_files.ipynb #020881bc
+# %% ../../nbs/00c_files.ipynb #020
 def list_folder(path, classes=None):
     "Image files below `path`, class numbers and class names; both `None` for a flat folder"
     path = Path(path)
@@ -94,22 +94,22 @@ def list_folder(path, classes=None):
     classes = classes or sorted(set(kinds))
     return files, [classes.index(k) for k in kinds], classes
 
-# %% ../../nbs/00c_files.ipynb #0234ca53
+# %% ../../nbs/00c_files.ipynb #023
 def in_threads(f, items):
     "`f` of every item, in order; decoding images leaves Python free, so threads suffice"
     with ThreadPoolExecutor() as pool: return list(pool.map(f, items))
 
-# %% ../../nbs/00c_files.ipynb #024eefc5
+# %% ../../nbs/00c_files.ipynb #024
 def _header(file):
     "(height, width) and channels of an image, or the error"
     try:
         with Image.open(file) as img: return (img.height, img.width), _channels(img)
     except Exception as e: return UnreadableImage(f"{file} cannot be read as an image: {e}")
 
-# %% ../../nbs/00c_files.ipynb #0278f038
+# %% ../../nbs/00c_files.ipynb #027
 def _listed(names, n=5): return ', '.join(map(str, names[:n])) + (', ...' if len(names) > n else '')
 
-# %% ../../nbs/00c_files.ipynb #0288eefa
+# %% ../../nbs/00c_files.ipynb #028
 def _one_size(sizes):
     "The one size (height, width) that all images have"
     counts = Counter(sizes).most_common()
@@ -118,7 +118,7 @@ def _one_size(sizes):
     raise ValueError(f"{len(sizes)} images have {len(counts)} sizes, {listed}: "
                      "give size= to bring them to one")
 
-# %% ../../nbs/00c_files.ipynb #02994b57
+# %% ../../nbs/00c_files.ipynb #029
 def _one_kind(files, channels):
     "1 if all images are grey, 3 if all are colour"
     n_grey = sum(c == 1 for c in channels)
@@ -127,14 +127,14 @@ def _one_kind(files, channels):
         f"e.g. {files[channels.index(1)]}: give n_in=3 to make all colour, n_in=1 to make all grey")
     return channels[0]
 
-# %% ../../nbs/00c_files.ipynb #03059dfc
+# %% ../../nbs/00c_files.ipynb #030
 def _common_shape(files, headers, size, n_in):
     "[C,H,W] that all images have, or are brought to"
     sizes,channels = zip(*headers)
     shape = (size,size) if size else _one_size(sizes)
     return n_in or _one_kind(files, channels), *shape
 
-# %% ../../nbs/00c_files.ipynb #033cf627
+# %% ../../nbs/00c_files.ipynb #033
 def _sift(files, results, skip_bad):
     "Indices of files without error; the first error is raised, or with `skip_bad` all are counted"
     bad = [i for i,r in enumerate(results) if isinstance(r, UnreadableImage)]
@@ -145,21 +145,21 @@ def _sift(files, results, skip_bad):
                           + _listed([files[i] for i in bad]), stacklevel=3)
     return [i for i in range(len(files)) if not isinstance(results[i], UnreadableImage)]
 
-# %% ../../nbs/00c_files.ipynb #034369a2
+# %% ../../nbs/00c_files.ipynb #034
 def check_one_size(files):
     "Refuse images that cannot be read, or have several sizes, before any is decoded"
     headers = in_threads(_header, files)
     _sift(files, headers, skip_bad=False)
     _one_size([h[0] for h in headers])
 
-# %% ../../nbs/00c_files.ipynb #038e5639
+# %% ../../nbs/00c_files.ipynb #038
 def _read_into(images, files, size): # uint8 [N,C,H,W] -> list of `None`, or the error of a file
     def fill(i):
         try: images[i] = read_image(files[i], size, images.shape[1])
         except UnreadableImage as e: return e
     return in_threads(fill, range(len(files)))
 
-# %% ../../nbs/00c_files.ipynb #039d66bb
+# %% ../../nbs/00c_files.ipynb #039
 def folder_data(
     path,           # folder of images, or of one folder of images a class
     size=None,      # pixels a side; `None` takes images as they are, which must then be of one size
@@ -179,13 +179,13 @@ def folder_data(
     if len(whole) < len(files): images = images[whole]
     return PatchData(images, labels, classes=classes, name=Path(path).name)
 
-# %% ../../nbs/00c_files.ipynb #047682dc
+# %% ../../nbs/00c_files.ipynb #047
 def _parts(path):
     "The folders of the three parts, `None` for those missing"
     names = ('train',), ('val','valid','validation'), ('test',)
     return [next((Path(path)/n for n in ns if (Path(path)/n).is_dir()), None) for ns in names]
 
-# %% ../../nbs/00c_files.ipynb #04853a3e
+# %% ../../nbs/00c_files.ipynb #048
 def read_parts(path, found, size, skip_bad=False, n_in=None):
     "The folders `found` as parts with the classes of the first and of one shape"
     train = folder_data(found[0], size, skip_bad, n_in)
@@ -197,7 +197,7 @@ def read_parts(path, found, size, skip_bad=False, n_in=None):
                          "give size= or n_in= to bring them to one shape")
     return Splits(train, *rest)
 
-# %% ../../nbs/00c_files.ipynb #049ae632
+# %% ../../nbs/00c_files.ipynb #049
 def folder_splits(
     path,    # folder with a folder `train`, and where they exist `val` (or `valid`) and `test`
     size=None, skip_bad=False, n_in=None, # as in `folder_data`
@@ -208,11 +208,11 @@ def folder_splits(
         f"there is no folder {Path(path)/'train'}: folder_data reads a folder without parts")
     return read_parts(path, found, size, skip_bad, n_in)
 
-# %% ../../nbs/00c_files.ipynb #052c5951
+# %% ../../nbs/00c_files.ipynb #052
 def _packed(files, path): # list of paths -> array of bytes, relative to `path`
     return np.array([os.fsencode(f.relative_to(path)) for f in files])
 
-# %% ../../nbs/00c_files.ipynb #0568f33a
+# %% ../../nbs/00c_files.ipynb #056
 class ImageFiles(Moments):
     "The images of a folder, each read when it is asked for"
     def __init__(self,
@@ -242,7 +242,7 @@ class ImageFiles(Moments):
             return None
         return (torch.tensor(x),) if self.labels is None else (torch.tensor(x), self.labels[i])
 
-# %% ../../nbs/00c_files.ipynb #058a969b
+# %% ../../nbs/00c_files.ipynb #058
 @patch
 def __getitem__(self:ImageFiles, i):
     item = self.read(i)
@@ -252,7 +252,7 @@ def __getitem__(self:ImageFiles, i):
         f"{self.file(i)} has {len(item[0])} channels, the first image of {self.path} "
         f"has {self.n_in}: give n_in=3 to make all colour, n_in=1 to make all grey")
 
-# %% ../../nbs/00c_files.ipynb #0606d4f3
+# %% ../../nbs/00c_files.ipynb #060
 @patch
 def sample(self:ImageFiles, n=256):
     "Up to `n` images, evenly spread over the folder, as a `PatchData`"
@@ -260,7 +260,7 @@ def sample(self:ImageFiles, n=256):
     images,*labels = map(torch.stack, zip(*(item for item in map(self.read, picks) if item)))
     return PatchData(images, *labels, classes=self.classes, name=self.path.name)
 
-# %% ../../nbs/00c_files.ipynb #063b64f8
+# %% ../../nbs/00c_files.ipynb #063
 class FileLoader(DataLoader):
     "A fastai `DataLoader` over `ImageFiles` that counts what it skipped"
     n_inp = 1
@@ -269,7 +269,7 @@ class FileLoader(DataLoader):
         if bad: warnings.warn(f"skipped {len(bad)} of {len(self.dataset)} images "
                               f"that cannot be read: {_listed(bad)}")
 
-# %% ../../nbs/00c_files.ipynb #06424085
+# %% ../../nbs/00c_files.ipynb #064
 def _two_parts(path, size, skip_bad, n_in):
     "`ImageFiles` to train and to validate on, the latter empty where there is no such folder"
     inside,val,_ = _parts(path)
@@ -280,7 +280,7 @@ def _two_parts(path, size, skip_bad, n_in):
     empty.names,empty.bad = train.names[:0],train.bad[:0]
     return train,empty
 
-# %% ../../nbs/00c_files.ipynb #0650b31a
+# %% ../../nbs/00c_files.ipynb #065
 def folder_dls(
     path,           # folder of images, of one folder a class, or of `train` and `val` with those
     size,           # pixels a side

@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['nuclei_items', 'nuclei_data', 'foreground_data', 'SemiLoader', 'semi_dls']
 
-# %% ../../nbs/00d_nuclei.ipynb #00353047
+# %% ../../nbs/00d_nuclei.ipynb #003
 import copy, warnings
 from itertools import chain, count, product
 from pathlib import Path
 from xml.etree import ElementTree
 import numpy as np
-from fastai.data.transforms import get_files
 from PIL import Image, ImageOps
 from scipy.ndimage import label
 from skimage.draw import polygon
 from .patches import PatchData, PatchLoader, batch_size, data_loaders
 from .files import (IMAGE_SUFFIXES, UnreadableImage, check_one_size, images_in,
                                   in_threads, read_image)
+from fastai.data.transforms import get_files
 
-# %% ../../nbs/00d_nuclei.ipynb #0129e055
+# %% ../../nbs/00d_nuclei.ipynb #012
 def with_masks(items):
     "The items (name, image file, mask file, ...), once every mask is there"
     lost = [o for o in items if not o[2].exists()]
@@ -27,7 +27,7 @@ def with_masks(items):
     raise ValueError(f"{len(lost)} of {len(items)} images have no mask: "
                      f"{lost[0][1]} expects {lost[0][2]}")
 
-# %% ../../nbs/00d_nuclei.ipynb #013dc234
+# %% ../../nbs/00d_nuclei.ipynb #013
 def _side_by_side(path):
     "images/ and masks/ with files of the same names"
     if not ((path/'images').is_dir() and (path/'masks').is_dir()): return
@@ -36,7 +36,7 @@ def _side_by_side(path):
     return with_masks([(f.stem, f, masks.get(f.stem, path/'masks'/f'{f.stem}.png'))
                        for f in images])
 
-# %% ../../nbs/00d_nuclei.ipynb #0145de16
+# %% ../../nbs/00d_nuclei.ipynb #014
 def _outlined(path):
     "Images, and outlines in .xml files of the same names"
     outlines = {f.stem: f for f in sorted(path.rglob('*.xml'))}
@@ -44,7 +44,7 @@ def _outlined(path):
     images = sorted(get_files(path, extensions=IMAGE_SUFFIXES))
     return with_masks([(f.stem, f, outlines.get(f.stem, f.with_suffix('.xml'))) for f in images])
 
-# %% ../../nbs/00d_nuclei.ipynb #016db10b
+# %% ../../nbs/00d_nuclei.ipynb #016
 def _folder_each(path):
     "A folder an image, with images/ and a mask a nucleus in masks/"
     found = [(d.name, images_in(d/'images'), images_in(d/'masks'))
@@ -56,7 +56,7 @@ def _folder_each(path):
             raise ValueError(f"{path/name/'masks'} holds no mask: expected one file a nucleus")
     return [(name, images[0], masks) for name,images,masks in found]
 
-# %% ../../nbs/00d_nuclei.ipynb #019db817
+# %% ../../nbs/00d_nuclei.ipynb #019
 def nuclei_files(path):
     "(id, image file, mask) of each image: a list of files where a nucleus is a file, else one file"
     path = Path(path)
@@ -70,7 +70,7 @@ def nuclei_files(path):
                      "<id>/masks/*.png, images/ and masks/ with files of the same names, "
                      "or images with .xml outlines")
 
-# %% ../../nbs/00d_nuclei.ipynb #022c81e6
+# %% ../../nbs/00d_nuclei.ipynb #022
 def _grey_values(m, path): # [H,W] or [H,W,C] -> int32 [H,W]
     if m.ndim == 3:
         if (m[...,:3] != m[...,:1]).any():
@@ -78,7 +78,7 @@ def _grey_values(m, path): # [H,W] or [H,W,C] -> int32 [H,W]
         m = m[...,0]
     return m.astype(np.int32)
 
-# %% ../../nbs/00d_nuclei.ipynb #02358626
+# %% ../../nbs/00d_nuclei.ipynb #023
 def read_mask(path, image_path, shape):
     "Whole numbers [H,W] of a mask file that must be as large as its image"
     try:
@@ -89,7 +89,7 @@ def read_mask(path, image_path, shape):
     raise ValueError(f"the mask {path} is {h}x{w}, its image {image_path} is {ih}x{iw} "
                      "(height x width): expected one size")
 
-# %% ../../nbs/00d_nuclei.ipynb #026753df
+# %% ../../nbs/00d_nuclei.ipynb #026
 def _lay_down(parts, shape, path): # parts: (number, what to fill) of each nucleus
     "One map [H,W] of ids from nuclei that are apart"
     ids,twice = np.zeros(shape, np.int32),0
@@ -101,11 +101,11 @@ def _lay_down(parts, shape, path): # parts: (number, what to fill) of each nucle
                       "each goes to the last of them")
     return ids
 
-# %% ../../nbs/00d_nuclei.ipynb #030bad35
+# %% ../../nbs/00d_nuclei.ipynb #030
 def _corners(region): # element of an ImageScope file -> y and x of its vertices [V,2]
     return np.array([(float(v.get('Y')), float(v.get('X'))) for v in region.iter('Vertex')])
 
-# %% ../../nbs/00d_nuclei.ipynb #031f2e35
+# %% ../../nbs/00d_nuclei.ipynb #031
 def _filled(path, shape): # xml file, (H,W) -> ids [H,W]
     "The outlines of an Aperio ImageScope file, filled one after the other"
     try: regions = [*ElementTree.parse(path).iter('Region')]
@@ -114,7 +114,7 @@ def _filled(path, shape): # xml file, (H,W) -> ids [H,W]
     corners = enumerate(map(_corners, regions), 1)
     return _lay_down(((i, polygon(*c.T, shape)) for i,c in corners if len(c) > 2), shape, path)
 
-# %% ../../nbs/00d_nuclei.ipynb #0335aaca
+# %% ../../nbs/00d_nuclei.ipynb #033
 def _instances(mask, image_path, shape):
     "One map [H,W] of instance ids from a list of files, a nucleus each, or from one file"
     if isinstance(mask, list):
@@ -124,26 +124,26 @@ def _instances(mask, image_path, shape):
     ids = read_mask(mask, image_path, shape)
     return ids if len(np.unique(ids)) > 2 else label(ids, np.ones((3,3)))[0].astype(np.int32)
 
-# %% ../../nbs/00d_nuclei.ipynb #0347950c
+# %% ../../nbs/00d_nuclei.ipynb #034
 def _read_nuclei(item):
     name,file,mask = item
     image = read_image(file, n_in=3)
     return image, _instances(mask, file, image.shape[1:]), name
 
-# %% ../../nbs/00d_nuclei.ipynb #0376ed1e
+# %% ../../nbs/00d_nuclei.ipynb #037
 def nuclei_items(path, # folder in one of the three layouts
 ):                     # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], id)
     "Nuclei images with their masks, each at its own size, read one at a time"
     return map(_read_nuclei, nuclei_files(path))
 
-# %% ../../nbs/00d_nuclei.ipynb #0400b40f
+# %% ../../nbs/00d_nuclei.ipynb #040
 def fit_nuclei(image, ids, size):
     "Both cut to a square in the middle and scaled"
     image = ImageOps.fit(Image.fromarray(np.moveaxis(image, 0, -1)), (size,size), Image.BILINEAR)
     ids = ImageOps.fit(Image.fromarray(ids), (size,size), Image.NEAREST)
     return np.moveaxis(np.asarray(image), -1, 0), np.asarray(ids)
 
-# %% ../../nbs/00d_nuclei.ipynb #0427222b
+# %% ../../nbs/00d_nuclei.ipynb #042
 def cut_tiles(image, ids, px, name): # -> list of (image, ids)
     "Tiles side by side from the upper left; rests at the right and lower edge are dropped"
     h,w = ids.shape
@@ -151,13 +151,13 @@ def cut_tiles(image, ids, px, name): # -> list of (image, ids)
     corners = product(range(0, h-px+1, px), range(0, w-px+1, px))
     return [(image[:,y:y+px,x:x+px], ids[y:y+px,x:x+px]) for y,x in corners]
 
-# %% ../../nbs/00d_nuclei.ipynb #044cce1f
+# %% ../../nbs/00d_nuclei.ipynb #044
 def same_size(image, ids, size, tile, name): # -> list of (image, ids)
     "Cut into tiles if `tile` is given, then brought to `size` if that is"
     parts = cut_tiles(image, ids, tile, name) if tile else [(image,ids)]
     return [fit_nuclei(*o, size) for o in parts] if size else parts
 
-# %% ../../nbs/00d_nuclei.ipynb #0460e415
+# %% ../../nbs/00d_nuclei.ipynb #046
 def nuclei_data(
     path,      # folder in one of the three layouts
     size=None, # pixels a side; `None` takes images as they are, which must then be of one size
@@ -172,7 +172,7 @@ def nuclei_data(
     images,masks,groups = zip(*chain.from_iterable(in_threads(read, items)))
     return PatchData(np.stack(images), masks=np.stack(masks), name=Path(path).name, groups=groups)
 
-# %% ../../nbs/00d_nuclei.ipynb #0575157c
+# %% ../../nbs/00d_nuclei.ipynb #057
 def foreground_data(data): # `PatchData` with masks -> the same with maps as labels, 1 = foreground
     "Labels [N,H,W] from masks of instances"
     if data.masks is None:
@@ -182,7 +182,7 @@ def foreground_data(data): # `PatchData` with masks -> the same with maps as lab
     data.labels,data.classes = (data.masks > 0).byte(), ['background','foreground']
     return data
 
-# %% ../../nbs/00d_nuclei.ipynb #0604118e
+# %% ../../nbs/00d_nuclei.ipynb #060
 class SemiLoader(PatchLoader):
     "Batches of images with masks, as many without, and the masks"
     n_inp = 2
@@ -202,7 +202,7 @@ class SemiLoader(PatchLoader):
             few = self.labelled[[next(again) for _ in x]]
             yield few.images, x, few.labels
 
-# %% ../../nbs/00d_nuclei.ipynb #061c7252
+# %% ../../nbs/00d_nuclei.ipynb #061
 def _check_pair(few, unlabelled):
     if not few.labels.any():
         raise ValueError(f"no nucleus in the masks of {len(few)} labelled images: label others")
@@ -211,7 +211,7 @@ def _check_pair(few, unlabelled):
         f"labelled images are {[*shapes[0]]} and unlabelled ones {[*shapes[1]]} "
         "(channels, height, width): bring both to one size")
 
-# %% ../../nbs/00d_nuclei.ipynb #0629516b
+# %% ../../nbs/00d_nuclei.ipynb #062
 def semi_dls(
     labelled,    # `PatchData` with masks
     unlabelled,  # `PatchData`; masks it may have are not looked at

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PatchData', 'PatchLoader', 'Splits']
 
-# %% ../../nbs/00a_patches.ipynb #003d7ada
+# %% ../../nbs/00a_patches.ipynb #003
 import warnings
 with warnings.catch_warnings():
     # under torch 2.15 fastai's import warns of torch.jit.script: nothing a reader can change
@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     from fastai.data.load import DataLoader
     from fastai.torch_core import default_device
 
-# %% ../../nbs/00a_patches.ipynb #0043f7b8
+# %% ../../nbs/00a_patches.ipynb #004
 import copy, math, random
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,17 +23,17 @@ import matplotlib.pyplot as plt, numpy as np, torch
 from fastcore.basics import patch
 from sklearn.model_selection import train_test_split
 
-# %% ../../nbs/00a_patches.ipynb #01439e86
+# %% ../../nbs/00a_patches.ipynb #014
 def _n_nan(x): return int(x.isnan().sum()) if x.is_floating_point() else 0
 
-# %% ../../nbs/00a_patches.ipynb #0155b8b5
+# %% ../../nbs/00a_patches.ipynb #015
 def _check_shape(x):
     if x.ndim == 4 and x.shape[1] in (1,3) and x.shape[2:].numel(): return
     raise ValueError(f"images have shape {[*x.shape]}, expected [N,C,H,W] with C = 1 (grey) "
                      "or 3 (colour): unsqueeze(1) adds a missing channel, "
                      "permute(0,3,1,2) moves a last one")
 
-# %% ../../nbs/00a_patches.ipynb #016fdd1e
+# %% ../../nbs/00a_patches.ipynb #016
 def _check_images(x):
     x = torch.as_tensor(x)
     if n := _n_nan(x):
@@ -45,7 +45,7 @@ def _check_images(x):
     if not len(x): raise ValueError("images hold no image: expected at least one")
     return x
 
-# %% ../../nbs/00a_patches.ipynb #019b977d
+# %% ../../nbs/00a_patches.ipynb #019
 def _class_numbers(y, classes): # [N] -> int64
     if y.ndim != 1 or y.is_floating_point() or y.is_complex():
         raise ValueError(f"labels are {y.dtype} of shape {[*y.shape]}, "
@@ -57,13 +57,13 @@ def _class_numbers(y, classes): # [N] -> int64
                          "one number a class")
     return y
 
-# %% ../../nbs/00a_patches.ipynb #020df2ea
+# %% ../../nbs/00a_patches.ipynb #020
 def _findings(y): # [N,L] -> float32
     if not ((y==0)|(y==1)).all():
         raise ValueError("labels of several findings [N,L] hold more than zeros and ones")
     return y.float()
 
-# %% ../../nbs/00a_patches.ipynb #021d5fb6
+# %% ../../nbs/00a_patches.ipynb #021
 def _check_labels(y, n, classes):
     try: y = torch.as_tensor(y)
     except (TypeError, ValueError):
@@ -74,7 +74,7 @@ def _check_labels(y, n, classes):
     if bad := _n_nan(y): raise ValueError(f"labels hold {bad} NaN values")
     return _findings(y) if y.ndim == 2 else _class_numbers(y, classes)
 
-# %% ../../nbs/00a_patches.ipynb #0243fc6d
+# %% ../../nbs/00a_patches.ipynb #024
 def _check_masks(m, images):
     m = torch.as_tensor(m)
     if m.ndim != 3 or m.is_floating_point():
@@ -89,13 +89,13 @@ def _check_masks(m, images):
                                      "and 1, 2, ... = instances")
     return m
 
-# %% ../../nbs/00a_patches.ipynb #02570070
+# %% ../../nbs/00a_patches.ipynb #025
 def _check_groups(groups, n):
     groups = np.asarray(groups)
     if groups.shape == (n,): return groups
     raise ValueError(f"groups have shape {[*groups.shape]}, expected [{n}]: one an image")
 
-# %% ../../nbs/00a_patches.ipynb #0303e43a
+# %% ../../nbs/00a_patches.ipynb #030
 def _byte_moments(images):
     "Mean and standard deviation of each channel in [0,1], from counts of the 256 values"
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
@@ -107,7 +107,7 @@ def _byte_moments(images):
     mean = share@value
     return mean.tolist(), (share@value**2 - mean**2).clamp(min=0).sqrt().tolist()
 
-# %% ../../nbs/00a_patches.ipynb #03339c54
+# %% ../../nbs/00a_patches.ipynb #033
 class Moments:
     "`mean` and `std` of each channel, from one call of the `find_moments` of whoever inherits this"
     @cached_property
@@ -117,7 +117,7 @@ class Moments:
     @property
     def std(self): return self._moments[1]
 
-# %% ../../nbs/00a_patches.ipynb #0359f531
+# %% ../../nbs/00a_patches.ipynb #035
 class PatchData(Moments):
     "Patches in memory: one uint8 tensor, with labels, instance masks and groups where they exist"
     def __init__(self,
@@ -155,13 +155,13 @@ class PatchData(Moments):
         if self.masks is not None: res += ", masks"
         return res if self.groups is None else res + f", {len(np.unique(self.groups))} groups"
 
-# %% ../../nbs/00a_patches.ipynb #037aa9a2
+# %% ../../nbs/00a_patches.ipynb #037
 def _numbered(labels):
     "'0', '1', ... for the classes or findings of `labels`"
     n = labels.shape[1] if labels.ndim == 2 else int(labels.max())+1
     return [str(i) for i in range(n)]
 
-# %% ../../nbs/00a_patches.ipynb #0424fb72
+# %% ../../nbs/00a_patches.ipynb #042
 @patch
 def __getitem__(self:PatchData, idx):
     "The chosen images as another `PatchData`: a slice shares memory, anything else copies"
@@ -173,17 +173,17 @@ def __getitem__(self:PatchData, idx):
         if getattr(self, k) is not None: setattr(res, k, getattr(self, k)[idx])
     return res
 
-# %% ../../nbs/00a_patches.ipynb #0441574a
+# %% ../../nbs/00a_patches.ipynb #044
 @patch
 def new_empty(self:PatchData): return self[:0] # fastai's name
 
-# %% ../../nbs/00a_patches.ipynb #0484fa4a
+# %% ../../nbs/00a_patches.ipynb #048
 def _caption(data, i):
     if data.labels is None: return ''
     if data.labels.ndim == 1: return data.classes[data.labels[i]]
     return ', '.join(c for c,on in zip(data.classes, data.labels[i]) if on) or 'no finding'
 
-# %% ../../nbs/00a_patches.ipynb #0491c7d7
+# %% ../../nbs/00a_patches.ipynb #049
 def _draw_patch(ax, data, i):
     ax.imshow(data.images[i].permute(1,2,0).cpu(), cmap='gray', vmin=0, vmax=255)
     if data.masks is not None:
@@ -192,7 +192,7 @@ def _draw_patch(ax, data, i):
         ax.imshow(tint, cmap='tab10', vmin=0, vmax=9, alpha=.5, interpolation='nearest')
     ax.set_title(_caption(data, i), fontsize=8)
 
-# %% ../../nbs/00a_patches.ipynb #05093edd
+# %% ../../nbs/00a_patches.ipynb #050
 @patch
 def show(self:PatchData,
     n=9,        # how many images, evenly spread over the data
@@ -210,7 +210,7 @@ def show(self:PatchData,
     for ax,i in zip(axs.flat, picks): _draw_patch(ax, self, i)
     plt.tight_layout(pad=.3, h_pad=.6)
 
-# %% ../../nbs/00a_patches.ipynb #05602267
+# %% ../../nbs/00a_patches.ipynb #056
 class PatchLoader(DataLoader):
     "A fastai `DataLoader` that cuts whole batches out of a `PatchData`"
     n_inp = 1 # an image is the input, a label the target
@@ -229,7 +229,7 @@ class PatchLoader(DataLoader):
         classes = None if labels is None else self.dataset.classes
         PatchData(x, labels, masks, classes).show(max_n, **kwargs)
 
-# %% ../../nbs/00a_patches.ipynb #061d3a9a
+# %% ../../nbs/00a_patches.ipynb #061
 def batch_size(n, bs, shuffle, drop_last):
     "At most `n`, and never such that batch norm meets one image alone"
     bs = min(bs, n)
@@ -238,7 +238,7 @@ def batch_size(n, bs, shuffle, drop_last):
                          "cannot train: give more images, another bs, or drop_last=True")
     return bs
 
-# %% ../../nbs/00a_patches.ipynb #0631741c
+# %% ../../nbs/00a_patches.ipynb #063
 def data_loaders(train, valid, device):
     "Both loaders as fastai's `DataLoaders`, in an order that `torch.manual_seed` fixes"
     train.rng = random.Random(int(torch.randint(2**31, (1,))))
@@ -246,7 +246,7 @@ def data_loaders(train, valid, device):
     if data.labels is not None: dls.c,dls.vocab = len(data.classes),data.classes
     return dls
 
-# %% ../../nbs/00a_patches.ipynb #064a258d
+# %% ../../nbs/00a_patches.ipynb #064
 @patch
 def dls(self:PatchData,
     valid=None,     # `PatchData` to validate on; without it the second loader is empty
@@ -265,7 +265,7 @@ def dls(self:PatchData,
     train = PatchLoader(self, bs=bs, shuffle=shuffle, drop_last=drop_last, **kw)
     return data_loaders(train, PatchLoader(valid, bs=bs, **kw), device)
 
-# %% ../../nbs/00a_patches.ipynb #073b0068
+# %% ../../nbs/00a_patches.ipynb #073
 @dataclass
 class Splits:
     "Train, validation and test part of one data set; a part that does not exist is `None`"
@@ -274,7 +274,7 @@ class Splits:
     test: PatchData = None
     def __iter__(self): return iter((self.train, self.val, self.test))
 
-# %% ../../nbs/00a_patches.ipynb #07652bb2
+# %% ../../nbs/00a_patches.ipynb #076
 def warn_of_leaks(splits, where):
     "Warn when one group, say a patient, stands in two parts"
     groups = {k: set(p.groups.tolist()) for k,p in zip(('train','val','test'), splits)
@@ -285,7 +285,7 @@ def warn_of_leaks(splits, where):
                           f"e.g. {min(both)}: scores will look better than on new patients",
                           stacklevel=3)
 
-# %% ../../nbs/00a_patches.ipynb #07994f69
+# %% ../../nbs/00a_patches.ipynb #079
 def _check_shares(classes, val, test, unit_name): # [U] class of each unit
     if not 0 <= val + test < 1:
         raise ValueError(f"val={val} and test={test} leave nothing to train on: "
@@ -295,14 +295,14 @@ def _check_shares(classes, val, test, unit_name): # [U] class of each unit
         raise ValueError(f"a class of {least} {unit_name} cannot be divided into {parts} parts: "
                          "give more of it, or leave it out")
 
-# %% ../../nbs/00a_patches.ipynb #0807c59c
+# %% ../../nbs/00a_patches.ipynb #080
 def _draw(pool, share, classes, seed): # [P] numbers of units -> those that stay, those drawn
     n = round(share*len(classes))
     if share: n = max(n, len(np.unique(classes))) # stratifying needs one of each class
     if not n: return pool,[]
     return train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed)
 
-# %% ../../nbs/00a_patches.ipynb #082ca053
+# %% ../../nbs/00a_patches.ipynb #082
 @patch
 def split(self:PatchData,
     val=.15,  # share of the images, or of the groups where there are groups

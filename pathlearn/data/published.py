@@ -5,29 +5,29 @@
 # %% auto #0
 __all__ = ['nct_crc_data', 'pcam_data', 'gland_items', 'gland_data', 'published_splits']
 
-# %% ../../nbs/00e_published.ipynb #00379850
+# %% ../../nbs/00e_published.ipynb #003
 import csv, math, os, tempfile
 from collections import Counter
 from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 import numpy as np, torch
-from fastai.data.transforms import get_files
 from torchvision.datasets import PCAM
 from torchvision.datasets.utils import extract_archive
 from torchvision.transforms.functional import resize
 
-# %% ../../nbs/00e_published.ipynb #004d85b9
+# %% ../../nbs/00e_published.ipynb #004
 from .patches import PatchData, Splits, warn_of_leaks
 from .files import (IMAGE_SUFFIXES, check_one_size, images_in, in_threads,
                                   read_image, read_parts)
 from .nuclei import nuclei_data, read_mask, same_size, with_masks
+from fastai.data.transforms import get_files
 
-# %% ../../nbs/00e_published.ipynb #0120ca0f
+# %% ../../nbs/00e_published.ipynb #012
 _NCT = 'NCT-CRC-HE-100K','NCT-CRC-HE-100K-NONORM','CRC-VAL-HE-7K'
 _TISSUES = ['ADI','BACK','DEB','LYM','MUC','MUS','NORM','STR','TUM']
 
-# %% ../../nbs/00e_published.ipynb #0137bf02
+# %% ../../nbs/00e_published.ipynb #013
 def _tissue_folder(path, both): # both: what the set consists of
     "`path`, once it holds the nine class folders"
     what = 'does not exist'
@@ -38,7 +38,7 @@ def _tissue_folder(path, both): # both: what the set consists of
     raise ValueError(f"{path} {what}: expected the nine class folders "
                      f"{', '.join(_TISSUES)} in both {both}")
 
-# %% ../../nbs/00e_published.ipynb #016aa0c6
+# %% ../../nbs/00e_published.ipynb #016
 def _check_memory(n, size, instead):
     "Refuse what this machine cannot hold, before it is read"
     need,have = n*3*size**2/1e9, math.inf
@@ -46,7 +46,7 @@ def _check_memory(n, size, instead):
     if need > have: raise ValueError(f"reading {size} px a side takes {need:.3g} GB of memory, "
                                      f"this machine has {have:.3g} GB: {instead}")
 
-# %% ../../nbs/00e_published.ipynb #017f3d11
+# %% ../../nbs/00e_published.ipynb #017
 def nct_crc_data(
     path,      # folder with NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
     size=None, # pixels a side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
@@ -63,7 +63,7 @@ def nct_crc_data(
     parts = whole.train.split(val=val, test=0, seed=seed)
     return Splits(parts.train, parts.val, whole.test)
 
-# %% ../../nbs/00e_published.ipynb #0205a66c
+# %% ../../nbs/00e_published.ipynb #020
 def _unpack(file):
     "Unpack the .gz beside `file`, if the file itself is not there; half a file never stays"
     packed = file.with_name(file.name+'.gz')
@@ -71,7 +71,7 @@ def _unpack(file):
     with tempfile.TemporaryDirectory(dir=file.parent) as tmp:
         os.replace(extract_archive(packed, tmp), file)
 
-# %% ../../nbs/00e_published.ipynb #021cf87e
+# %% ../../nbs/00e_published.ipynb #021
 def _pcam_files(root, part, download):
     "Images and labels of one part, unpacked or fetched where they are not there"
     name = f"camelyonpatch_level_2_split_{part.replace('val','valid')}"
@@ -86,12 +86,12 @@ def _pcam_files(root, part, download):
     raise FileNotFoundError(f"{lost.name} is not in {lost.parent} ({why}): fetch {lost.name}.gz "
                             "from https://zenodo.org/records/2546921 and put it there")
 
-# %% ../../nbs/00e_published.ipynb #025f4749
+# %% ../../nbs/00e_published.ipynb #025
 def _draw_rows(total, n, seed): # -> [n] row numbers, rising
     edges = np.arange(n+1)*total//n
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:])
 
-# %% ../../nbs/00e_published.ipynb #026179d0
+# %% ../../nbs/00e_published.ipynb #026
 def _pcam_images(x, idx, size): # open h5 array [T,H,W,3], row numbers [n] -> uint8 [n,3,size,size]
     images = torch.empty(len(idx), 3, size, size, dtype=torch.uint8)
     dense = len(x) < 8*len(idx) # rows far apart are read singly: a list of them costs h5py more
@@ -100,7 +100,7 @@ def _pcam_images(x, idx, size): # open h5 array [T,H,W,3], row numbers [n] -> ui
         out[:] = resize(torch.from_numpy(block).permute(0,3,1,2), [size,size], antialias=True)
     return images
 
-# %% ../../nbs/00e_published.ipynb #0283b72b
+# %% ../../nbs/00e_published.ipynb #028
 def _read_pcam(files, size, n, seed):
     import h5py
     try:
@@ -115,7 +115,7 @@ def _read_pcam(files, size, n, seed):
                          f"or cut short, delete them and fetch them again ({e})") from e
     return PatchData(images, y[idx], classes=['normal','metastasis'], name='PCam')
 
-# %% ../../nbs/00e_published.ipynb #03076d78
+# %% ../../nbs/00e_published.ipynb #030
 def pcam_data(
     root=None,     # folder whose folder `pcam` holds the h5 or h5.gz files, by default ~/.pathlearn
     size=None,     # pixels a side; `None` keeps 96, for which all parts are 9 GB in memory
@@ -130,18 +130,18 @@ def pcam_data(
     files = [_pcam_files(root, part, download) for part in ('train','val','test')]
     return Splits(*(_read_pcam(f, size, n, seed) for f in files))
 
-# %% ../../nbs/00e_published.ipynb #035ab87f
+# %% ../../nbs/00e_published.ipynb #035
 def _crag_files(path): # -> (name, image file, mask file, part) of each image
     return [(f.stem, f, path/part/'Annotation'/f.name, part)
             for part in ('train','valid') for f in images_in(path/part/'Images')]
 
-# %% ../../nbs/00e_published.ipynb #0368fa9a
+# %% ../../nbs/00e_published.ipynb #036
 def _glas_files(path):
     images = [f for f in images_in(path) if not f.stem.endswith('_anno')]
     return [(f.stem, f, f.with_name(f'{f.stem}_anno{f.suffix}'), part)
             for f in images for part in ('train','testA','testB') if f.stem.startswith(part)]
 
-# %% ../../nbs/00e_published.ipynb #0377d7fc
+# %% ../../nbs/00e_published.ipynb #037
 def _gland_files(path):
     "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
     path = Path(path)
@@ -155,19 +155,19 @@ def _gland_files(path):
                      "train_1_anno.bmp, testA_1.bmp, ... as in GlaS, "
                      "or Images/ and Annotation/ in train/ and in valid/ as in CRAG")
 
-# %% ../../nbs/00e_published.ipynb #040b48f2
+# %% ../../nbs/00e_published.ipynb #040
 def _read_gland(item):
     name,file,mask,part = item
     image = read_image(file, n_in=3)
     return image, read_mask(mask, file, image.shape[1:]), name, part
 
-# %% ../../nbs/00e_published.ipynb #041d15d8
+# %% ../../nbs/00e_published.ipynb #041
 def gland_items(path, # folder of GlaS (train_1.bmp, ...) or CRAG (train/Images, train/Annotation)
 ):                    # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], name, part)
     "Glands with their masks, each image at its own size; `part` as published, such as testA"
     return map(_read_gland, _gland_files(path))
 
-# %% ../../nbs/00e_published.ipynb #04457852
+# %% ../../nbs/00e_published.ipynb #044
 def _grades(path, names):
     "Patient and grade of each image, from the table of GlaS; without a table the names and `None`"
     file = Path(path)/'Grade.csv'
@@ -180,7 +180,7 @@ def _grades(path, names):
         raise ValueError(f"{file} lacks {e}: expected the columns name, patient ID "
                          "and grade (GlaS), and a row for each image") from None
 
-# %% ../../nbs/00e_published.ipynb #0476d440
+# %% ../../nbs/00e_published.ipynb #047
 def _all_glands(path, size, tiles): # -> `PatchData`, and which images are published to train on [N]
     items = _gland_files(path)
     if not (size or tiles): check_one_size([file for _,file,*_ in items])
@@ -193,7 +193,7 @@ def _all_glands(path, size, tiles): # -> `PatchData`, and which images are publi
     data = PatchData(np.stack(images), labels, np.stack(masks), classes, Path(path).name, patients)
     return data, np.array(in_train)
 
-# %% ../../nbs/00e_published.ipynb #048b9eff
+# %% ../../nbs/00e_published.ipynb #048
 def gland_data(
     path,       # folder of GlaS or of CRAG, as in `gland_items`
     size=None,  # pixels a side, cut from the middle and scaled; `None` keeps pixels as they are
@@ -208,7 +208,7 @@ def gland_data(
     warn_of_leaks(splits, path)
     return splits
 
-# %% ../../nbs/00e_published.ipynb #0520c4cc
+# %% ../../nbs/00e_published.ipynb #052
 def published_splits(
     path,      # any folder
     size=None, # pixels a side

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/01_synthetic.ipynb #01131bc1
+# %% ../../nbs/01_synthetic.ipynb #011
 from .brushes import *
 from .tissue import *
 from .scenes import *
 from . import tissue, scenes
 
-# %% ../../nbs/01_synthetic.ipynb #012cd6ce
+# %% ../../nbs/01_synthetic.ipynb #012
 __all__ = [*tissue.__all__, *scenes.__all__]

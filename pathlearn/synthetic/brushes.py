@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['stain', 'random_stain', 'photograph', 'Canvas']
 
-# %% ../../nbs/01a_brushes.ipynb #00453d88
+# %% ../../nbs/01a_brushes.ipynb #004
 import math
 import numpy as np
 from fastcore.basics import patch
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-# %% ../../nbs/01a_brushes.ipynb #0110d37f
+# %% ../../nbs/01a_brushes.ipynb #011
 def stain(
     amounts,  # [2,H,W] amounts of hematoxylin and eosin
     vectors,  # [2,3] unit optical density of each dye in red, green, blue
@@ -21,12 +21,12 @@ def stain(
     "Light that passes through two dyes, Beer-Lambert as in Ruifrok & Johnston (2001)"
     return white*np.exp(-np.einsum('dyx,dc->cyx', amounts, vectors))
 
-# %% ../../nbs/01a_brushes.ipynb #01403d0f
+# %% ../../nbs/01a_brushes.ipynb #014
 # hematoxylin and eosin of Ruifrok & Johnston (2001), and in use with Macenko et al. (2009)
 _RUIFROK = np.array([[.65,.70,.29], [.07,.99,.11]])
 _MACENKO = np.array([[.56,.72,.41], [.22,.80,.56]])
 
-# %% ../../nbs/01a_brushes.ipynb #0157744c
+# %% ../../nbs/01a_brushes.ipynb #015
 def random_stain(
     rng,       # numpy random generator
     spread=.07 # shift of each entry of a stain vector, standard deviation
@@ -38,7 +38,7 @@ def random_stain(
     white = rng.uniform(.82, 1)*rng.uniform(.96, 1, (3,1,1))
     return v/np.linalg.norm(v, axis=1, keepdims=True), white
 
-# %% ../../nbs/01a_brushes.ipynb #01837d5b
+# %% ../../nbs/01a_brushes.ipynb #018
 def photograph(
     light, # [3,H,W] light, 1 = white
     rng,   # numpy random generator
@@ -49,7 +49,7 @@ def photograph(
     image = image + rng.normal(0, rng.uniform(.003, .015), image.shape)
     return (np.clip(image, 0, 1)*255 + .5).astype(np.uint8)
 
-# %% ../../nbs/01a_brushes.ipynb #021ec57e
+# %% ../../nbs/01a_brushes.ipynb #021
 class Canvas:
     "A square of tissue, the pixels it is seen through, and the random stream that draws on it"
     def __init__(self,
@@ -67,7 +67,7 @@ class Canvas:
         y,x = np.clip((points/self.px).astype(int), 0, self.size-1).T
         return field[y,x]
 
-# %% ../../nbs/01a_brushes.ipynb #0258858a
+# %% ../../nbs/01a_brushes.ipynb #025
 @patch
 def noise(self:Canvas,
     scale # size of the lumps in um
@@ -77,12 +77,12 @@ def noise(self:Canvas,
     bumps = np.exp(-(self.mid[:,None]/scale - np.arange(-2, n-2))**2/.72).astype(np.float32)
     return bumps @ self.rng.standard_normal((n,n), dtype=np.float32) @ bumps.T/1.06
 
-# %% ../../nbs/01a_brushes.ipynb #02635c27
+# %% ../../nbs/01a_brushes.ipynb #026
 def step(field, width=1.):
     "0 below zero, 1 above, with a ramp of `width` between"
     return np.clip(field/width+.5, 0, 1)
 
-# %% ../../nbs/01a_brushes.ipynb #029358ac
+# %% ../../nbs/01a_brushes.ipynb #029
 @patch
 def fibres(self:Canvas,
     angle,  # direction in radians
@@ -98,7 +98,7 @@ def fibres(self:Canvas,
     return ndimage.map_coordinates(grid, [across/wave,along/length], order=1, mode='grid-wrap',
                                    output=np.float32)
 
-# %% ../../nbs/01a_brushes.ipynb #031744b7
+# %% ../../nbs/01a_brushes.ipynb #031
 @patch
 def scatter(self:Canvas,
     spacing,   # um between neighbours
@@ -112,14 +112,14 @@ def scatter(self:Canvas,
     points += self.rng.normal(0, shake*spacing, points.shape) + self.u(-spacing, 0, 2)
     return points[self.rng.random(len(points)) < share]
 
-# %% ../../nbs/01a_brushes.ipynb #0346868b
+# %% ../../nbs/01a_brushes.ipynb #034
 def _windows(c, points, reach): # Canvas, [N,2] um, pixels to each side
     "Row and column [2,N,R,R] of the pixels around each point, and how far they are from it in um"
     mid = points.T[...,None,None]
     pixel = np.floor(mid/c.px).astype(int) + np.mgrid[-reach:reach+1,-reach:reach+1][:,None]
     return pixel, ((pixel+.5)*c.px - mid).astype(np.float32)
 
-# %% ../../nbs/01a_brushes.ipynb #0368ba76
+# %% ../../nbs/01a_brushes.ipynb #036
 def _deepest(c, pixel, inside): # pixels [2,N,R,R] and how deep each lies in its blob [N,R,R]
     "Depth in the deepest blob and that blob's index, both [H,W]"
     seen = ((pixel>=0)&(pixel<c.size)).all(0) & (inside>-2*c.px)
@@ -130,7 +130,7 @@ def _deepest(c, pixel, inside): # pixels [2,N,R,R] and how deep each lies in its
     owner[where[top]] = who[top]
     return depth.reshape(c.size,c.size), owner.reshape(c.size,c.size)
 
-# %% ../../nbs/01a_brushes.ipynb #037cc255
+# %% ../../nbs/01a_brushes.ipynb #037
 @patch
 def blobs(self:Canvas,
     points,   # [N,2] centres in um
@@ -149,7 +149,7 @@ def blobs(self:Canvas,
     wave = rough*(np.cos(2*turn+phase[0])+np.cos(3*turn+phase[1]))
     return _deepest(self, pixel, r*(1+wave) - np.hypot(along, across))
 
-# %% ../../nbs/01a_brushes.ipynb #0411c9b7
+# %% ../../nbs/01a_brushes.ipynb #041
 @patch
 def nuclei(self:Canvas,
     points,      # [N,2] centres in um
@@ -167,7 +167,7 @@ def nuclei(self:Canvas,
     chromatin = np.clip(1+.2*self.noise(2.2) - pale*np.clip(depth/2, 0, 1), .3, 1.8)
     return cover*each[owner]*chromatin, cover, owner
 
-# %% ../../nbs/01a_brushes.ipynb #044449b4
+# %% ../../nbs/01a_brushes.ipynb #044
 @patch
 def near(self:Canvas, points, k=2): # [N,2] um -> [k,H,W] um
     "Distance to the nearest, second nearest ... point"

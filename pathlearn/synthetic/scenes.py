@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['synthetic_nuclei', 'synthetic_slide', 'digits_data']
 
-# %% ../../nbs/01c_scenes.ipynb #005237a4
+# %% ../../nbs/01c_scenes.ipynb #005
 import numpy as np, torch, torch.nn.functional as F
 from scipy import ndimage
 from scipy.spatial import cKDTree
@@ -14,7 +14,7 @@ from ..data import PatchData
 from .brushes import Canvas, photograph, random_stain, stain, step
 from .tissue import TISSUES, amounts, check_request
 
-# %% ../../nbs/01c_scenes.ipynb #0104cad5
+# %% ../../nbs/01c_scenes.ipynb #010
 def _some_nuclei(c): # Canvas -> hematoxylin [H,W], cover [H,W], owner [H,W]
     radius = c.u(2.4, 5.2)
     p = c.scatter(radius*c.u(2.1,3.6), .25, c.u(.5,.95))
@@ -24,7 +24,7 @@ def _some_nuclei(c): # Canvas -> hematoxylin [H,W], cover [H,W], owner [H,W]
     return c.nuclei(p, radii, long, angle, c.u(.45,1.2), vary=.35, pale=c.u(0,.5),
                     rough=c.u(.03,.12))
 
-# %% ../../nbs/01c_scenes.ipynb #01212b11
+# %% ../../nbs/01c_scenes.ipynb #012
 def _misleading(c, h, cover): # Canvas, hematoxylin and cover of nuclei [H,W] -> amounts [2,H,W]
     dust,_,_ = c.nuclei(c.scatter(c.u(9,20), .4, .6), c.u(.4,.9), dark=.8)
     red = step(c.blobs(c.scatter(c.u(12,40), .4, .4), 3.2, 1.1)[0])
@@ -35,7 +35,7 @@ def _misleading(c, h, cover): # Canvas, hematoxylin and cover of nuclei [H,W] ->
     a = np.stack([np.maximum(h, dust)+wash, e*c.u(.5,1.3)+.9*red*(1-cover)*c.u(.3,1)])
     return a*np.exp(.15*c.noise(30))
 
-# %% ../../nbs/01c_scenes.ipynb #014f4b8a
+# %% ../../nbs/01c_scenes.ipynb #014
 def _nuclei(rng, size):
     c = Canvas(rng, size, side=size*.5)
     h,cover,owner = _some_nuclei(c)
@@ -43,7 +43,7 @@ def _nuclei(rng, size):
     ids = np.unique(np.where(cover>.5, owner, -1), return_inverse=True)[1]
     return photograph(stain(a, *random_stain(rng)), rng, c.px), ids.reshape(h.shape)
 
-# %% ../../nbs/01c_scenes.ipynb #015c8ee4
+# %% ../../nbs/01c_scenes.ipynb #015
 def synthetic_nuclei(
     n=64,     # images
     size=128, # pixels a side, 0.5 um each
@@ -54,7 +54,7 @@ def synthetic_nuclei(
     images,masks = zip(*[_nuclei(np.random.default_rng([seed,3,i]), size) for i in range(n)])
     return PatchData(np.stack(images), masks=np.stack(masks), name='synthetic nuclei')
 
-# %% ../../nbs/01c_scenes.ipynb #021eb33c
+# %% ../../nbs/01c_scenes.ipynb #021
 def _regions(c, n=24): # -> [S,S] number of the region, n = outside
     i,wave = np.arange(n), lambda: c.side/40*c.noise(c.side/12)
     r,turn = .37*c.side*np.sqrt((i+.5)/n)*c.u(.92,1.08,n), 2.4*i + c.u(0,6)
@@ -63,13 +63,13 @@ def _regions(c, n=24): # -> [S,S] number of the region, n = outside
     far = np.hypot(c.y-c.side/2, c.x-c.side/2)
     return np.where(far+c.side*.02*c.noise(c.side/6) < .43*c.side, who, n)
 
-# %% ../../nbs/01c_scenes.ipynb #023ccc0d
+# %% ../../nbs/01c_scenes.ipynb #023
 def _kinds(region, rng): # [S,S] -> class number of each region
     names = list(TISSUES)
     solid = [k for k,name in enumerate(names) if name != 'background']
     return np.append(rng.permutation(np.resize(solid, region.max())), names.index('background'))
 
-# %% ../../nbs/01c_scenes.ipynb #026d3903
+# %% ../../nbs/01c_scenes.ipynb #026
 def _grown(box, size, pad=10): # slices of a box -> the same, `pad` pixels larger to all sides
     return [slice(max(s.start-pad,0), min(s.stop+pad,size)) for s in box]
 
@@ -78,7 +78,7 @@ def _melting(inside, kind, rng, px): # [H,W] bool -> amounts [2,H,W], fading out
     side,(h,w) = max(weight.shape),weight.shape
     return weight*amounts(kind, Canvas(rng, side, side*px))[:,:h,:w]
 
-# %% ../../nbs/01c_scenes.ipynb #029e0605
+# %% ../../nbs/01c_scenes.ipynb #029
 def synthetic_slide(
     size=2048, # pixels a side, 1.75 um each as in `synthetic_tissue` at 64 px
     seed=0     # another seed draws another slide
@@ -96,7 +96,7 @@ def synthetic_slide(
     light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
     return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(kinds[region])
 
-# %% ../../nbs/01c_scenes.ipynb #03532ff9
+# %% ../../nbs/01c_scenes.ipynb #035
 def digits_data(size=32, # pixels a side that the 8 x 8 scans are brought to
                 seed=0,  # of the split
 ):                       # -> Splits of grey images: 1,197 / 300 / 300, each digit shared out evenly

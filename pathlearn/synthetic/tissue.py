@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['TISSUES', 'tissue_patch', 'synthetic_tissue']
 
-# %% ../../nbs/01b_tissue.ipynb #0051f387
+# %% ../../nbs/01b_tissue.ipynb #005
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 from ..data import PatchData, Splits
 from .brushes import Canvas, photograph, random_stain, stain, step
 
-# %% ../../nbs/01b_tissue.ipynb #01223486
+# %% ../../nbs/01b_tissue.ipynb #012
 def adipose(c):
     "Empty cells with thin walls"
     first,second = c.near(c.scatter(c.u(26,44), .2))
@@ -25,7 +25,7 @@ def adipose(c):
     h,_,_ = c.nuclei(p, c.u(1.5,2.2,n), c.u(1.5,3,n), c.u(0,3,n), dark=.7)
     return h+.05*wall, np.maximum(.55*wall, strand*(.5+.12*c.noise(4)))+.015
 
-# %% ../../nbs/01b_tissue.ipynb #0155ef6b
+# %% ../../nbs/01b_tissue.ipynb #015
 def background(c):
     "Glass with dust and haze"
     n = c.rng.poisson(4*(c.side/112)**2)
@@ -36,7 +36,7 @@ def background(c):
     soft = lambda amount: ndimage.gaussian_filter(amount, c.u(.6,3)/c.px)
     return soft(.02 + dirt*c.u(0,1) + smear*c.u(0,1)), soft(.02 + .5*dirt + smear)
 
-# %% ../../nbs/01b_tissue.ipynb #01877e37
+# %% ../../nbs/01b_tissue.ipynb #018
 def debris(c):
     "Crumbs of nuclei in granular eosin"
     clump,hole = c.noise(18), step(c.noise(14)-c.u(.7,1.4), .5)
@@ -49,7 +49,7 @@ def debris(c):
     e = np.clip(.48+.12*clump+.18*c.noise(3.5)+.12*c.noise(7), .05, None)
     return (np.maximum(crumbs,ghosts)+.1*step(clump,2))*(1-.8*hole), e*(1-.85*hole)
 
-# %% ../../nbs/01b_tissue.ipynb #0210c69c
+# %% ../../nbs/01b_tissue.ipynb #021
 def lymphocytes(c):
     "Dense small round nuclei"
     p = c.scatter(c.u(7.4,9.2), .16, c.u(.82,.97))
@@ -57,7 +57,7 @@ def lymphocytes(c):
     h,cover,_ = c.nuclei(p, c.rng.normal(3.1,.25,n), c.u(1,1.25,n), c.u(0,3,n), 1., .15, .12, .04)
     return h+.04, np.clip(.2+.08*c.noise(7), 0, None)*(1-.5*cover)
 
-# %% ../../nbs/01b_tissue.ipynb #02452a1e
+# %% ../../nbs/01b_tissue.ipynb #024
 def mucus(c):
     "Pale swirls"
     angle,bend = c.u(0,3), 20*c.noise(45)
@@ -68,7 +68,7 @@ def mucus(c):
     halo = np.clip(1.5*ndimage.gaussian_filter(cover, 2/c.px), 0, 1)
     return h+.2*np.clip(swirl,0,None)*c.u(.5,1.2), .14*np.clip(swirl,0,None)+.2*halo
 
-# %% ../../nbs/01b_tissue.ipynb #0279fb92
+# %% ../../nbs/01b_tissue.ipynb #027
 def muscle(c):
     "Straight dense fibres, nuclei along them"
     angle,bend = c.u(0,np.pi), 3*c.noise(60)
@@ -80,14 +80,14 @@ def muscle(c):
     h,cover,_ = c.nuclei(p, radius, long, turn, .7, .2, .25, .04)
     return h+.05, e*(1-.8*cleft)*(1-.4*cover)
 
-# %% ../../nbs/01b_tissue.ipynb #03057abb
+# %% ../../nbs/01b_tissue.ipynb #030
 def _ring(c, mid, radius, arc, shake): # Canvas, [N,2] um, then um each
     "Points `arc` apart on a circle around each of `mid`, and their directions"
     turn = c.u(0,6,(len(mid),1)) + np.arange(0, 2*np.pi, arc/radius)
     on = mid[:,None] + radius*np.stack([np.sin(turn),np.cos(turn)], -1)
     return (on+c.rng.normal(0,shake,on.shape)).reshape(-1,2), turn.ravel()
 
-# %% ../../nbs/01b_tissue.ipynb #032d0f1e
+# %% ../../nbs/01b_tissue.ipynb #032
 def mucosa(c):
     "Crypts: lumen, goblet cells, a ring of nuclei"
     gap = c.u(42,54)
@@ -102,7 +102,7 @@ def mucosa(c):
     e = inside*(.55+.05*c.noise(4)) + (1-inside)*(.32+.12*c.noise(6))
     return np.maximum(h,between)+.06*inside*(1-lumen), e*(1-.9*lumen)*(1-.9*cup)
 
-# %% ../../nbs/01b_tissue.ipynb #0340d7bc
+# %% ../../nbs/01b_tissue.ipynb #034
 def _loose(c, mid, far): # -> hematoxylin [H,W]
     "Nuclei that are further than `far` from each of `mid`"
     p = c.scatter(9, .3, .65)
@@ -110,7 +110,7 @@ def _loose(c, mid, far): # -> hematoxylin [H,W]
     n = len(p)
     return c.nuclei(p, c.u(1.8,2.7,n), c.u(1,2.5,n), c.u(0,3,n), .85)[0]
 
-# %% ../../nbs/01b_tissue.ipynb #03721775
+# %% ../../nbs/01b_tissue.ipynb #037
 def stroma(c):
     "Wavy loose fibres"
     angle,bend = c.u(0,np.pi), 7*c.noise(24)
@@ -122,7 +122,7 @@ def stroma(c):
     h,cover,_ = c.nuclei(p, radius, long, turn, .75, .3, .15, .1)
     return h+.03, e*(1-.85*gap)*(1-.3*cover)
 
-# %% ../../nbs/01b_tissue.ipynb #0405d207
+# %% ../../nbs/01b_tissue.ipynb #040
 def tumour(c):
     "Crowded large uneven nuclei with nucleoli"
     lumen = step(c.noise(28)-c.u(1,1.9), .25)
@@ -136,12 +136,12 @@ def tumour(c):
     e = (.38+.1*c.noise(6)+.05*c.noise(2.5))*(1-.35*cover)*(1-.9*lumen)
     return h+.5*cover*step(nucleoli)+.1*(1-lumen), e
 
-# %% ../../nbs/01b_tissue.ipynb #043980ac
+# %% ../../nbs/01b_tissue.ipynb #043
 TISSUES = {'adipose':adipose, 'background':background, 'debris':debris, 'lymphocytes':lymphocytes,
            'mucus':mucus, 'smooth muscle':muscle, 'normal mucosa':mucosa, 'stroma':stroma,
            'tumour':tumour}
 
-# %% ../../nbs/01b_tissue.ipynb #045de6c1
+# %% ../../nbs/01b_tissue.ipynb #045
 def amounts(
     kind, # a name of `TISSUES`
     c     # Canvas to draw on
@@ -153,12 +153,12 @@ def amounts(
     raw = np.stack(TISSUES[kind](c))*np.array([1.9,1.1])[:,None,None]
     return full*np.tanh(np.clip(raw, 0, None)/full)
 
-# %% ../../nbs/01b_tissue.ipynb #04880fa6
+# %% ../../nbs/01b_tissue.ipynb #048
 def _even_bath(c, a): # amounts [2,H,W] -> the same, evened out half way and in a bath of its own
     bath = np.exp(c.u(np.log(.45), np.log(1.7), 2))*np.sqrt([.66,.44]/(a.mean((1,2))+.1))
     return a*bath[:,None,None] + (c.u(0,1,2)**2*[.25,.3])[:,None,None]
 
-# %% ../../nbs/01b_tissue.ipynb #0495ce39
+# %% ../../nbs/01b_tissue.ipynb #049
 def tissue_patch(
     kind,     # a name of `TISSUES`
     rng,      # numpy random generator
@@ -169,7 +169,7 @@ def tissue_patch(
     a = _even_bath(c, amounts(kind, c)*np.exp(.15*c.noise(40)))
     return photograph(stain(a, *random_stain(rng)), rng, c.px)
 
-# %% ../../nbs/01b_tissue.ipynb #05291dd6
+# %% ../../nbs/01b_tissue.ipynb #052
 def check_request(n, size, seed, least=1):
     "Refuse what cannot be drawn"
     if n < least: raise ValueError(f"n is {n}, expected at least {least}")
@@ -177,7 +177,7 @@ def check_request(n, size, seed, least=1):
         raise ValueError(f"size is {size} px, expected at least 16: fewer show no structure")
     if seed < 0: raise ValueError(f"seed is {seed}, expected 0 or a positive whole number")
 
-# %% ../../nbs/01b_tissue.ipynb #05375b39
+# %% ../../nbs/01b_tissue.ipynb #053
 def _draw(n, size, seed, split):
     kinds = list(TISSUES)
     labels = np.arange(n) % len(kinds)
@@ -185,7 +185,7 @@ def _draw(n, size, seed, split):
     patches = [tissue_patch(kinds[k], rng, size) for k,rng in zip(labels, rngs)]
     return PatchData(np.stack(patches), labels, classes=kinds, name='synthetic tissue')
 
-# %% ../../nbs/01b_tissue.ipynb #0543d8e5
+# %% ../../nbs/01b_tissue.ipynb #054
 def synthetic_tissue(
     n=900,   # training patches; a quarter of it for validation and half of it for the test on top
     size=64, # pixels a side
