@@ -14,7 +14,7 @@ import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from PIL import Image
 from .cli import (pl, stopwatch, _PAGE, _about, _curves, _figure, _folder, _html_table, _in_lines, _logged,
                            _plot_curves, _rescued, _run_facts, _same_run, _save)
-from .data import _list_folder, _nuclei_files
+from .data import list_folder, nuclei_files
 from fastai.torch_core import no_random
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
@@ -59,7 +59,7 @@ def _native(file): # -> uint8 [3,H,W] tensor
 def _without_masks(folder, test, size): # folder of images -> [N,3,size,size]
     "Images that nobody outlined; test images that stand among them are left out"
     known = {hash(x.numpy().tobytes()) for x,_ in test}
-    files = [f for f in _list_folder(folder)[0] if hash(_native(f).numpy().tobytes()) not in known]
+    files = [f for f in list_folder(folder)[0] if hash(_native(f).numpy().tobytes()) not in known]
     if not files: raise ValueError(f"all images in {folder} are test images: give others")
     return torch.stack([torch.tensor(pl.read_image(f, size, 3)) for f in files])
 
@@ -74,7 +74,7 @@ class Nuclei:
         self.size = size
         with unpacked(path) as (folder,self.name):
             folder,test = _published(folder)
-            files = _nuclei_files(folder)
+            files = nuclei_files(folder)
             least, how = (5, '8:2') if test else (10, '7:1:2')
             if len(files) < least:
                 raise ValueError(f"{path} holds {len(files)} images: expected {least} at least, to divide {how}")
@@ -154,7 +154,7 @@ def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images,
 # %% ../nbs/64_train_cdcl.ipynb #013
 def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of its shorter side; -> number of files
     "Instance ids of each image of a folder, at its own size"
-    files,*_ = _list_folder(unlabelled)
+    files,*_ = list_folder(unlabelled)
     for file in files:
         image = _native(file)
         mask, = pl.segment(learn, [image], size=scale(image))

@@ -1,9 +1,10 @@
 "Files as they come: whole, cut short, wrong; and the real ones where they are at hand"
-import shutil, subprocess, sys, tarfile, urllib.error, warnings
+import os, shutil, subprocess, sys, tarfile, urllib.error, warnings
+from pathlib import Path
 import numpy as np, pytest, torch
 from PIL import Image
-from pathlearn import data as module
 from pathlearn.data import *
+from pathlearn.data import arrays, published
 
 rng = np.random.default_rng(0)
 def pixels(n, *shape): return rng.integers(0, 256, (n, *shape), dtype=np.uint8)
@@ -92,21 +93,21 @@ def test_medmnist_2d_names_and_sizes():
     assert len(names) == 12
     for n in names:
         for size in (28,64,128,224):
-            file,url,md5,classes = module._medmnist_file(n, size)
+            file,url,md5,classes = arrays._medmnist_file(n, size)
             assert file in url and len(md5) == 32 and classes == list(INFO[n]['label'].values())
 
 def test_medmnist_without_network(tmp_path, monkeypatch):
     def broken(*args): raise urllib.error.URLError('no route to host')
-    monkeypatch.setattr(module, 'download_url', broken)
+    monkeypatch.setattr(arrays, 'download_url', broken)
     with pytest.raises(FileNotFoundError) as e: medmnist_data('pathmnist', 64, root=tmp_path)
     for part in ('pathmnist_64.npz', str(tmp_path), 'zenodo.org', 'no route to host', 'put it there'): assert part in str(e.value)
     assert not list(tmp_path.iterdir())
 
 def test_medmnist_broken_download_leaves_nothing(tmp_path, monkeypatch):
     def half(url, root, name, md5):
-        (module.Path(root)/name).write_bytes(b'half')
+        (Path(root)/name).write_bytes(b'half')
         raise RuntimeError('File not found or corrupted.')
-    monkeypatch.setattr(module, 'download_url', half)
+    monkeypatch.setattr(arrays, 'download_url', half)
     with pytest.raises(FileNotFoundError, match='the download failed'): medmnist_data('bloodmnist', root=tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -114,7 +115,7 @@ def test_medmnist_download(npz, tmp_path, monkeypatch):
     import hashlib, medmnist.info
     source = npz()
     monkeypatch.setitem(medmnist.info.INFO['pathmnist'], 'MD5', hashlib.md5(source.read_bytes()).hexdigest())
-    monkeypatch.setattr(module, 'download_url', lambda url,root,name,md5: shutil.copy(source, module.Path(root)/name))
+    monkeypatch.setattr(arrays, 'download_url', lambda url,root,name,md5: shutil.copy(source, Path(root)/name))
     splits = medmnist_data('pathmnist', root=tmp_path/'new'/'folder')
     assert splits.test.classes[0] == 'adipose' and splits.train.c == 9
     assert [f.name for f in (tmp_path/'new'/'folder').iterdir()] == ['pathmnist.npz']
@@ -336,7 +337,7 @@ def test_nct_crc_of_other_size(nct):
     with pytest.raises(ValueError, match=r'images of CRC-VAL-HE-7K are \[3, 9, 9\]'): nct_crc_data(nct)
 
 def test_nct_crc_larger_than_memory(nct, monkeypatch):
-    monkeypatch.setattr(module.os, 'sysconf', lambda name: {'SC_PHYS_PAGES': 1000, 'SC_PAGE_SIZE': 4096}[name])
+    monkeypatch.setattr(os, 'sysconf', lambda name: {'SC_PHYS_PAGES': 1000, 'SC_PAGE_SIZE': 4096}[name])
     with pytest.raises(ValueError, match="224 px a side takes 0.0271 GB of memory, .* has 0.0041 GB: give"):
         nct_crc_data(nct)
     assert nct_crc_data(nct, size=16).train.size == 16
@@ -384,15 +385,15 @@ def test_pcam_download(pcam, tmp_path, monkeypatch):
     import gzip
     def fetch(file_id, root, filename, md5):
         source = pcam/'pcam'/filename.removesuffix('.gz')
-        module.Path(root).mkdir(parents=True, exist_ok=True)
-        (module.Path(root)/filename).write_bytes(gzip.compress(source.read_bytes()))
+        Path(root).mkdir(parents=True, exist_ok=True)
+        (Path(root)/filename).write_bytes(gzip.compress(source.read_bytes()))
     monkeypatch.setattr('torchvision.datasets.pcam.download_file_from_google_drive', fetch)
     assert [len(p) for p in pcam_data(tmp_path/'new')] == [200,9,9]
 
 def test_pcam_without_network(tmp_path, monkeypatch):
     pytest.importorskip('h5py')
     def broken(*args, **kw): raise RuntimeError('too many users have viewed this file')
-    monkeypatch.setattr(module, 'PCAM', broken)
+    monkeypatch.setattr(published, 'PCAM', broken)
     with pytest.raises(FileNotFoundError) as e: pcam_data(tmp_path)
     for part in ('split_train_x.h5.gz', str(tmp_path/'pcam'), 'too many users', 'zenodo.org', 'put it there'): assert part in str(e.value)
 
