@@ -15,6 +15,7 @@ from .basics import *
 from .siamese import *
 from .mixing import *
 from .adversarial import *
+from .learning.loop import first_images
 from fastai.basics import Callback
 from torch._functorch import config as functorch
 from fastcore.foundation import L

@@ -15,6 +15,8 @@ import matplotlib.pyplot as plt, numpy as np, torch, torch.nn as nn, torch.nn.fu
 from . import basics, crosspatch
 from .basics import *
 from .crosspatch import *
+from .learning.loop import first_images, image_settings
+from .learning.watch import check_bf16
 from .explore.widgets import Knobs, slider
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback

@@ -7,6 +7,7 @@ from fastai.callback.progress import CSVLogger, ShowGraphCallback
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback
 from fastai.callback.training import GradientAccumulation
 from pathlearn.learning import *
+from pathlearn.learning.watch import check_bf16
 from pathlearn.data import PatchData
 from pathlearn.evaluate import embed
 from pathlearn.networks import MomentumCopy, Outputs, Predictor, Projector
