@@ -10,9 +10,9 @@ import time
 import matplotlib.pyplot as plt, pandas as pd
 from IPython.display import HTML, display
 from .callbacks import InFit
-from fastcore.basics import noop
+from fastai.basics import noop
 
-# %% ../../nbs/04c_log.ipynb #007
+# %% ../../nbs/04c_log.ipynb #008
 class LogCallback(InFit):
     "Base of what shows the log; also the place where fastai's `ShowGraphCallback` draws"
     order = 59 # before fastai's CSVLogger, which passes on what it has written
@@ -26,7 +26,7 @@ class LogCallback(InFit):
     def mbar(self): return self
     def update_graph(self, graphs, *bounds): pass # a terminal shows none
 
-# %% ../../nbs/04c_log.ipynb #009
+# %% ../../nbs/04c_log.ipynb #010
 class EpochLines(LogCallback):
     "One line of text an epoch, for terminals and log files"
     def before_fit(self):
@@ -38,7 +38,7 @@ class EpochLines(LogCallback):
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
         print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
 
-# %% ../../nbs/04c_log.ipynb #012
+# %% ../../nbs/04c_log.ipynb #013
 def _table(names, rows): # -> HTML
     "Every row of a short run, a dozen of a long one"
     n = len(rows)
@@ -46,7 +46,17 @@ def _table(names, rows): # -> HTML
     frame = pd.DataFrame([rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
     return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../../nbs/04c_log.ipynb #014
+# %% ../../nbs/04c_log.ipynb #016
+def _loss_curve(graphs): # pairs of steps and losses -> Figure
+    fig = plt.figure(figsize=(5,1.8)) # before the style, which would undo what a first figure sets
+    with plt.style.context('pathlearn.pathlearn'):
+        ax = fig.subplots()
+        for x,y in graphs: ax.plot(x, y)
+        ax.set(xlabel='step', ylabel='loss')
+    plt.close(fig)
+    return fig
+
+# %% ../../nbs/04c_log.ipynb #017
 class LiveLog(LogCallback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     def before_fit(self):
@@ -69,13 +79,9 @@ class LiveLog(LogCallback):
 
     def update_graph(self, graphs, *bounds): # ShowGraphCallback's, of training and validation
         if self.quiet: return
-        with plt.style.context('pathlearn.pathlearn'):
-            fig,ax = plt.subplots(figsize=(5,1.8))
-            for x,y in graphs: ax.plot(x, y)
-            ax.set(xlabel='step', ylabel='loss')
-            plt.close(fig)
-            if self.plot: self.plot.update(fig)
-            else: self.plot = display(fig, display_id=True)
+        fig = _loss_curve(graphs)
+        if self.plot: self.plot.update(fig)
+        else: self.plot = display(fig, display_id=True)
 
     def after_fit(self):
         if not self.quiet: self.table.update(HTML(self.html()))

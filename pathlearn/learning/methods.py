@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import Callable
 from .. import views
 
-# %% ../../nbs/04f_methods.ipynb #009
+# %% ../../nbs/04f_methods.ipynb #011
 @dataclass(frozen=True)
 class Option:
     "A setting that one method takes, and that the command line offers"
@@ -25,7 +25,7 @@ class Option:
     off: str = ''        # name of a further switch `--no-...` that hands on None
     to: str = 'learner'  # who takes it: the 'learner', its 'fit', or the 'data'
 
-# %% ../../nbs/04f_methods.ipynb #012
+# %% ../../nbs/04f_methods.ipynb #014
 @dataclass(frozen=True)
 class Method:
     "A way of learning, as commands, tables and pages know it"
@@ -47,7 +47,7 @@ class Method:
         if isinstance(self.view, str): return getattr(views, f'{self.view}_view')(size, **kw)
         return self.view(size, own or {}, **kw)
 
-# %% ../../nbs/04f_methods.ipynb #016
+# %% ../../nbs/04f_methods.ipynb #018
 METHODS = {} # name -> Method, in the order in which they were registered
 
 def register(method): # -> the same Method
@@ -55,14 +55,14 @@ def register(method): # -> the same Method
     METHODS[method.name] = method
     return method
 
-# %% ../../nbs/04f_methods.ipynb #018
+# %% ../../nbs/04f_methods.ipynb #020
 def _foreign(): return {p.name: p for p in entry_points(group='pathlearn.methods')}
 
 def method_names(): # -> list of str
     "All methods that can be named, those of other packages last"
     return list(dict.fromkeys([*METHODS, *_foreign()]))
 
-# %% ../../nbs/04f_methods.ipynb #019
+# %% ../../nbs/04f_methods.ipynb #021
 def find_method(name): # -> Method
     "The method of that name; one of another package is loaded when it is first asked for"
     if name in METHODS: return METHODS[name]

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from .callbacks import InFit
-from fastai.basics import CancelEpochException
+from fastai.basics import CancelEpochException, noop
 from fastai.callback.training import GradientAccumulation
-from fastcore.basics import noop
 from fastcore.foundation import L
 
-# %% ../../nbs/04d_resume.ipynb #011
+# %% ../../nbs/04d_resume.ipynb #012
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -30,7 +29,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         os.replace(tmp, path)
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../../nbs/04d_resume.ipynb #014
+# %% ../../nbs/04d_resume.ipynb #015
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -40,7 +39,7 @@ def rng_state(dl=None): # loader whose shuffle order counts
                 # torch's own loader uses torch's dice
                 loader=list(dl.rng.getstate()) if hasattr(dl, 'rng') else None)
 
-# %% ../../nbs/04d_resume.ipynb #015
+# %% ../../nbs/04d_resume.ipynb #016
 def set_rng_state(state, dl=None):
     "Put all dice back"
     as_tuple = lambda s: (s[0], tuple(s[1]), s[2])
@@ -50,7 +49,7 @@ def set_rng_state(state, dl=None):
     if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
     if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../../nbs/04d_resume.ipynb #018
+# %% ../../nbs/04d_resume.ipynb #019
 def _plain(o): # tensors, numbers and texts in lists and dictionaries
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
@@ -58,7 +57,7 @@ def _plain(o): # tensors, numbers and texts in lists and dictionaries
     if many: return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../../nbs/04d_resume.ipynb #021
+# %% ../../nbs/04d_resume.ipynb #022
 def _accumulations(learn): return [cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)]
 
 def _waiting(learn): # -> dict; zeros are not worth their space
@@ -66,7 +65,7 @@ def _waiting(learn): # -> dict; zeros are not worth their space
     return dict(grads={n:g if g.any() else None for n,g in grads.items()},
                 accumulated=[cb.count for cb in _accumulations(learn)])
 
-# %% ../../nbs/04d_resume.ipynb #023
+# %% ../../nbs/04d_resume.ipynb #024
 _LOGS = 'lrs','iters','losses','values'
 
 def _logged(recorder): # -> dict
@@ -80,7 +79,7 @@ def _log_back(learn, state):
     smooth.count,smooth.val = state['smooth']
     learn.train_iter = smooth.count
 
-# %% ../../nbs/04d_resume.ipynb #025
+# %% ../../nbs/04d_resume.ipynb #026
 def _stateful(learn): return [cb for cb in learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
 def _state(learn): # -> dict
@@ -93,7 +92,7 @@ def _state(learn): # -> dict
                 scaler=scaler.state_dict() if scaler else None,
                 cbs={cb.name:cb.state_dict() for cb in _stateful(learn)})
 
-# %% ../../nbs/04d_resume.ipynb #027
+# %% ../../nbs/04d_resume.ipynb #028
 def _restore(learn, state):
     "Put back what `_state` saved, but the dice and the log"
     learn.model.load_state_dict(state['model'])
@@ -104,7 +103,7 @@ def _restore(learn, state):
     for cb,n in zip(_accumulations(learn), state.get('accumulated', [])): cb.count = n
     if state['scaler']: learn.scaler.load_state_dict(state['scaler'])
 
-# %% ../../nbs/04d_resume.ipynb #029
+# %% ../../nbs/04d_resume.ipynb #030
 def _check_folder(path):
     "Raise if the file could not be written"
     probe = path.with_suffix('.probe')
@@ -115,7 +114,7 @@ def _check_folder(path):
         f"{path} cannot be written ({e.strerror or e}): expected a folder that exists or can be "
         "made, choose another path for the checkpoint") from e
 
-# %% ../../nbs/04d_resume.ipynb #032
+# %% ../../nbs/04d_resume.ipynb #033
 def _read(path, device): # -> the saved state; nothing is unpickled
     try: state = torch.load(path, weights_only=True, map_location=device)
     except Exception as e: raise ValueError(
@@ -129,7 +128,7 @@ def _read(path, device): # -> the saved state; nothing is unpickled
     state['rng']['cuda'] = [s.cpu() for s in state['rng']['cuda']]
     return state
 
-# %% ../../nbs/04d_resume.ipynb #034
+# %% ../../nbs/04d_resume.ipynb #035
 def _about(learn): # -> dict of text and numbers
     "What a run is, apart from its weights"
     loss,model = learn.loss_func, getattr(learn.model, '_orig_mod', learn.model)
@@ -137,7 +136,7 @@ def _about(learn): # -> dict of text and numbers
     return dict(method=f"{type(model).__name__} by {name}",
                 optimiser=' '.join(sorted(learn.opt.hypers[0])), groups=len(learn.opt.hypers))
 
-# %% ../../nbs/04d_resume.ipynb #035
+# %% ../../nbs/04d_resume.ipynb #036
 def _check_run(learn, path, state):
     "Raise if `state` belongs to another kind of run"
     if state['n_epoch'] != learn.n_epoch: raise ValueError(
@@ -152,7 +151,7 @@ def _check_run(learn, path, state):
             f"{path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
             "Take the arguments of the first run, or begin in another folder")
 
-# %% ../../nbs/04d_resume.ipynb #036
+# %% ../../nbs/04d_resume.ipynb #037
 def _check_model(model, path, state):
     "Raise if `state` holds another model"
     ours,theirs = model.state_dict(), state['model']
@@ -161,7 +160,7 @@ def _check_model(model, path, state):
                                 f"and {len(differ)-1} more. Take the arguments of the first run, "
                                 "or begin in another folder")
 
-# %% ../../nbs/04d_resume.ipynb #039
+# %% ../../nbs/04d_resume.ipynb #040
 class _Checkpoint(InFit):
     "One file for each fit of a learner"
     def __init__(self, path): # of the first fit's file; made when the first epoch ends
@@ -181,13 +180,13 @@ class _Checkpoint(InFit):
         state = _plain(dict(about=self.about, **_state(self.learn)))
         with whole_file(self.path) as tmp: torch.save(state, tmp)
 
-# %% ../../nbs/04d_resume.ipynb #041
+# %% ../../nbs/04d_resume.ipynb #042
 def _greet(path, state, n_epoch):
     start = state['epoch']
     print(f"going on after epoch {start} of {n_epoch}, from {path}" if start < n_epoch
           else f"all epochs are done, from {path}")
 
-# %% ../../nbs/04d_resume.ipynb #042
+# %% ../../nbs/04d_resume.ipynb #043
 class Resume(_Checkpoint):
     "Saves after each epoch what the next one depends on; the same `fit` with the same file goes on"
     order = 70 # after the recorder has begun and ended its epoch

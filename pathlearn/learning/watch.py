@@ -17,7 +17,7 @@ from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation
 from fastcore.foundation import L
 
-# %% ../../nbs/04b_watch.ipynb #008
+# %% ../../nbs/04b_watch.ipynb #010
 class _Columns(InFit):
     "Adds columns (`names`) to the log of a fit, and takes them along at its end"
     order,names = 40,()
@@ -34,7 +34,7 @@ class _Columns(InFit):
         return L(m for m in self.learn.metrics if not isinstance(m, Column) or
                  m.func.func.__self__ is not self and m.func.func.__self__.learn is self.learn)
 
-# %% ../../nbs/04b_watch.ipynb #010
+# %% ../../nbs/04b_watch.ipynb #012
 class Watch(_Columns):
     "Base of callbacks that add columns (`names`) to the log of a fit; `record` fills them"
     def before_fit(self): self.now,self.history = {},[]
@@ -53,12 +53,12 @@ class Watch(_Columns):
     def load_state_dict(self, state):
         self.history,self.warned = state['history'],set(state['warned'])
 
-# %% ../../nbs/04b_watch.ipynb #014
+# %% ../../nbs/04b_watch.ipynb #016
 def _projection_figures(z1, z2): # [B,D] -> dict
     z = F.normalize(torch.cat([z1,z2]).float(), dim=1)
     return dict(spread=z.std(0).mean()*z.shape[1]**.5)
 
-# %% ../../nbs/04b_watch.ipynb #017
+# %% ../../nbs/04b_watch.ipynb #019
 def _assigner_figures(logits, seed): # [B,K] -> dict
     logits,k = logits.float(), logits.shape[1]
     dice = torch.Generator(logits.device).manual_seed(seed)
@@ -68,7 +68,7 @@ def _assigner_figures(logits, seed): # [B,K] -> dict
     return dict(p=p.mean(0), entropy_each=-(p*logits.log_softmax(1)).sum(1).mean(),
                 live=wins(logits), live_with_noise=wins(logits+gumbel))
 
-# %% ../../nbs/04b_watch.ipynb #019
+# %% ../../nbs/04b_watch.ipynb #021
 def _epoch_figures(sums, n): # sums over n batches -> dict of columns, and `k`
     mean = {name: v/n for name,v in sums.items()}
     now = dict(spread=mean['spread'].item())
@@ -78,12 +78,12 @@ def _epoch_figures(sums, n): # sums over n batches -> dict of columns, and `k`
     return now | live | dict(k=len(p), entropy_mean=torch.special.entr(p).sum().item(),
                              entropy_each=mean['entropy_each'].item())
 
-# %% ../../nbs/04b_watch.ipynb #021
+# %% ../../nbs/04b_watch.ipynb #023
 def _projection_collapse(spread): # -> a sentence, or None
     if spread is not None and spread < .1: return (
         f"projections collapse to one point: spread {spread:.3f}, below 0.1, healthy is near 1")
 
-# %% ../../nbs/04b_watch.ipynb #023
+# %% ../../nbs/04b_watch.ipynb #025
 def _too_sure(live, live_with_noise, entropy_each, k): # -> a sentence, or None
     remedy = "Lower alpha, or end the projector in batch norm"
     if live == 1 and live_with_noise <= 2: return (
@@ -93,7 +93,7 @@ def _too_sure(live, live_with_noise, entropy_each, k): # -> a sentence, or None
         f"certain assigner: entropy {entropy_each:.3f} an image, below 0.1, and noise changes "
         f"little: {live} of {k} clusters live, {live_with_noise} with noise. {remedy}")
 
-# %% ../../nbs/04b_watch.ipynb #025
+# %% ../../nbs/04b_watch.ipynb #027
 def _too_unsure(entropy_each, k, steps): # -> a sentence, or None
     # every assigner is born like this, and K^2 pairs of clusters take their time to part
     young = steps is not None and k and steps < max(50, k*k/50)
@@ -101,7 +101,7 @@ def _too_unsure(entropy_each, k, steps): # -> a sentence, or None
         f"near-uniform assigner: entropy {entropy_each:.2f} an image, above {.95*np.log(k):.2f} "
         f"of at most {np.log(k):.2f}: assignments are noise. Raise alpha or train longer")
 
-# %% ../../nbs/04b_watch.ipynb #026
+# %% ../../nbs/04b_watch.ipynb #028
 def collapse_kind(spread=None, live=None, # these four as in the table above
                   live_with_noise=None, entropy_each=None,
                   k=None,     # K, number of clusters
@@ -111,16 +111,16 @@ def collapse_kind(spread=None, live=None, # these four as in the table above
     return (_projection_collapse(spread) or _too_sure(live, live_with_noise, entropy_each, k)
             or _too_unsure(entropy_each, k, steps))
 
-# %% ../../nbs/04b_watch.ipynb #030
+# %% ../../nbs/04b_watch.ipynb #032
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
-# %% ../../nbs/04b_watch.ipynb #031
+# %% ../../nbs/04b_watch.ipynb #033
 def _assigns(learn): return hasattr(learn.model, 'assign')
 
 _ASSIGNER = 'live','live_with_noise','entropy_mean','entropy_each'
 _OLD = dict(live_noise='live_with_noise', h_mean='entropy_mean', h_each='entropy_each') # of 0.1
 
-# %% ../../nbs/04b_watch.ipynb #032
+# %% ../../nbs/04b_watch.ipynb #034
 class CollapseWatch(Watch):
     "Spread, live clusters and entropies of each epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -156,7 +156,7 @@ class CollapseWatch(Watch):
         warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**seen[-1])}",
                       CollapseWarning, stacklevel=3)
 
-# %% ../../nbs/04b_watch.ipynb #036
+# %% ../../nbs/04b_watch.ipynb #038
 class LossParts(Watch):
     "Means of `loss_func.parts` as columns: a dict of scalars, set at every call; it may lack some"
     order = 39
@@ -169,7 +169,7 @@ class LossParts(Watch):
             self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../../nbs/04b_watch.ipynb #039
+# %% ../../nbs/04b_watch.ipynb #041
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part, and the Rand index of its assigner"
     order = 41
@@ -193,7 +193,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../../nbs/04b_watch.ipynb #043
+# %% ../../nbs/04b_watch.ipynb #045
 def _look(learn, data): # -> dict: what the encoder makes of PatchData now
     emb = embed(learn, data)
     clusters = emb.assignments
@@ -205,7 +205,7 @@ def _embeddings(look, data): # -> Embeddings
     if clusters is not None: clusters = clusters.cpu()
     return Embeddings(features, data.labels, clusters, data.classes)
 
-# %% ../../nbs/04b_watch.ipynb #044
+# %% ../../nbs/04b_watch.ipynb #046
 class EmbeddingHistory(InFit):
     "Embeddings of the same patches before training and after every few epochs"
     order = 60 # after the recorder has the epoch's loss, before `Resume` writes
@@ -228,7 +228,7 @@ class EmbeddingHistory(InFit):
     def state_dict(self): return dict(epochs=self.epochs)
     def load_state_dict(self, state): self.epochs = state['epochs']
 
-# %% ../../nbs/04b_watch.ipynb #047
+# %% ../../nbs/04b_watch.ipynb #049
 def _likely_cause(learn): # -> a sentence
     if not all(torch.isfinite(x).all() for x in L(learn.xb) if isinstance(x, torch.Tensor)):
         return "The images of this batch hold NaN or infinite values: look at the data"
@@ -238,7 +238,7 @@ def _likely_cause(learn): # -> a sentence
     lr = learn.opt.hypers[-1]['lr']
     return f"The learning rate of {lr:.3g} is probably too high: try a tenth of it"
 
-# %% ../../nbs/04b_watch.ipynb #048
+# %% ../../nbs/04b_watch.ipynb #050
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
     cause,resume,kept = _likely_cause(learn), getattr(learn, 'resume', None), ''
@@ -247,7 +247,7 @@ def stop_fit(learn, found): # found: what is wrong, as words
         f"{found} at epoch {learn.epoch+1}, step {learn.train_iter+1} of the fit: "
         f"training cannot go on. {cause}{kept}")
 
-# %% ../../nbs/04b_watch.ipynb #050
+# %% ../../nbs/04b_watch.ipynb #052
 def _images(dl): # -> how many an epoch has; of a loader of fastai or of torch
     return len(dl)*(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 1)
 
@@ -264,7 +264,7 @@ def _check_device(model):
     if next(model.parameters()).device.type == 'cpu': warnings.warn(
         "to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
 
-# %% ../../nbs/04b_watch.ipynb #053
+# %% ../../nbs/04b_watch.ipynb #055
 class FitGuard(InFit):
     "Refuses a fit that cannot do what is asked; stops one whose loss or gradient is no number"
     # columns have their names by then, and mixed precision has taken its scale off the gradients
@@ -294,7 +294,7 @@ class FitGuard(InFit):
             bad = n in ('train_loss','valid_loss') and isinstance(v, float) and not np.isfinite(v)
             if bad: stop_fit(self.learn, f"{n} is {v}")
 
-# %% ../../nbs/04b_watch.ipynb #056
+# %% ../../nbs/04b_watch.ipynb #058
 def check_bf16(device='cpu'): # where bfloat16 is to be computed
     "Warn where bfloat16 is slower than float32: a CPU without instructions for it"
     if torch.device(device).type != 'cpu': return

@@ -13,7 +13,7 @@ from .resume import whole_file
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-# %% ../../nbs/04e_weights.ipynb #007
+# %% ../../nbs/04e_weights.ipynb #008
 def _public_path(cls): # -> text
     "Where a user imports a class from"
     module,name = cls.__module__, cls.__name__
@@ -21,7 +21,7 @@ def _public_path(cls): # -> text
     ours = room.startswith('pathlearn.') and getattr(sys.modules.get(room), name, None) is cls
     return f'{room if ours else module}.{name}'
 
-# %% ../../nbs/04e_weights.ipynb #010
+# %% ../../nbs/04e_weights.ipynb #011
 def module_spec(m): # -> something JSON can hold
     "How to build `m` again: class and arguments; of a class of your own its name alone"
     m = getattr(m, '_orig_mod', m) # what torch.compile wraps
@@ -30,7 +30,7 @@ def module_spec(m): # -> something JSON can hold
     plain = {n: module_spec(v) if isinstance(v, nn.Module) else v for n,v in given.items()}
     return dict(cls=_public_path(type(m)), **plain)
 
-# %% ../../nbs/04e_weights.ipynb #013
+# %% ../../nbs/04e_weights.ipynb #014
 def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     "Raise unless this is a class that may be built from a file"
     module,_,cls = name.rpartition('.')
@@ -41,7 +41,7 @@ def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
         f"'{name}' is not a module of pathlearn, which builds no other: make it yourself, with the "
         "arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #014
+# %% ../../nbs/04e_weights.ipynb #015
 def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
@@ -50,7 +50,7 @@ def module_from_spec(spec): # what `module_spec` returned
     inside = lambda v: isinstance(v, dict) and 'cls' in v
     return cls(**{n: module_from_spec(v) if inside(v) else v for n,v in spec.items()})
 
-# %% ../../nbs/04e_weights.ipynb #017
+# %% ../../nbs/04e_weights.ipynb #018
 def _parts(model): # -> dict of the modules that a user of the encoder needs
     names = 'encoder','cluster_head','decoder'
     if getattr(model, 'segmenter', None) is not None: names = 'segmenter',
@@ -60,7 +60,7 @@ def _tensors(parts): # -> dict; copies, on the CPU
     return {f'{n}.{k}'.replace('_orig_mod.', ''):v.cpu().contiguous().clone()
             for n,m in parts.items() for k,v in m.state_dict().items()}
 
-# %% ../../nbs/04e_weights.ipynb #018
+# %% ../../nbs/04e_weights.ipynb #019
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or segmenter, of a Learner (or model) as a safetensors file"
     model = getattr(learn, 'model', learn)
@@ -70,7 +70,7 @@ def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as 
                 meta=json.dumps(dict(method=type(model).__name__) | meta))
     with whole_file(path) as tmp: save_file(_tensors(parts), tmp, metadata=text)
 
-# %% ../../nbs/04e_weights.ipynb #020
+# %% ../../nbs/04e_weights.ipynb #021
 class Pretrained(Assigns, nn.Module):
     "A loaded encoder, with cluster head, decoder or segmenter if any; `meta` says where it is from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -83,7 +83,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04e_weights.ipynb #021
+# %% ../../nbs/04e_weights.ipynb #022
 def _read_weights(path): # -> settings as text, tensors
     try:
         with safe_open(path, 'pt') as f:
@@ -95,7 +95,7 @@ def _read_weights(path): # -> settings as text, tensors
         f"{path} holds weights without pathlearn's settings: write them with save_encoder")
     return text,tensors
 
-# %% ../../nbs/04e_weights.ipynb #022
+# %% ../../nbs/04e_weights.ipynb #023
 def load_encoder(path,
     **own, # modules that are not pathlearn's, by name: encoder=MyEncoder(...)
 ):         # -> Pretrained, in eval mode on the CPU
