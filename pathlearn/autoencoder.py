@@ -16,6 +16,7 @@ from .basics import *
 from .siamese import *
 from .prototypes import *
 from .decoder import *
+from .learning.loop import image_settings
 from fastai.basics import Callback
 from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds
 from fastai.optimizer import Adam, Optimizer

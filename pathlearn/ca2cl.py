@@ -15,7 +15,8 @@ from .siamese import *
 from .mixing import *
 from .adversarial import *
 from .evaluate import adam
-from .learning import LossParts, dls_encoder, first_images
+from .learning import LossParts, dls_encoder
+from .learning.loop import first_images
 from .networks import Outputs
 from fastai.basics import Callback
 from torch._functorch import config as functorch

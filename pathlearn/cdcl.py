@@ -15,6 +15,8 @@ import torch, torch.nn as nn, torch.nn.functional as F
 from . import basics, crosspatch
 from .basics import *
 from .crosspatch import *
+from .learning.loop import first_images, image_settings
+from .learning.watch import check_bf16
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastcore.foundation import L

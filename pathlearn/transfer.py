@@ -18,7 +18,8 @@ from .data import foreground_data
 from .networks import UNet, encoder_maps, map_widths
 from .views import Geometry, to_unit, warp
 from .evaluate import KeepBest, evaluating, segmentation_scores
-from .learning import EpochLines, FitGuard, LiveLog, first_images
+from .learning import EpochLines, FitGuard, LiveLog
+from .learning.loop import first_images
 import fastai.callback.schedule # it gives a Learner fit_one_cycle
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback

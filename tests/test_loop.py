@@ -7,6 +7,7 @@ from fastai.callback.progress import CSVLogger, ShowGraphCallback
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, SaveModelCallback
 from fastai.callback.training import GradientAccumulation
 from pathlearn.learning import *
+from pathlearn.learning.watch import check_bf16
 from pathlearn.data import PatchData
 from pathlearn.evaluate import embed
 from pathlearn.networks import MomentumCopy, Outputs, Predictor, Projector
@@ -444,6 +445,15 @@ def test_a_validation_inside_a_fit_loads_nothing(tmp_path):
     assert [h['epoch'] for h in watch.history] == [0,1,2]
     assert [h['epoch'] for h in learn.collapse_watch.history] == [0,1,2]
     assert learn.recorder.metric_names[-2:] == ['knn','time']
+
+def test_a_validation_inside_a_fit_loses_no_place(tmp_path):
+    class Early(Look): order = 35 # before watches and recorder
+    learn = quiet(learner(Resume(tmp_path/'run.pt')), 3, cbs=Early())
+    assert [h['epoch'] for h in learn.collapse_watch.history] == [0,1,2]
+    assert [len(row) for row in learn.recorder.values] == [3]*3 and len(learn.recorder.losses) == 9
+    state = torch.load(tmp_path/'run.pt', weights_only=True)
+    assert state['epoch'] == 3 and state['smooth'][0] == 9 and len(state['log']['values']) == 3
+    assert learn.train_iter == 9
 
 def test_of_two_watches_of_one_name_the_later_fills_the_column():
     early,late = KNNWatch(DATA, DATA, k=1), KNNWatch(DATA, DATA, k=40)

@@ -137,53 +137,71 @@ def test_a_run_of_two_phases_knows_its_phase(tmp_path):
     assert r['codes'] == [0, 130, 0, 130, 0, 130, 0], done.stderr
     assert r['equal'] == [True]*3 and 'Traceback' not in done.stderr
 
-def test_the_history_of_embeddings_goes_on_after_a_stop(tmp_path):
+# --- what watches remember, and what 0.1 wrote
+
+def train(file, epochs=4, stop=None, **kw): # stop: the epoch before which Ctrl-C is pressed
     import torch
     from fastai.callback.core import Callback
     from pathlearn.clusiam import EmbeddingHistory, PatchData, Resume, clusiam_learner
-
     class Stop(Callback):
         def before_epoch(self):
-            if self.epoch == 2: raise KeyboardInterrupt
+            if self.epoch == stop: raise KeyboardInterrupt
+    torch.manual_seed(0)
+    data = PatchData(torch.randint(256, (64,3,16,16), dtype=torch.uint8))
+    learn = clusiam_learner(data.dls(bs=16, device='cpu'), 'tiny', k=4, dim=32, hidden=16,
+                            cbs=[EmbeddingHistory(data), Resume(file), Stop()], **kw)
+    with learn.no_logging(): learn.fit(epochs)
+    return learn
 
-    def train(file, *cbs):
-        torch.manual_seed(0)
-        data = PatchData(torch.randint(256, (64,3,16,16), dtype=torch.uint8))
-        learn = clusiam_learner(data.dls(bs=16, device='cpu'), 'tiny', k=4, dim=32, hidden=16,
-                                cbs=[EmbeddingHistory(data), Resume(tmp_path/file), *cbs])
-        with learn.no_logging(): learn.fit(4)
-        return learn.embedding_history.epochs
-
-    calm = train('calm.pt')
-    with pytest.raises(KeyboardInterrupt): train('run.pt', Stop())
-    again = train('run.pt')
+def test_the_history_of_embeddings_goes_on_after_a_stop(tmp_path):
+    import torch
+    calm = train(tmp_path/'calm.pt').embedding_history.epochs
+    with pytest.raises(KeyboardInterrupt): train(tmp_path/'run.pt', stop=2)
+    again = train(tmp_path/'run.pt').embedding_history.epochs
     assert [e['epoch'] for e in again] == [e['epoch'] for e in calm] == [0,1,2,3,4]
     assert [e['loss'] for e in again] == [e['loss'] for e in calm]
     for a,b in zip(again, calm): assert torch.equal(a['features'], b['features']) and torch.equal(a['assignments'], b['assignments'])
 
 def test_columns_that_had_other_names_in_0_1_go_on(tmp_path):
     import torch
-    from fastai.callback.core import Callback
-    from pathlearn.clusiam import PatchData, Resume, clusiam_learner
-
-    class Stop(Callback):
-        def before_epoch(self):
-            if self.epoch == 2: raise KeyboardInterrupt
-
-    def train(file, *cbs):
-        torch.manual_seed(0)
-        data = PatchData(torch.randint(256, (64,3,16,16), dtype=torch.uint8))
-        learn = clusiam_learner(data.dls(bs=16, device='cpu'), 'tiny', k=4, dim=32, hidden=16, patience=3,
-                                cbs=[Resume(file), *cbs])
-        with learn.no_logging(): learn.fit(3)
-        return learn.collapse_watch.history
-
-    calm = train(tmp_path/'calm.pt')
-    with pytest.raises(KeyboardInterrupt): train(tmp_path/'run.pt', Stop())
-    state = torch.load(tmp_path/'run.pt', weights_only=True)
+    calm = train(tmp_path/'calm.pt', epochs=3, patience=3).collapse_watch.history
+    file = tmp_path/'run.pt'
+    with pytest.raises(KeyboardInterrupt): train(file, epochs=3, patience=3, stop=2)
+    state = torch.load(file, weights_only=True)
     watch = state['cbs']['collapse_watch']
     was = dict(live_with_noise='live_noise', entropy_mean='h_mean', entropy_each='h_each')
     watch['history'] = [{was.get(n, n): v for n,v in row.items()} for row in watch['history']]
     assert {*was.values()} < {*watch['history'][0]}
-    torch.save(state, tmp_path/'run.pt')
-    assert train(tmp_path/'run.pt') == calm
+    torch.save(state, file)
+    assert train(file, epochs=3, patience=3).collapse_watch.history == calm
+
+# --- the name by which weights know a class
+
+def test_a_class_in_a_room_is_stored_by_the_path_of_the_room(tmp_path, monkeypatch):
+    import torch
+    from pathlearn import learning
+    from pathlearn.learning import weights
+    from pathlearn.networks import Configured, encoder
+    class Head(Configured):
+        def __init__(self, n_in, n_out=3): super().__init__(); self.net = torch.nn.Linear(n_in, n_out)
+        def forward(self, x): return self.net(x)
+    Head.__module__ = 'pathlearn.learning.weights' # as if it were written there
+    class Model(torch.nn.Module):
+        def __init__(self): super().__init__(); self.encoder = encoder('tiny'); self.cluster_head = Head(256)
+    monkeypatch.setattr(weights, 'Head', Head, raising=False)
+    file,model = tmp_path/'w.safetensors', Model()
+
+    def stored(): # the class's path in the file
+        learning.save_encoder(model, file)
+        with weights.safe_open(file, 'pt') as f: spec = json.loads(f.metadata()['spec'])
+        assert spec['encoder']['cls'] == 'pathlearn.networks.Encoder'
+        return spec['cluster_head']['cls']
+    def same():
+        head = learning.load_encoder(file).cluster_head
+        return type(head) is Head and torch.equal(head.net.weight, model.cluster_head.net.weight)
+
+    assert stored() == 'pathlearn.learning.weights.Head' and same() # private to its module
+    monkeypatch.setattr(learning, 'Head', Head, raising=False)
+    assert stored() == 'pathlearn.learning.Head' and same() # a user imports it from the room
+    monkeypatch.delattr(weights, 'Head')
+    assert same() # and its module may change

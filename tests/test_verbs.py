@@ -23,20 +23,23 @@ def few(): return semi_dls(NUCLEI[:8], NUCLEI[8:N], NUCLEI[N:], bs=BS, device='c
 def masks(): return mask_dls(NUCLEI[:N], NUCLEI[N:], bs=BS, device='cpu')
 def views(): return TRAIN.dls(VALID, bs=BS, device='cpu')
 
-# name: loaders, learner, its arguments
-METHODS = dict(
-    simclr      = (views, simclr_learner, dict(arch='tiny', dim=16)),
-    simsiam     = (views, simsiam_learner, dict(arch='tiny', dim=32, hidden=16)),
-    byol        = (views, byol_learner, dict(arch='tiny', dim=32)),
-    clusiam     = (views, clusiam_learner, dict(arch='tiny', k=5, dim=32, hidden=16)),
-    clubyol     = (views, clubyol_learner, dict(arch='tiny', k=5, dim=32, hidden=16)),
-    ca2cl       = (views, ca2cl_learner, dict(arch='tiny', k=4, dim=16)),
-    autoencoder = (views, autoencoder_learner, dict(arch='conv3', latent=16, opt='adamw')),
-    cdcl        = (few, cdcl_learner, dict(arch='tiny', start=0, grid=4)))
-SUPERVISED = dict(masks = (masks, lambda dls, **kw: mask_learner(dls, encoder('tiny'), **kw), {}))
+# name: loaders, and arguments of a learner so small that a test takes a second
+SMALL = dict(
+    simclr      = (views, dict(arch='tiny', dim=16)),
+    simsiam     = (views, dict(arch='tiny', dim=32, hidden=16)),
+    byol        = (views, dict(arch='tiny', dim=32)),
+    clusiam     = (views, dict(arch='tiny', k=5, dim=32, hidden=16)),
+    clubyol     = (views, dict(arch='tiny', k=5, dim=32, hidden=16)),
+    ca2cl       = (views, dict(arch='tiny', k=4, dim=16)),
+    autoencoder = (views, dict(arch='conv3', latent=16, opt='adamw')),
+    cdcl        = (few, dict(arch='tiny', start=0, grid=4)))
+SUPERVISED = dict(masks = (masks, {}))
 
-each = pytest.mark.parametrize('name', METHODS)
-each_and_masks = pytest.mark.parametrize('name', METHODS|SUPERVISED)
+def test_every_method_of_the_registry_has_its_row():
+    assert {*SMALL} == {n for n,m in METHODS.items() if m.learner.__module__.startswith('pathlearn.')}
+
+each = pytest.mark.parametrize('name', SMALL)
+each_and_masks = pytest.mark.parametrize('name', SMALL|SUPERVISED)
 
 class Seen(Callback):
     "What the optimiser was told at each step"
@@ -46,10 +49,10 @@ class Seen(Callback):
     def of(self, hyper): return np.array([[g[hyper] for g in groups] for groups in self.steps])
 
 def learner(name, dls=None, **kw): # seeds make two of them equal
-    loaders,make,args = (METHODS|SUPERVISED)[name]
+    loaders,args = (SMALL|SUPERVISED)[name]
     torch.manual_seed(0); np.random.seed(0)
     dls = dls or loaders()
-    learn = make(dls, **args|kw)
+    learn = find_method(name).learner(dls, **args|kw) if name in METHODS else mask_learner(dls, encoder('tiny'), **args|kw)
     learn.logger = noop
     return learn
 
@@ -219,7 +222,7 @@ def test_half_precision_on_a_cpu(name):
     learn.to_fp32().fit(1)
     assert not hasattr(learn, 'mixed_precision') and np.isfinite(losses(learn)).all()
 
-@pytest.mark.parametrize('name,compiler', [*((n,'aot_eager') for n in METHODS if n != 'cdcl'),
+@pytest.mark.parametrize('name,compiler', [*((n,'aot_eager') for n in SMALL if n != 'cdcl'),
                                            pytest.param('simclr', 'inductor', marks=pytest.mark.slow)])
 def test_a_compiled_encoder(name, compiler, tmp_path):
     plain,fast = learner(name),learner(name)

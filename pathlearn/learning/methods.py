@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['METHODS', 'Option', 'Method', 'register', 'method_names', 'find_method']
 
-# %% ../../nbs/04f_methods.ipynb #cdbc04e0
-from dataclasses import dataclass, field
+# %% ../../nbs/04f_methods.ipynb #002
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Callable
 from .. import views
 
-# %% ../../nbs/04f_methods.ipynb #2473c1d5
+# %% ../../nbs/04f_methods.ipynb #011
 @dataclass(frozen=True)
 class Option:
     "A setting that one method takes, and that the command line offers"
-    name: str            # as the learner calls it; a switch is `--no-name` where its default is True
+    name: str            # as the learner calls it; a switch is `--no-name` if its default is True
     default: object = None # what the learner takes unless asked; a bool makes a switch
     help: str = ''
     kind: type = float   # of the value
@@ -25,7 +25,7 @@ class Option:
     off: str = ''        # name of a further switch `--no-...` that hands on None
     to: str = 'learner'  # who takes it: the 'learner', its 'fit', or the 'data'
 
-# %% ../../nbs/04f_methods.ipynb #e154074f
+# %% ../../nbs/04f_methods.ipynb #014
 @dataclass(frozen=True)
 class Method:
     "A way of learning, as commands, tables and pages know it"
@@ -39,15 +39,15 @@ class Method:
     own: tuple = ()         # `Option`s that it takes beyond the common ones
     paper: str = ''         # authors and year
     data: str = 'patches'   # or 'nuclei': images with few masks
-    fit: Callable = None    # (learn, epochs, k, seed, **options to 'fit'); None: `learn.fit(epochs)`
+    fit: Callable = None    # (learn, epochs, k, seed, **options to 'fit'); None: `fit(epochs)`
     watches: Callable = None # (splits, epochs) -> more callbacks while it trains from a command
 
-    def draw(self, size, own=None, **kw): # own: dict of the learner's options; kw: for the view; -> Module
+    def draw(self, size, own=None, **kw): # own: the learner's options; kw: for the view; -> Module
         "The view that this method compares patches by"
         if isinstance(self.view, str): return getattr(views, f'{self.view}_view')(size, **kw)
         return self.view(size, own or {}, **kw)
 
-# %% ../../nbs/04f_methods.ipynb #5868321e
+# %% ../../nbs/04f_methods.ipynb #018
 METHODS = {} # name -> Method, in the order in which they were registered
 
 def register(method): # -> the same Method
@@ -55,13 +55,14 @@ def register(method): # -> the same Method
     METHODS[method.name] = method
     return method
 
-# %% ../../nbs/04f_methods.ipynb #a9f2eff7
+# %% ../../nbs/04f_methods.ipynb #020
 def _foreign(): return {p.name: p for p in entry_points(group='pathlearn.methods')}
 
 def method_names(): # -> list of str
     "All methods that can be named, those of other packages last"
     return list(dict.fromkeys([*METHODS, *_foreign()]))
 
+# %% ../../nbs/04f_methods.ipynb #021
 def find_method(name): # -> Method
     "The method of that name; one of another package is loaded when it is first asked for"
     if name in METHODS: return METHODS[name]
