@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06_explore.ipynb #00000007
+# %% ../../nbs/06_explore.ipynb #007
 from . import plots, maps
 from .plots import *
 from .maps import *
 
-# %% ../../nbs/06_explore.ipynb #d9a84a64
+# %% ../../nbs/06_explore.ipynb #009
 _pages = [plots, maps]
 try:
     from pathlearn.explore import explorer, film, page
@@ -21,5 +21,5 @@ try:
 except ModuleNotFoundError as error:
     if error.name not in ('anywidget','ipywidgets'): raise
 
-# %% ../../nbs/06_explore.ipynb #00000009
+# %% ../../nbs/06_explore.ipynb #011
 __all__ = [name for page in _pages for name in page.__all__]
