@@ -1,5 +1,5 @@
 "Knobs stand apart: exported from their components' notebooks they work, and training does without any widget"
-import ast, collections, os, shutil, subprocess, sys
+import ast, collections, os, re, shutil, subprocess, sys
 from pathlib import Path
 import pytest
 
@@ -34,7 +34,7 @@ def test_no_knob_overwrites_what_another_one_needs(exported):
     origin = collections.defaultdict(set) # and a name that is imported means the same in each cell
     for node in tree.body:
         if isinstance(node, ast.ImportFrom):
-            for a in node.names: origin[a.asname or a.name].add((node.module.removeprefix('pathlearn.'), a.name))
+            for a in node.names: origin[a.asname or a.name].add((re.sub(r'^pathlearn\.?', '', node.module or ''), a.name))
     assert not {n: found for n,found in origin.items() if len(found) > 1 or n in names}
 
 CALLS = '''
@@ -77,7 +77,8 @@ sys.meta_path.insert(0, Missing())
 '''
 
 TRAIN = NO_WIDGETS + '''
-import torch, pathlearn.all
+import torch
+from pathlearn import autoencoder, ca2cl, cdcl, clusiam # as the command line imports a method: its own module
 from pathlearn.data import semi_dls
 from pathlearn.learning import METHODS, find_method, set_seed
 from pathlearn.synthetic import synthetic_nuclei, synthetic_tissue
