@@ -33,7 +33,7 @@ def encoder_maps(encoder, # an Encoder
         maps[x.shape[-1]//h.shape[-1]] = h
     return maps
 
-# %% ../../nbs/03c_unets.ipynb #013
+# %% ../../nbs/03c_unets.ipynb #014
 def map_widths(encoder): # -> {stride: channels}
     "How many channels `encoder_maps` finds at each stride"
     if not (hasattr(encoder, 'norm') and hasattr(encoder, 'body')):
@@ -48,7 +48,7 @@ def map_widths(encoder): # -> {stride: channels}
                          "with a map at stride 4: take 'tiny' or a ResNet")
     return {s:m.shape[1] for s,m in maps.items()}
 
-# %% ../../nbs/03c_unets.ipynb #017
+# %% ../../nbs/03c_unets.ipynb #018
 class Join(nn.Module):
     "One step up: the coarse map x2 + the finer one, 3x3 convolution, batch norm, ReLU"
     def __init__(self, n_in, n_skip, n_out): # channels: coarse map, finer one, result
@@ -60,7 +60,7 @@ class Join(nn.Module):
     def forward(self, x, skip): # [B,n_in,h,w], [B,n_skip,2h,2w] -> [B,n_out,2h,2w]
         return self.conv(F.interpolate(x, scale_factor=2, mode='bilinear') + self.skip(skip))
 
-# %% ../../nbs/03c_unets.ipynb #020
+# %% ../../nbs/03c_unets.ipynb #022
 class Extractor(nn.Module):
     "Images to features: down an encoder, up again with its maps joined in"
     def __init__(self,
@@ -88,7 +88,7 @@ class Extractor(nn.Module):
         for s,join in zip(self.strides[1:], self.joins): x = join(x, maps[s])
         return x
 
-# %% ../../nbs/03c_unets.ipynb #022
+# %% ../../nbs/03c_unets.ipynb #024
 class PixelProjector(nn.Sequential):
     "Features to vectors of length one at stride 8"
     def __init__(self, n_in, n_out=128, stride=4): # channels; stride of the features
@@ -97,12 +97,12 @@ class PixelProjector(nn.Sequential):
     def forward(self, h): # [B,n_in,h,w] -> [B,n_out,H/8,W/8]
         return F.normalize(super().forward(h).float(), dim=1)
 
-# %% ../../nbs/03c_unets.ipynb #023
+# %% ../../nbs/03c_unets.ipynb #025
 class UNetOut(Outputs, namedtuple('UNetOut', 'logits z')):
     "`logits` [B,n_classes,H,W] and projections `z` [B,n_projected,H/8,W/8] of length one"
     __slots__ = ()
 
-# %% ../../nbs/03c_unets.ipynb #024
+# %% ../../nbs/03c_unets.ipynb #026
 class UNet(Configured):
     "Images to logits for every pixel, on the maps of an encoder"
     def __init__(self,
@@ -129,7 +129,7 @@ class UNet(Configured):
         h = self.extractor(x)
         return UNetOut(self.classifier(h), self.projector(h)) if project else self.classifier(h)
 
-# %% ../../nbs/03c_unets.ipynb #032
+# %% ../../nbs/03c_unets.ipynb #034
 class DenseUNet(UNet):
     "The network of CDCL: DenseNet-161 down, features of 256 channels"
     def __init__(self, n_classes=2, weights=None, **kwargs): # as in `Encoder`

@@ -71,7 +71,7 @@ def warp(x,          # [B,C,H,W] float images
     y = F.grid_sample(x, grid, mode=mode, padding_mode=border, align_corners=False)
     return F.avg_pool2d(y, samples) if samples > 1 else y
 
-# %% ../../nbs/02a_geometry.ipynb #027
+# %% ../../nbs/02a_geometry.ipynb #028
 def crop_windows(x, # [B,C,H,W] images
     scale=(.2,1.),  # (least, most) share of the area
     ratio=(3/4,4/3),# (least, most) width / height in pixels
@@ -84,17 +84,17 @@ def crop_windows(x, # [B,C,H,W] images
     first = (sides <= 1).all(2).float().argmax(1)
     return sides.gather(1, first[:,None,None].expand(-1,1,2))[:,0].clamp(max=1)
 
-# %% ../../nbs/02a_geometry.ipynb #030
+# %% ../../nbs/02a_geometry.ipynb #032
 def rotation(t): # [B] angles in radians
     "Matrices [B,2,2] that turn the plane by `t`"
     return torch.stack([t.cos(), -t.sin(), t.sin(), t.cos()], 1).view(-1,2,2)
 
-# %% ../../nbs/02a_geometry.ipynb #031
+# %% ../../nbs/02a_geometry.ipynb #033
 def _flips(x, flip, vflip): # -> [B,2] of 1 and -1
     "Signs of both axes, -1 with these probabilities"
     return 1-2*torch.stack([chance(x, flip), chance(x, vflip)], 1).float()
 
-# %% ../../nbs/02a_geometry.ipynb #032
+# %% ../../nbs/02a_geometry.ipynb #034
 def _tilted(a, x, degrees, p): # a [B,2,2] from output to input of images x
     "The maps with a rotation of up to `degrees` either way after them, with probability `p`"
     H,W = x.shape[2:]
@@ -102,7 +102,7 @@ def _tilted(a, x, degrees, p): # a [B,2,2] from output to input of images x
     if p < 1: angle = angle*chance(x, p)
     return rotation(angle) * x.new_tensor([[1,H/W],[W/H,1]]) @ a
 
-# %% ../../nbs/02a_geometry.ipynb #034
+# %% ../../nbs/02a_geometry.ipynb #036
 def _check_window(size, scale):
     "Raise for a view too small, or a crop of no possible share"
     if size < 8: raise ValueError(f"a view has 8 pixels a side or more, found size={size}")
@@ -110,7 +110,7 @@ def _check_window(size, scale):
         raise ValueError("a crop keeps a share of the area, (least, most) of at most 1, "
                          f"found scale={scale}")
 
-# %% ../../nbs/02a_geometry.ipynb #035
+# %% ../../nbs/02a_geometry.ipynb #037
 class Geometry(nn.Module):
     "Crop, resize, flips, turns and a small rotation, drawn for each image, composed into one map"
     def __init__(self,
