@@ -1,7 +1,7 @@
 "Every knob and every tutorial: JupyterLab opens the notebooks, runs them, and each slider moves by keyboard"
 import json, re
 import pytest
-from browsing import LASSO, OUT, ROOT, Notebook, chromium, drag, lab, named, needs_browser # noqa: fixtures too
+from browsing import LASSO, OUT, ROOT, Notebook, chromium, drag, lab, named, needs_browser # noqa: F401 (fixtures too)
 
 pytestmark = needs_browser
 

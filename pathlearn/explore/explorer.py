@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from ..data import PatchData
 from .canvas import ROW, PatchMap, packed, png_bytes
 from .maps import MapJob, most_neighbours, reduce
-from .plots import COLOURS, Colours, grouping, images_of, patch_sheet, plot_map
+from .plots import COLOURS, Colours, images_of, patch_sheet, plot_map
 from .widgets import Picture, Still, choice, picture_bytes, slider
 
 # %% ../../nbs/06c_explorer.ipynb #00000011

@@ -142,7 +142,7 @@ def _remember(file, xy, most=200): # most: maps that are kept
         os.replace(tmp, file)
         kept = sorted(file.parent.glob('*.npy'), key=os.path.getmtime)
         for old in kept[:-most]: old.unlink(missing_ok=True)
-    except OSError as e: warnings.warn(f"the map is not remembered: {e}")
+    except OSError as e: warnings.warn(f"the map is not remembered: {e}", stacklevel=3)
     return xy
 
 # %% ../../nbs/06b_maps.ipynb #00000039

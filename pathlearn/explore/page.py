@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['map_page']
 
-# %% ../../nbs/06e_page.ipynb #003
+# %% ../../nbs/06e_page.ipynb #00000003
 import base64, html, io, json
 from importlib.resources import files
 from string import Template
@@ -15,12 +15,12 @@ from .canvas import look, packed
 from .maps import reduce
 from .plots import Colours, images_of, rgb
 
-# %% ../../nbs/06e_page.ipynb #008
+# %% ../../nbs/06e_page.ipynb #00000008
 PER_ROW, PER_SHEET = 32, 1024
 
 def _text(data): return base64.b64encode(data).decode() # bytes as JSON can hold them
 
-# %% ../../nbs/06e_page.ipynb #010
+# %% ../../nbs/06e_page.ipynb #00000010
 def _sheet_url(small): # uint8 [N,3,S,S], at most a sheet of them -> data URL of a JPEG
     side, lines = small.shape[-1], -(-len(small)//PER_ROW)
     sheet = np.zeros((lines*side, PER_ROW*side, 3), np.uint8)
@@ -31,14 +31,14 @@ def _sheet_url(small): # uint8 [N,3,S,S], at most a sheet of them -> data URL of
     Image.fromarray(sheet).save(file, 'jpeg', quality=80)
     return 'data:image/jpeg;base64,' + _text(file.getvalue())
 
-# %% ../../nbs/06e_page.ipynb #012
+# %% ../../nbs/06e_page.ipynb #00000012
 def _sheets(images, side): # uint8 [N,C,H,W], pixels -> yields data URLs
     "Small pictures of all patches"
     for part in rgb(images).split(PER_SHEET):
         small = F.interpolate(part.float(), (side,side), mode='bilinear', antialias=True)
         yield _sheet_url(small.byte())
 
-# %% ../../nbs/06e_page.ipynb #015
+# %% ../../nbs/06e_page.ipynb #00000015
 def _asset(name): return (files('pathlearn.explore')/name).read_text(encoding='utf-8')
 
 def _fill(title, data): # dict for page.js -> the text of an HTML file
@@ -47,7 +47,7 @@ def _fill(title, data): # dict for page.js -> the text of an HTML file
     script = f"{draw}\nconst DATA = {written}\n{_asset('page.js')}"
     return Template(_asset('page.html')).substitute(title=html.escape(title), script=script)
 
-# %% ../../nbs/06e_page.ipynb #017
+# %% ../../nbs/06e_page.ipynb #00000017
 def map_page(emb,            # Embeddings
              images=None,    # PatchData or uint8 [N,C,H,W] of the same patches
              how='umap', seed=0, # the map, see `reduce`
