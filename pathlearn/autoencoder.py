@@ -16,6 +16,7 @@ from .basics import *
 from .siamese import *
 from .prototypes import *
 from .decoder import *
+from .explore.plots import house_style
 from .learning.loop import image_settings
 from fastai.basics import Callback
 from fastai.callback.schedule import SchedCos, SchedLin, combine_scheds
@@ -345,7 +346,7 @@ def plot_latent(model,     # with encoder, prototypes and decoder
     "t-SNE (below 90 patches PCA) by label, cluster with its face, mapped label (figures 3 and 4)"
     emb = embed(model, data[torch.linspace(0, len(data)-1, min(most, len(data))).long().tolist()])
     xy = reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed)
-    with plt.style.context('pathlearn.pathlearn'):
+    with house_style():
         fig,axs = plt.subplots(1, 3, figsize=(12,4.2), dpi=80, layout='constrained')
         pictures = ((emb,'label','A: labels'), (emb,'cluster','B: clusters'),
                     (_with_names(emb, train),'label','C: clusters, named'))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np, torch, torch.nn.functional as F, matplotlib.pyplot as plt
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
+from .explore.plots import house_style
 from .networks import Configured
 
 # %% ../nbs/30_prototypes.ipynb #011
@@ -102,7 +103,7 @@ class Elbow:
     inertia: list # mean squared distance to the nearest centre, for each
     k: int        # the knee
 
-    @plt.style.context('pathlearn.pathlearn')
+    @house_style()
     def show(self, ax=None): # -> Axes
         "The curve, the line it is measured against, and the knee"
         ax = ax or plt.subplots(figsize=(4.2,2.6), dpi=80, layout='constrained')[1]

@@ -106,7 +106,8 @@ def _build(arch, weights, size): # a torchvision network without auxiliary outpu
     except KeyError as e:
         raise ValueError(f"{arch} has no weights named {weights!r}: take 'DEFAULT' or None") from e
     except (AssertionError, ValueError) as e:
-        raise _misfit(arch, size, e) if {'image_size','input_size'} & given.keys() else e
+        if {'image_size','input_size'} & given.keys(): raise _misfit(arch, size, e) from e
+        raise
     return _one_output(net)
 
 # %% ../../nbs/03a_encoders.ipynb #032

@@ -39,7 +39,7 @@ def main():
     loader = DataLoader(pairs, batch_size=BS, num_workers=2, persistent_workers=True,
                         multiprocessing_context='fork', worker_init_fn=lambda _: torch.set_num_threads(1))
     def pil():
-        for first, second in loader: pass
+        for _ in loader: pass
     def pil_here(): default_collate([pairs[i] for i in range(N)]) # what the workers compute, without sending it over
     def ours(**kwargs):
         view = standard_view(SIZE, **kwargs)
