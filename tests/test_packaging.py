@@ -79,7 +79,7 @@ FOUNDATIONS = {'data', 'synthetic', 'views', 'networks', 'learning', 'evaluate',
 COMMON = {'siamese'}
 WINGS = [['gumbel', 'clusiam'], ['mixing', 'adversarial', 'ca2cl'], ['prototypes', 'decoder', 'autoencoder'],
          ['crosspatch', 'cdcl'], ['slides', 'mil']]
-FACES = {'cli', 'reproduce', 'reproduce_ca2cl', 'reproduce_cdcl', 'train_cdcl', 'all', '_modidx', '__init__'}
+FACES = {'cli', 'commands', 'all', '_modidx', '__init__'}
 KNOWN = FOUNDATIONS | COMMON | FACES | {m for wing in WINGS for m in wing}
 
 def allowed(module):
