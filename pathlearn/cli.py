@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['pathlearn_train', 'pathlearn_embed', 'pathlearn_demo', 'pathlearn_reproduce']
 
-# %% ../nbs/65_cli.ipynb #33d3f4b4
+# %% ../nbs/65_cli.ipynb #003
 import importlib, sys
 from importlib.resources import files
 from .commands.known import known_methods, methods_for, own_arguments
 from .commands.shell import make_parser, number, run
 
-# %% ../nbs/65_cli.ipynb #9ec1067c
+# %% ../nbs/65_cli.ipynb #005
 def _later(module, function): # -> function of the parsed arguments
     "A command that is imported when it is wanted: fastai takes seconds, and `--help` should not"
     def work(args): return getattr(importlib.import_module(f'pathlearn.commands.{module}'), function)(args)
     return work
 
-# %% ../nbs/65_cli.ipynb #477ea567
+# %% ../nbs/65_cli.ipynb #007
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder a class, with train, val and test in it, or as NCT-CRC, PCam, GlaS and CRAG were "
          "published), 'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; for cdcl a folder of "
@@ -33,7 +33,7 @@ def _data_arguments(parser):
     add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
     _device(add, "where to compute")
 
-# %% ../nbs/65_cli.ipynb #852da1c3
+# %% ../nbs/65_cli.ipynb #009
 def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     "The commonest value, and the methods that take another one"
     values = [getattr(m, name) for m in methods]
@@ -41,7 +41,7 @@ def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     others = [f'of {m.name} {v}' for m,v in zip(methods, values) if v != usual]
     return '; '.join([str(usual), *([', '.join(others)] if others else [])])
 
-# %% ../nbs/65_cli.ipynb #27b0b31a
+# %% ../nbs/65_cli.ipynb #011
 def _network_arguments(add, methods):
     add('--arch', metavar='NAME', help="a torchvision network, 'tiny', the small encoder for a CPU, or 'conv3', three "
         f"convolutions (default: {_by_method(methods, 'arch')})")
@@ -52,7 +52,7 @@ def _network_arguments(add, methods):
         "for the autoencoder the knee of an elbow search)")
     add('--lr', type=number(float, 1e-8), help=f"learning rate (default: {_by_method(methods, 'lr')})")
 
-# %% ../nbs/65_cli.ipynb #c47e7439
+# %% ../nbs/65_cli.ipynb #012
 def _view_arguments(add):
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
         help="how far a patch is changed before it is compared with itself (default: standard; of ca2cl a strong and "
@@ -62,7 +62,7 @@ def _view_arguments(add):
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/65_cli.ipynb #c7f2ebf5
+# %% ../nbs/65_cli.ipynb #013
 _VARIES = " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"
 
 def _common(parser, methods, epochs=100): # methods: rows
@@ -74,7 +74,7 @@ def _common(parser, methods, epochs=100): # methods: rows
     _network_arguments(add, methods)
     _view_arguments(add)
 
-# %% ../nbs/65_cli.ipynb #8168a95b
+# %% ../nbs/65_cli.ipynb #015
 _TRAIN = ["Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
           "The same command on the same folder goes on where it stopped.",
           ['pathlearn_train clusiam --data patches/ --epochs 100 --size 64',
@@ -84,7 +84,7 @@ _TRAIN = ["Train a method on patches and write weights, log, table, maps and a r
            'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
            'pathlearn_train cdcl --data nuclei/ --share 1/8']]
 
-# %% ../nbs/65_cli.ipynb #4de4cca5
+# %% ../nbs/65_cli.ipynb #016
 def _train_parser(named): # dict: name -> row, or None for one of another package that is not asked for
     p, methods = make_parser('pathlearn_train', *_TRAIN), [m for m in named.values() if m]
     p.add_argument('method', choices=[*named], metavar='METHOD', help=', '.join(named))
@@ -94,7 +94,7 @@ def _train_parser(named): # dict: name -> row, or None for one of another packag
     p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: runs/METHOD_DATA)")
     return p
 
-# %% ../nbs/65_cli.ipynb #2092147b
+# %% ../nbs/65_cli.ipynb #018
 _ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei')) # data of the method: module, function
 
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
@@ -104,7 +104,7 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     def work(args): return _later(*_ROOMS[named[args.method].data])(args)
     return run(_train_parser(named), work, argv)
 
-# %% ../nbs/65_cli.ipynb #ca97f161
+# %% ../nbs/65_cli.ipynb #023
 _EMBED = ["Write features, labels and clusters of patches into features.npz, with a map, a montage\n"
           "and, where there are labels, the table of scores.",
           ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
@@ -122,7 +122,7 @@ def pathlearn_embed(argv=None): # argv: list of str; None: the command line
                    "(by UMAP unless another is named)")
     return run(p, _later('embed', 'embed_patches'), argv)
 
-# %% ../nbs/65_cli.ipynb #527260bf
+# %% ../nbs/65_cli.ipynb #025
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
@@ -138,12 +138,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     _device(add, "where to train")
     return run(p, _later('demo', 'demo'), argv)
 
-# %% ../nbs/65_cli.ipynb #ad820cc2
+# %% ../nbs/65_cli.ipynb #027
 def _papers(methods): # rows -> names of those whose paper has a module
     here = files('pathlearn.commands')/'reproduce'
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
-# %% ../nbs/65_cli.ipynb #651a8a30
+# %% ../nbs/65_cli.ipynb #028
 _REPRODUCE = ["Train what a paper's tables hold, under one protocol, and append a row each to a CSV file in OUT.\n"
     "Rows that are there already are left alone, so an interrupted run goes on when it is started again.\n"
     "clusiam: SimSiam, CluSiam and CluBYOL on one data set. ca2cl: each of its parts, alone and together,\n"
@@ -156,7 +156,7 @@ _REPRODUCE = ["Train what a paper's tables hold, under one protocol, and append 
      'pathlearn_reproduce autoencoder --data FOLDER',
      'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
 
-# %% ../nbs/65_cli.ipynb #9cb86b1e
+# %% ../nbs/65_cli.ipynb #030
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
     add('--parts', nargs='+', metavar='PART', help="rows of the ablation: none, mixed, cluster, adversarial, several "
@@ -168,7 +168,7 @@ def _ca2cl_rows(p):
     add('--weights', nargs='+', metavar='FILE', help="encoders to carry over to masks and boxes, where --data holds "
         "images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #d449e0d8
+# %% ../nbs/65_cli.ipynb #031
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW', help="rows of tables 1 and 2: SupOnly, FullSup, 'mean teacher', CutMix, "
@@ -180,7 +180,7 @@ def _where_to(add):
     add('--runs', default='runs', metavar='FOLDER', help="where checkpoints and weights go")
     add('--commit', help="name of the code's version (default: what git says)")
 
-# %% ../nbs/65_cli.ipynb #0af4b1ae
+# %% ../nbs/65_cli.ipynb #032
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     add = p.add_argument
@@ -198,7 +198,7 @@ def _reproduce_parser(known): # dict: name -> row
     _where_to(add)
     return p
 
-# %% ../nbs/65_cli.ipynb #7a20be01
+# %% ../nbs/65_cli.ipynb #033
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['demo']
 
-# %% ../../nbs/60i_demo.ipynb #8f78b15f
+# %% ../../nbs/60i_demo.ipynb #003
 import time
 from .known import load_method
 from .report import write_report
@@ -13,11 +13,11 @@ from .runs import about, curves_of, folder, logged, run_facts, same_run, trained
 from ..learning import save_encoder
 from ..synthetic import synthetic_tissue
 
-# %% ../../nbs/60i_demo.ipynb #bd90ca04
+# %% ../../nbs/60i_demo.ipynb #005
 _SETTINGS = dict(arch='tiny', bs=64, lr=.12, k=20, dim=512, hidden=256, view_size=32)
 _NAMES = 'simsiam','clusiam'
 
-# %% ../../nbs/60i_demo.ipynb #fd1094a1
+# %% ../../nbs/60i_demo.ipynb #006
 def _trained(name, splits, out, args): # -> Learner
     "One method, its weights saved"
     file, seed = out/f'{name}.pt', args.seed
@@ -28,14 +28,14 @@ def _trained(name, splits, out, args): # -> Learner
     save_encoder(learn, weights, size=splits.train.size, epochs=args.epochs, seed=seed)
     return learn
 
-# %% ../../nbs/60i_demo.ipynb #3182635e
+# %% ../../nbs/60i_demo.ipynb #007
 def _report(models, splits, out, minutes, args): # -> path of the page
     facts = about(args.device, *run_facts(args, minutes, _SETTINGS['arch']))
     curves = {n: curves_of(m) for n,m in models.items()}
     return write_report(out, 'demo.html', models, splits, args.seed, _SETTINGS['arch'], curves,
                         n=len(splits.train), n_test=len(splits.test), about=facts)
 
-# %% ../../nbs/60i_demo.ipynb #a453904f
+# %% ../../nbs/60i_demo.ipynb #009
 def _tidy(out):
     for file in (*(out/f'{n}.pt' for n in _NAMES), out/'settings.json'): file.unlink()
 

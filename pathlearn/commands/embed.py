@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['write_map', 'embed_patches']
 
-# %% ../../nbs/60h_embed.ipynb #88606753
+# %% ../../nbs/60h_embed.ipynb #003
 from pathlib import Path
 import numpy as np, torch
 from .inputs import complete, data_name, read_data
@@ -17,7 +17,7 @@ from ..evaluate import Embeddings, embed
 from ..explore import map_page
 from ..learning import load_encoder, whole_file
 
-# %% ../../nbs/60h_embed.ipynb #b1629a61
+# %% ../../nbs/60h_embed.ipynb #005
 def _arrays(parts): # name of a part -> Embeddings
     "One row per patch of all parts; what one part lacks is left out"
     def known(name): return all(getattr(e, name) is not None for e in parts.values())
@@ -25,7 +25,7 @@ def _arrays(parts): # name of a part -> Embeddings
     arrays = {n: column(n) for n in ('features','labels','assignments') if known(n)}
     return arrays | dict(part=np.repeat([*parts], [len(e) for e in parts.values()]))
 
-# %% ../../nbs/60h_embed.ipynb #0bcdedc5
+# %% ../../nbs/60h_embed.ipynb #008
 def _thinned(n, most): # -> rows to show
     rows = np.linspace(0, n-1, min(most, n)).round().astype(int)
     if len(rows) < n: note(f"the map shows {most} of {n} patches, evenly drawn")
@@ -36,7 +36,7 @@ def _way(how, n): # UMAP and t-SNE need neighbours
     note(f"{n} patches are few for a map by {how}: PCA makes it")
     return 'pca'
 
-# %% ../../nbs/60h_embed.ipynb #b2411911
+# %% ../../nbs/60h_embed.ipynb #009
 def write_map(file, emb, images, part, # part: name [N] of where each patch comes from
               how, seed, title, most=20_000):
     "The map of all patches as a file that needs no Python"
@@ -46,7 +46,7 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #e13b60d4
+# %% ../../nbs/60h_embed.ipynb #010
 def _embedded(model, splits, out, device): # -> part -> Embeddings, arrays
     "Embed each part, and write features.npz"
     named = zip(('train','val','test'), splits)
@@ -55,7 +55,7 @@ def _embedded(model, splits, out, device): # -> part -> Embeddings, arrays
     with whole_file(out/'features.npz') as tmp, open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
     return parts, arrays
 
-# %% ../../nbs/60h_embed.ipynb #0756b0e1
+# %% ../../nbs/60h_embed.ipynb #011
 def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of the page
     lead = f"{n} patches, as the weights in {Path(args.weights).name} see them."
     facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items()))
@@ -63,14 +63,14 @@ def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of 
     return write_report(out, 'patches.html', models, complete(splits, seed), seed,
                         model.encoder.settings['arch'], title=title, lead=lead, about=facts)
 
-# %% ../../nbs/60h_embed.ipynb #f374948d
+# %% ../../nbs/60h_embed.ipynb #012
 def _touch(out, splits, parts, arrays, seed, title, how):
     names = next(iter(parts.values())).classes
     emb = Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), names)
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #926e07b7
+# %% ../../nbs/60h_embed.ipynb #014
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
     model = load_encoder(args.weights)

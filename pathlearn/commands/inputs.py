@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['read_data', 'labelled', 'data_name', 'complete']
 
-# %% ../../nbs/60c_inputs.ipynb #ccd33cf0
+# %% ../../nbs/60c_inputs.ipynb #003
 from pathlib import Path
 import torch
 from torchvision.transforms.functional import resize
@@ -13,14 +13,14 @@ from ..data import (PatchData, Splits, folder_data, folder_splits, medmnist_data
                             published_splits)
 from ..synthetic import digits_data, synthetic_tissue
 
-# %% ../../nbs/60c_inputs.ipynb #2e697734
+# %% ../../nbs/60c_inputs.ipynb #005
 def _from_folder(path, size, skip_bad):
     "Images in the layout of a published set, in divided folders, or in one folder"
     if splits := published_splits(path, size): return splits
     if (path/'train').is_dir(): return folder_splits(path, size, skip_bad)
     return Splits(folder_data(path, size, skip_bad))
 
-# %% ../../nbs/60c_inputs.ipynb #d376f6c8
+# %% ../../nbs/60c_inputs.ipynb #007
 def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     if data is None or not size or (size,size) == tuple(data.images.shape[2:]): return data
@@ -31,7 +31,7 @@ def _from_file(path, size):
     if path.suffix == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))
     raise ValueError(f"{path} is neither a folder nor an .npz file: give one of these, or a MedMNIST name")
 
-# %% ../../nbs/60c_inputs.ipynb #fdbf1330
+# %% ../../nbs/60c_inputs.ipynb #009
 _SETS = dict(pcam=lambda size: pcam_data(size=size),
              synthetic=lambda size: synthetic_tissue(size=size or 64),
              digits=lambda size: digits_data(size=size or 32))
@@ -44,7 +44,7 @@ def _read(name, size, skip_bad): # -> Splits
     if path.suffix or len(path.parts) > 1: raise FileNotFoundError(f"there is no file or folder {path}")
     return medmnist_data(name, size or 28)
 
-# %% ../../nbs/60c_inputs.ipynb #d54a0e32
+# %% ../../nbs/60c_inputs.ipynb #010
 def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic'
               size=None, # pixels a side; None: as they are
               skip_bad=False, # leave out the unreadable images of a folder
@@ -56,7 +56,7 @@ def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic
                                 f"--size {min(h,w)} cuts and scales them")
     return splits
 
-# %% ../../nbs/60c_inputs.ipynb #d6fc71cc
+# %% ../../nbs/60c_inputs.ipynb #013
 def labelled(data): # PatchData
     "Is there one class for each patch, and more than one class?"
     return data.labels is not None and data.labels.ndim == 1 and len(data.labels.unique()) > 1
@@ -64,7 +64,7 @@ def labelled(data): # PatchData
 def data_name(name): # what `--data` names -> text for titles and files
     return Path(name).name.removesuffix('.npz') or 'data'
 
-# %% ../../nbs/60c_inputs.ipynb #f8eb866e
+# %% ../../nbs/60c_inputs.ipynb #014
 def complete(splits, # Splits, parts may be missing
              seed=0, # the same seed divides the same way
 ):                   # -> Splits

@@ -6,7 +6,7 @@
 __all__ = ['as_row', 'write_table', 'known_methods', 'load_method', 'other_names', 'methods_for', 'title_of', 'own_options',
            'own_arguments']
 
-# %% ../../nbs/60b_known.ipynb #fd45c5fb
+# %% ../../nbs/60b_known.ipynb #003
 import importlib, json
 from dataclasses import asdict
 from importlib.metadata import entry_points
@@ -14,7 +14,7 @@ from importlib.resources import files
 from types import SimpleNamespace
 from .shell import number
 
-# %% ../../nbs/60b_known.ipynb #e289cc54
+# %% ../../nbs/60b_known.ipynb #005
 _PLAIN = 'name','title','model','arch','bs','k','lr','paper','data'
 
 def as_row(method): # Method -> dict of plain values
@@ -23,14 +23,14 @@ def as_row(method): # Method -> dict of plain values
     plain = {n: getattr(method, n) for n in _PLAIN}
     return plain | dict(module=method.learner.__module__, own=own)
 
-# %% ../../nbs/60b_known.ipynb #08bd4f08
+# %% ../../nbs/60b_known.ipynb #007
 def _file(): return files('pathlearn.commands')/'methods.json'
 
 def write_table(methods): # of Method
     "Renew the file that `--help` reads"
     _file().write_text(json.dumps([*map(as_row, methods)], indent=1)+'\n', encoding='utf-8')
 
-# %% ../../nbs/60b_known.ipynb #a0403bb3
+# %% ../../nbs/60b_known.ipynb #008
 def _namespace(row): # dict of `as_row`
     return SimpleNamespace(**{**row, 'own': [SimpleNamespace(**o) for o in row['own']]})
 
@@ -39,7 +39,7 @@ def known_methods(): # -> dict: name -> what `as_row` tells, as attributes
     rows = json.loads(_file().read_text(encoding='utf-8'))
     return {r['name']: _namespace(r) for r in rows}
 
-# %% ../../nbs/60b_known.ipynb #6773a359
+# %% ../../nbs/60b_known.ipynb #011
 def load_method(name): # -> Method
     "The method of that name with its learner"
     known = known_methods()
@@ -50,7 +50,7 @@ def other_names(): # -> list of str
     "Methods of other packages"
     return [p.name for p in entry_points(group='pathlearn.methods')]
 
-# %% ../../nbs/60b_known.ipynb #098a81e9
+# %% ../../nbs/60b_known.ipynb #014
 def methods_for(argv): # list of str -> dict: name -> row, or None where it is another package's
     "All methods that can be named; one of another package in full if `argv` names it"
     found = known_methods()
@@ -59,13 +59,13 @@ def methods_for(argv): # list of str -> dict: name -> row, or None where it is a
         found[name] = _namespace(as_row(load_method(name))) if name in argv else None
     return found
 
-# %% ../../nbs/60b_known.ipynb #cdc73006
+# %% ../../nbs/60b_known.ipynb #016
 def title_of(model): # name of a class, as weights keep it -> str
     "The title of the method that trains this model"
     named = [*known_methods().values(), *map(load_method, other_names())]
     return next((m.title for m in named if model == (m.model or m.title)), model)
 
-# %% ../../nbs/60b_known.ipynb #ff09d9af
+# %% ../../nbs/60b_known.ipynb #019
 def _words(pairs): # [(method, option)] of one name -> default, help
     "The default where all agree on it, else None and a word on each"
     defaults = {o.default for _,o in pairs}
@@ -74,7 +74,7 @@ def _words(pairs): # [(method, option)] of one name -> default, help
     for m,o in pairs: texts.setdefault(o.help, []).append(f'{o.default} for {m.name}')
     return None, ', or '.join(f"{t} (default: {', '.join(who)})" for t,who in texts.items())
 
-# %% ../../nbs/60b_known.ipynb #46bb3405
+# %% ../../nbs/60b_known.ipynb #021
 _KINDS = dict(int=int, float=float)
 
 def _value(option): # -> arguments of `add_argument` for what follows the option
@@ -88,7 +88,7 @@ def _switch(add, name, default, help): # a setting that is on or off
     if default: add(f'--no-{flag}', dest=name, action='store_false', help=f'without {help}')
     else: add(f'--{flag}', action='store_true', help=help)
 
-# %% ../../nbs/60b_known.ipynb #84269397
+# %% ../../nbs/60b_known.ipynb #022
 def _add_option(add, pairs): # add: `add_argument`; pairs: [(method, option)] of one name
     "One option, and where it has one the switch that leaves it out"
     option, (default,help) = pairs[0][1], _words(pairs)
@@ -99,7 +99,7 @@ def _add_option(add, pairs): # add: `add_argument`; pairs: [(method, option)] of
         add(f'--no-{option.off}', dest=option.name, action='store_const', const=None,
             help=f"leave out what {flag} is about")
 
-# %% ../../nbs/60b_known.ipynb #bbf10522
+# %% ../../nbs/60b_known.ipynb #023
 def own_options(methods, to=('learner','fit','data')): # rows; whose options
     "Options by name, each with the methods that take it"
     found = {}

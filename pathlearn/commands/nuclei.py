@@ -6,7 +6,7 @@
 __all__ = ['native_scores', 'unpacked', 'Nuclei', 'scores_of', 'val_dice', 'otsu_scores', 'ceiling_scores', 'with_defaults',
            'nuclei_learner', 'from_worst', 'train_nuclei']
 
-# %% ../../nbs/60g_nuclei.ipynb #af01ecfa
+# %% ../../nbs/60g_nuclei.ipynb #003
 import argparse, shutil, tarfile, tempfile
 from contextlib import contextmanager
 from fractions import Fraction
@@ -27,7 +27,7 @@ from ..views import show_rows, to_unit
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
-# %% ../../nbs/60g_nuclei.ipynb #fb0b8e2f
+# %% ../../nbs/60g_nuclei.ipynb #006
 def _means(pairs): # [(predicted, true)] -> the paper's means over images
     return pd.DataFrame([segmentation_scores(m, t) for m,t in pairs]).mean().to_dict()
 
@@ -40,14 +40,14 @@ def _counted(pairs, true_seeds): # panoptic quality, mean over images
     cut = [split_touching(m, seeds=t if true_seeds else None) for m,t in pairs]
     return torch.tensor([panoptic_quality(c, t) for c,(_,t) in zip(cut, pairs)]).mean().item()
 
-# %% ../../nbs/60g_nuclei.ipynb #38b7075f
+# %% ../../nbs/60g_nuclei.ipynb #007
 def native_scores(masks, truths,     # predicted and true masks [H,W]
                   true_seeds=False): # nuclei that touch are cut from one seed in each true one; -> dict
     "The paper's means over images, Dice and Jaccard pooled over pixels, and panoptic quality of split nuclei"
     pairs = [(m, torch.as_tensor(t)) for m,t in zip(masks, truths, strict=True)]
     return {**_means(pairs), **_pooled(pairs), 'panoptic quality': _counted(pairs, true_seeds)}
 
-# %% ../../nbs/60g_nuclei.ipynb #bb620340
+# %% ../../nbs/60g_nuclei.ipynb #010
 @contextmanager
 def _opened(archive): # -> folder with the archive's contents
     with tempfile.TemporaryDirectory() as place:
@@ -56,7 +56,7 @@ def _opened(archive): # -> folder with the archive's contents
         shutil.unpack_archive(archive, place, **kw)
         yield Path(place)
 
-# %% ../../nbs/60g_nuclei.ipynb #3cf47a94
+# %% ../../nbs/60g_nuclei.ipynb #011
 @contextmanager
 def unpacked(path): # a folder, an archive, or a folder with an archive of the Bowl -> folder, name
     "The folder itself, or one with the archive's contents that goes away afterwards"
@@ -68,7 +68,7 @@ def unpacked(path): # a folder, an archive, or a folder with an archive of the B
     else:
         with _opened(path) as contents: yield contents, name
 
-# %% ../../nbs/60g_nuclei.ipynb #3e60fefc
+# %% ../../nbs/60g_nuclei.ipynb #013
 def _published(folder): # -> folder to train on, folder to test on or None
     "MoNuSeg comes divided"
     outlined = [d for d in sorted(folder.iterdir()) if d.is_dir() and any(d.rglob('*.xml'))]
@@ -76,14 +76,14 @@ def _published(folder): # -> folder to train on, folder to test on or None
     train = [d for d in outlined if d not in test]
     return (train[0], test[0]) if len(test) == len(train) == 1 else (folder, None)
 
-# %% ../../nbs/60g_nuclei.ipynb #d696d15d
+# %% ../../nbs/60g_nuclei.ipynb #014
 def _divided(names, tested, seed): # names of images, is there a test folder?; -> names for train, val, test
     with no_random(seed): order = [names[i] for i in torch.randperm(len(names))]
     n_test = 0 if tested else round(.2*len(names))
     n_val = n_test + round((.2 if tested else .1)*len(names))
     return order[n_val:], order[n_test:n_val], order[:n_test]
 
-# %% ../../nbs/60g_nuclei.ipynb #9c9cd59c
+# %% ../../nbs/60g_nuclei.ipynb #015
 def _nuclei_in(path, place, tested): # -> files; checked
     files = _nuclei_files(place)
     least, how = (5, '8:2') if tested else (10, '7:1:2')
@@ -94,7 +94,7 @@ def _nuclei_in(path, place, tested): # -> files; checked
 def _part(data, names): # images that belong to some names
     return data[np.concatenate([np.flatnonzero(data.groups == n) for n in names])]
 
-# %% ../../nbs/60g_nuclei.ipynb #8e1b4558
+# %% ../../nbs/60g_nuclei.ipynb #017
 def _native(file): # -> uint8 [3,H,W] tensor
     return torch.tensor(read_image(file, n_in=3))
 
@@ -107,7 +107,7 @@ def _without_masks(folder, test, size): # folder of images -> [N,3,size,size]
     if not files: raise ValueError(f"all images in {folder} are test images: give others")
     return torch.stack([torch.tensor(read_image(f, size, 3)) for f in files])
 
-# %% ../../nbs/60g_nuclei.ipynb #0dea7226
+# %% ../../nbs/60g_nuclei.ipynb #019
 def _there(ids, size): # [H,W] ids -> ids at the working size
     return resize(ids[None].float(), size, InterpolationMode.NEAREST_EXACT)[0].int()
 
@@ -116,7 +116,7 @@ def _there_and_back(ids, size): # [H,W] -> uint8 [H,W]
     share = resize((ids[None] > 0).float(), size, antialias=True)
     return (F.interpolate(share[None], ids.shape, mode='bilinear')[0,0] > .5).byte()
 
-# %% ../../nbs/60g_nuclei.ipynb #299ae010
+# %% ../../nbs/60g_nuclei.ipynb #022
 class Nuclei:
     "Images with masks, divided 7:1:2 or as published: training at one size, test as they are; and images without"
     def __init__(self, path, size, seed=0, unlabelled=None): # unlabelled: folder of images, or None
@@ -142,7 +142,7 @@ class Nuclei:
         with no_random(seed): order = torch.randperm(len(self.train))
         return self.train[order[:max(1, round(float(Fraction(share))*len(self.train)))]]
 
-# %% ../../nbs/60g_nuclei.ipynb #eed0398d
+# %% ../../nbs/60g_nuclei.ipynb #024
 def scores_of(nuclei, learn): # -> masks of the test images, dict of scores
     images,truths = zip(*nuclei.test)
     masks = [segment(learn, [x], size=nuclei.scale(x))[0] for x in images]
@@ -156,7 +156,7 @@ def otsu_scores(nuclei): # -> dict of scores
     images,truths = zip(*nuclei.test)
     return native_scores([otsu_mask(x).byte() for x in images], truths)
 
-# %% ../../nbs/60g_nuclei.ipynb #c598c66e
+# %% ../../nbs/60g_nuclei.ipynb #025
 def ceiling_scores(nuclei): # -> dict: row -> scores
     "What the true masks score themselves: brought to the working size and back as `segment` does, and there"
     truths = [t for _,t in nuclei.test]
@@ -167,7 +167,7 @@ def ceiling_scores(nuclei): # -> dict: row -> scores
     return {n+', true seeds'*seeds: native_scores(*pair, seeds)
             for n,pair in rows.items() for seeds in (False,True)}
 
-# %% ../../nbs/60g_nuclei.ipynb #13074d09
+# %% ../../nbs/60g_nuclei.ipynb #027
 _SMALL = dict(arch='tiny', epochs=30, size=128, lr=2e-3)
 _PAPER = dict(arch='densenet161', epochs=80, size=320, lr=1e-4)
 
@@ -178,14 +178,14 @@ def with_defaults(args, **more): # parsed arguments -> the same, completed
     missing = {n: v for n,v in chosen.items() if getattr(args, n, None) is None}
     return argparse.Namespace(**vars(args) | missing)
 
-# %% ../../nbs/60g_nuclei.ipynb #a98f52f8
+# %% ../../nbs/60g_nuclei.ipynb #029
 def nuclei_learner(nuclei, few, args, cbs=(), **kw): # few: PatchData with masks; kw: for the learner
     "A learner for these few masks and all images"
     method = load_method(args.method)
     dls = semi_dls(few, PatchData(nuclei.without), nuclei.val, bs=args.bs, device=args.device)
     return in_lines(method.learner(dls, args.arch, cbs=list(cbs), lr=args.lr, **asked_of(method, args), **kw))
 
-# %% ../../nbs/60g_nuclei.ipynb #7ea0f7f6
+# %% ../../nbs/60g_nuclei.ipynb #031
 def _framed(x, side=160): # [3,H,W] in [0,1] -> the same in a white square of so many pixels
     h,w = (round(side*s/max(x.shape[1:])) for s in x.shape[1:])
     return F.pad(resize(x, [h,w], antialias=True), (0,side-w,0,side-h), value=1.)
@@ -194,7 +194,7 @@ def _worst_first(dice, n, worst): # [N] -> n rows, from the worst to the best or
     order = dice.argsort()
     return order[:n] if worst else order[torch.linspace(0, len(dice)-1, n).long()]
 
-# %% ../../nbs/60g_nuclei.ipynb #4d6afe32
+# %% ../../nbs/60g_nuclei.ipynb #032
 def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images, how many to show
                worst=False,        # the worst alone, instead of all the way to the best
 ):                                 # -> matplotlib figure
@@ -206,7 +206,7 @@ def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images,
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     return fig
 
-# %% ../../nbs/60g_nuclei.ipynb #5d671f43
+# %% ../../nbs/60g_nuclei.ipynb #035
 def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of its shorter side; -> files
     "Instance ids of each image of a folder, at its own size"
     files,*_ = _list_folder(unlabelled)
@@ -219,7 +219,7 @@ def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of i
         with whole_file(out) as tmp: Image.fromarray(ids).save(tmp, format='png')
     return len(files)
 
-# %% ../../nbs/60g_nuclei.ipynb #6c3cb4e7
+# %% ../../nbs/60g_nuclei.ipynb #037
 def _table(out, nuclei, scores, title): # -> DataFrame, also in scores.csv
     rows = {'Otsu threshold': otsu_scores(nuclei), title: scores, **ceiling_scores(nuclei)}
     table = pd.DataFrame.from_dict(rows, orient='index')
@@ -227,7 +227,7 @@ def _table(out, nuclei, scores, title): # -> DataFrame, also in scores.csv
     print('\n'+table.to_string(float_format='{:.3f}'.format)+'\n', flush=True)
     return table
 
-# %% ../../nbs/60g_nuclei.ipynb #a5b044fd
+# %% ../../nbs/60g_nuclei.ipynb #038
 def _figures(out, learn, nuclei, masks, title, start): # -> dict for the template
     curves = curves_of(learn).assign(dice=[v[2] for v in learn.recorder.values])
     save_figure(from_worst(nuclei, masks), out/'overlays.png')
@@ -237,7 +237,7 @@ def _figures(out, learn, nuclei, masks, title, start): # -> dict for the templat
     terms = f'Training loss, which gains terms after epoch {start}, and Dice on the validation images.'
     return dict(overlays=figure(out/'overlays.png', colours), curves=figure(out/'curves.png', terms))
 
-# %% ../../nbs/60g_nuclei.ipynb #b17572f1
+# %% ../../nbs/60g_nuclei.ipynb #039
 def _report(out, learn, nuclei, few, minutes, args):
     title = load_method(args.method).title
     masks,scores = scores_of(nuclei, learn)
@@ -251,7 +251,7 @@ def _report(out, learn, nuclei, few, minutes, args):
                about=about(args.device, *run_facts(args, minutes, args.arch)),
                began_from=learn.began_from, empty=learn.loss_func.empty)
 
-# %% ../../nbs/60g_nuclei.ipynb #0cdeedcc
+# %% ../../nbs/60g_nuclei.ipynb #041
 _NOT_OURS = dict(k=None, view=None, view_size=None, skip_bad=False, flip=True)
 
 def _refuse(method, args):
@@ -263,7 +263,7 @@ def _refuse(method, args):
         if getattr(args, n) == v: continue
         raise ValueError(f"{method.name} has no --{'no-'*(v is True)}{n.replace('_', '-')}: leave it out")
 
-# %% ../../nbs/60g_nuclei.ipynb #bc27be64
+# %% ../../nbs/60g_nuclei.ipynb #043
 _OWN = 'data','unlabelled','share','size','arch','bs','lr','epochs','grid','start','bf16','seed'
 
 def _settings(args): # -> dict for `same_run`
@@ -272,7 +272,7 @@ def _settings(args): # -> dict for `same_run`
 
 def _weights(out, args): return out/f'{args.method}.safetensors'
 
-# %% ../../nbs/60g_nuclei.ipynb #720c86c7
+# %% ../../nbs/60g_nuclei.ipynb #044
 def train_nuclei(args): # what `pathlearn_train` has read
     "Train on nuclei with few masks, and report"
     _refuse(load_method(args.method), args)
@@ -288,7 +288,7 @@ def train_nuclei(args): # what `pathlearn_train` has read
         _train_into(out, learn, resume, nuclei, few, args)
         _finish(out, learn, nuclei, few, watch.seconds/60, args)
 
-# %% ../../nbs/60g_nuclei.ipynb #666151e4
+# %% ../../nbs/60g_nuclei.ipynb #045
 def _train_into(out, learn, resume, nuclei, few, args):
     title, weights = load_method(args.method).title, _weights(out, args)
     print(f"{title} on {len(nuclei.without)} images, {len(few)} of them with masks: {args.epochs} epochs, "

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['write_page', 'figure', 'table_rows', 'save_figure', 'plot_curves', 'compare_calmly', 'write_report']
 
-# %% ../../nbs/60e_report.ipynb #20bac622
+# %% ../../nbs/60e_report.ipynb #003
 import base64
 from pathlib import Path
 import jinja2, pandas as pd, threadpoolctl
@@ -17,7 +17,7 @@ from ..explore import PALETTE, cluster_montage, plot_map, reduce
 from ..learning import whole_file
 from ..views import show_rows, to_unit
 
-# %% ../../nbs/60e_report.ipynb #e269bf45
+# %% ../../nbs/60e_report.ipynb #005
 def _templates():
     loader = jinja2.PackageLoader('pathlearn.commands', '')
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -28,12 +28,12 @@ def write_page(file, template, **values): # path, name of a template, what it sh
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     return file
 
-# %% ../../nbs/60e_report.ipynb #893b5666
+# %% ../../nbs/60e_report.ipynb #007
 def figure(file, caption): # file: a png; -> what the template's `figure` takes
     data = base64.b64encode(Path(file).read_bytes()).decode()
     return dict(src=f'data:image/png;base64,{data}', words=caption)
 
-# %% ../../nbs/60e_report.ipynb #1771efc9
+# %% ../../nbs/60e_report.ipynb #009
 def _shown(v):
     if v is None or v != v: return ''
     return f'{v:.3f}' if isinstance(v, float) else str(v)
@@ -43,13 +43,13 @@ def table_rows(table, ours): # DataFrame, name of the row to mark; -> what the t
     rows = [(n, [*map(_shown, r)]) for n,r in zip(table.index, values)]
     return dict(columns=list(table.columns), rows=rows, ours=ours)
 
-# %% ../../nbs/60e_report.ipynb #5e6976e4
+# %% ../../nbs/60e_report.ipynb #012
 def save_figure(fig, file, kind='png'):
     "A figure as a file"
     with whole_file(file) as tmp: fig.savefig(tmp, format=kind, dpi=100, bbox_inches='tight')
     plt.close(fig)
 
-# %% ../../nbs/60e_report.ipynb #d92ca6b7
+# %% ../../nbs/60e_report.ipynb #014
 _CURVES = dict(loss='training loss', error='squared error on validation', live='live clusters in training',
                knn='5-NN accuracy on validation', dice='Dice on validation')
 
@@ -62,7 +62,7 @@ def _plot_curve(ax, curves, column):
     ax.set(title=_CURVES[column], xlabel='epoch')
     ax.xaxis.get_major_locator().set_params(integer=True)
 
-# %% ../../nbs/60e_report.ipynb #3ccd163e
+# %% ../../nbs/60e_report.ipynb #015
 def plot_curves(curves): # name -> DataFrame of `curves_of`
     "Loss, live clusters and nearest-neighbour score over the epochs, as far as they are known"
     shown = [n for n in _CURVES if any(n in c for c in curves.values())]
@@ -73,7 +73,7 @@ def plot_curves(curves): # name -> DataFrame of `curves_of`
         axs[0,0].legend()
     return fig
 
-# %% ../../nbs/60e_report.ipynb #afa227bd
+# %% ../../nbs/60e_report.ipynb #018
 def _few(data, most=2000): # PatchData
     "At most so many patches, evenly spread, for a map"
     return data if len(data) <= most else data[[i*len(data)//most for i in range(most)]]
@@ -85,7 +85,7 @@ def _clusters(emb, seed): # -> Embeddings that have assignments, what made them
     found = kmeans_clusters(emb, k, seed)
     return Embeddings(emb.features, emb.labels, found, emb.classes), f'k-means with K = {k}'
 
-# %% ../../nbs/60e_report.ipynb #6156e97f
+# %% ../../nbs/60e_report.ipynb #019
 def _maps(out, emb, by, seed, known): # known: are there labels?; -> figures
     "The map coloured by cluster, and by label where there is one"
     xy = reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed)
@@ -95,13 +95,13 @@ def _maps(out, emb, by, seed, known): # known: are there labels?; -> figures
                  cluster=f'Each point is a patch; colours are clusters, by {by}.')
     return [figure(out/f'map_{c}.png', words[c]) for c in reversed(colours)]
 
-# %% ../../nbs/60e_report.ipynb #c001a278
+# %% ../../nbs/60e_report.ipynb #020
 def _montage(out, data, emb, by, seed, known): # -> figure
     save_figure(cluster_montage(data, emb, rows=12, seed=seed), out/'montage.png')
     named = ', and its commonest label' if known else ''
     return figure(out/'montage.png', f"One row per cluster, by {by}: its size, random patches of it{named}.")
 
-# %% ../../nbs/60e_report.ipynb #c7c25bfa
+# %% ../../nbs/60e_report.ipynb #022
 def _drawings(out, model, images): # -> figures, none without a decoder
     net = getattr(model, 'model', model)
     if not getattr(net, 'decoder', None): return []
@@ -112,7 +112,7 @@ def _drawings(out, model, images): # -> figures, none without a decoder
             figure(out/'reconstructions.png',
                    'Patches, and below what is drawn from their place in the latent space.')]
 
-# %% ../../nbs/60e_report.ipynb #40f4f731
+# %% ../../nbs/60e_report.ipynb #023
 def _curve_figure(out, curves): # -> figure, or None
     if not curves: return None
     save_figure(plot_curves(curves), out/'curves.png')
@@ -126,7 +126,7 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show; -> dic
     return dict(maps=_maps(out, emb, by, seed, known), montage=_montage(out, data, emb, by, seed, known),
                 drawings=_drawings(out, model, data.images[:12]), curves=_curve_figure(out, curves))
 
-# %% ../../nbs/60e_report.ipynb #0fe47d3d
+# %% ../../nbs/60e_report.ipynb #025
 def compare_calmly(*args, **kw): # as `compare`
     "In one thread: on problems this small, several wait for each other most of the time"
     with threadpoolctl.threadpool_limits(1): return compare(*args, **kw)
@@ -137,7 +137,7 @@ def _verdict(table, ours): # -> a sentence
     return (f"The five nearest training patches name a test patch rightly in {table['5-NN'][ours]:.1%} of cases "
             f"when {ours} says which are near{others}.")
 
-# %% ../../nbs/60e_report.ipynb #00454796
+# %% ../../nbs/60e_report.ipynb #026
 def _scores(out, models, splits, seed, arch): # -> dict for the template
     "Write table.csv and table.txt, and print them"
     table = compare_calmly(models, splits, seed=seed, arch=arch)
@@ -150,7 +150,7 @@ def _scores(out, models, splits, seed, arch): # -> dict for the template
     return dict(verdict=_verdict(table, ours), table=table_rows(short, ours),
                 n_train=len(splits.train), n_test=len(splits.test))
 
-# %% ../../nbs/60e_report.ipynb #95750739
+# %% ../../nbs/60e_report.ipynb #028
 def _write_curves(out, curves): # name -> DataFrame
     table = pd.concat(curves, names=['method']).droplevel(1)
     with whole_file(out/'curves.csv') as tmp: table.to_csv(tmp, float_format='%.5g')
@@ -158,7 +158,7 @@ def _write_curves(out, curves): # name -> DataFrame
 def _scored(splits, shown): # are there labels to score with, in a test part of its own?
     return labelled(splits.train) and splits.test is not None and labelled(shown)
 
-# %% ../../nbs/60e_report.ipynb #82e01bfd
+# %% ../../nbs/60e_report.ipynb #029
 def write_report(out, template, # folder, file of the page's words
                  models, splits, # name -> Learner or encoder, the last is the one shown; Splits
                  seed=0, arch=None, curves=None,

@@ -6,7 +6,7 @@
 __all__ = ['make_learner', 'asked_of', 'learner_settings', 'hardware', 'code_version', 'about', 'run_facts', 'Stopwatch',
            'in_lines', 'rescued', 'trained', 'watches', 'curves_of', 'folder', 'same_run', 'settings_of', 'logged']
 
-# %% ../../nbs/60d_runs.ipynb #b0009546
+# %% ../../nbs/60d_runs.ipynb #003
 import importlib, json, os, subprocess, sys, tempfile, time
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -17,7 +17,7 @@ from .inputs import labelled
 from .known import load_method, own_options, known_methods
 from ..learning import EpochLines, KNNWatch, Resume, save_encoder, whole_file
 
-# %% ../../nbs/60d_runs.ipynb #7255808e
+# %% ../../nbs/60d_runs.ipynb #005
 def _check_enough(data, k): # PatchData, clusters asked for or None
     if len(data) < 2:
         raise ValueError(f"{data.name or 'the data'}: one patch to train on, expected at least two")
@@ -25,12 +25,12 @@ def _check_enough(data, k): # PatchData, clusters asked for or None
         raise ValueError(f"{k} clusters asked for, but there are {len(data)} training patches: "
                          f"use --k {len(data)//2} or less")
 
-# %% ../../nbs/60d_runs.ipynb #c76c424d
+# %% ../../nbs/60d_runs.ipynb #007
 def _view(method, name, size, own, flip): # name: of a view, or None for the method's own
     kw = {} if flip else dict(flip=0.)
     return getattr(views, f'{name}_view')(size, **kw) if name else method.draw(size, own, **kw)
 
-# %% ../../nbs/60d_runs.ipynb #0e94a9ae
+# %% ../../nbs/60d_runs.ipynb #008
 def make_learner(name, data, # of the method, PatchData to train on
                  arch=None, bs=256, k=None, lr=None, view=None, # None: the method's own
                  flip=True,
@@ -46,7 +46,7 @@ def make_learner(name, data, # of the method, PatchData to train on
     dls = data.dls(bs=bs, device=device)
     return method.learner(dls, arch=arch or method.arch, view=draw, cbs=list(cbs), **own)
 
-# %% ../../nbs/60d_runs.ipynb #cf7b4d5a
+# %% ../../nbs/60d_runs.ipynb #011
 def asked_of(method, args, to='learner'): # Method, parsed arguments -> dict
     "The options of a method that somebody asked for"
     wanted = {o.name: o for o in method.own if o.to == to}
@@ -57,14 +57,14 @@ _COMMON = 'arch','bs','k','lr','view','view_size','flip','device'
 def learner_settings(method, args): # -> keyword arguments of `make_learner`
     return {n: getattr(args, n) for n in _COMMON} | asked_of(method, args)
 
-# %% ../../nbs/60d_runs.ipynb #c83b7cdd
+# %% ../../nbs/60d_runs.ipynb #013
 def hardware(device=None): # name of the device -> text
     "What the numbers were computed on"
     cuda = torch.cuda.is_available() and device != 'cpu'
     place = torch.cuda.get_device_name() if cuda else f'{os.cpu_count()} CPU cores'
     return f"{place}, torch {torch.__version__.split('+')[0]}"
 
-# %% ../../nbs/60d_runs.ipynb #b217f4a8
+# %% ../../nbs/60d_runs.ipynb #014
 def code_version(): # -> short commit of the checkout; without git the version
     "Which code the numbers were computed by, with + when files differ from the commit"
     package = importlib.import_module('pathlearn')
@@ -75,7 +75,7 @@ def code_version(): # -> short commit of the checkout; without git the version
         return git('rev-parse', '--short', 'HEAD') + '+'*bool(changed)
     except (OSError, subprocess.CalledProcessError): return package.__version__
 
-# %% ../../nbs/60d_runs.ipynb #4c659025
+# %% ../../nbs/60d_runs.ipynb #015
 def about(device, *facts): # -> one line of text
     "Code, machine, date and what else made a report"
     code = f"pathlearn {importlib.import_module('pathlearn').__version__}, code {code_version()}"
@@ -84,7 +84,7 @@ def about(device, *facts): # -> one line of text
 def run_facts(args, minutes, arch):
     return f'network {arch}', f'seed {args.seed}', f'{args.epochs} epochs', f'{minutes:.1f} minutes'
 
-# %% ../../nbs/60d_runs.ipynb #b4ce109d
+# %% ../../nbs/60d_runs.ipynb #018
 class Stopwatch(Callback):
     "Seconds of training, across interruptions too"
     order,seconds = 69,0. # just before Resume, which keeps it
@@ -93,14 +93,14 @@ class Stopwatch(Callback):
     def state_dict(self): return dict(seconds=self.seconds)
     def load_state_dict(self, state): self.seconds = state['seconds']
 
-# %% ../../nbs/60d_runs.ipynb #acf252cf
+# %% ../../nbs/60d_runs.ipynb #019
 def in_lines(learn): # -> the same Learner
     "One line for each epoch, in notebooks too"
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')])
     if not hasattr(learn, 'epoch_lines'): learn.add_cb(EpochLines())
     return learn
 
-# %% ../../nbs/60d_runs.ipynb #cbe9d1d7
+# %% ../../nbs/60d_runs.ipynb #021
 def _take_back(learn, resume, state): # -> are the weights those of the last complete epoch?
     try: resume.check(state)
     except ValueError: return False
@@ -117,19 +117,19 @@ def _rescue(learn, resume, weights, **meta):
     done = f"{state['epoch']} of {state['n_epoch']} epochs are safe in {resume.path}"
     return f"{done}{where}. The same command goes on from there"
 
-# %% ../../nbs/60d_runs.ipynb #d6013e9d
+# %% ../../nbs/60d_runs.ipynb #022
 @contextmanager
 def rescued(learn, resume, weights, **meta): # Learner, its `Resume`, file for weights or None
     "Ctrl-C keeps the last complete epoch and says how to go on"
     try: yield
     except KeyboardInterrupt: raise KeyboardInterrupt(_rescue(learn, resume, weights, **meta)) from None
 
-# %% ../../nbs/60d_runs.ipynb #90a2b2ee
+# %% ../../nbs/60d_runs.ipynb #024
 def _fit(method, learn, epochs, k, seed, **options):
     if method.fit: method.fit(learn, epochs, k, seed, **options)
     else: learn.fit(epochs)
 
-# %% ../../nbs/60d_runs.ipynb #ca43211b
+# %% ../../nbs/60d_runs.ipynb #025
 def trained(name, data, file, epochs, # of the method, PatchData, checkpoint, rounds
             seed=0, cbs=(),
             weights=None, # file for the last complete epoch, if somebody stops us
@@ -144,7 +144,7 @@ def trained(name, data, file, epochs, # of the method, PatchData, checkpoint, ro
         _fit(load_method(name), learn, epochs, kw.get('k'), seed, **(fit or {}))
     return learn, watch.seconds/60
 
-# %% ../../nbs/60d_runs.ipynb #fe954f36
+# %% ../../nbs/60d_runs.ipynb #028
 def watches(name, splits, epochs): # -> callbacks
     "What looks at the validation part during training"
     if splits.val is None: return []
@@ -153,7 +153,7 @@ def watches(name, splits, epochs): # -> callbacks
     if not labelled(splits.val): return looks
     return looks + [KNNWatch(splits.train, splits.val, every=max(1, epochs//20))]
 
-# %% ../../nbs/60d_runs.ipynb #7208cf8c
+# %% ../../nbs/60d_runs.ipynb #030
 def curves_of(learn): # -> DataFrame, one row per epoch
     "What the watches of a Learner saw; scores are those of the validation part"
     seen = [pd.DataFrame(cb.history).set_index('epoch') for cb in learn.cbs if getattr(cb, 'history', None)]
@@ -162,7 +162,7 @@ def curves_of(learn): # -> DataFrame, one row per epoch
     table.index += 1
     return table.reset_index()
 
-# %% ../../nbs/60d_runs.ipynb #e261b3df
+# %% ../../nbs/60d_runs.ipynb #033
 def folder(path): # -> Path
     "The folder, made and tried"
     path = Path(path).expanduser()
@@ -172,7 +172,7 @@ def folder(path): # -> Path
     except OSError as e:
         raise OSError(f"cannot write into {path} ({e.strerror}): choose another --out") from None
 
-# %% ../../nbs/60d_runs.ipynb #d0ba215e
+# %% ../../nbs/60d_runs.ipynb #035
 def same_run(out, settings): # settings: dict
     "Keep the settings of a run, refuse others"
     file = out/'settings.json'
@@ -184,7 +184,7 @@ def same_run(out, settings): # settings: dict
         raise ValueError(f"{out} holds another run ({'; '.join(changed)}): "
                          "take its arguments to go on with it, or another --out")
 
-# %% ../../nbs/60d_runs.ipynb #ca79c9ee
+# %% ../../nbs/60d_runs.ipynb #038
 def settings_of(method, args): # Method, parsed arguments -> dict for `same_run`
     "What another command has to share to go on with this run"
     other = {*own_options(known_methods().values())} - {o.name for o in method.own}
@@ -192,7 +192,7 @@ def settings_of(method, args): # Method, parsed arguments -> dict for `same_run`
     if Path(args.data).exists(): kept['data'] = str(Path(args.data).resolve())
     return kept
 
-# %% ../../nbs/60d_runs.ipynb #c08254b1
+# %% ../../nbs/60d_runs.ipynb #040
 class _Tee:
     "Text goes to the terminal and into a file"
     def __init__(self, *files): self.files = files

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['number', 'make_parser', 'note', 'run']
 
-# %% ../../nbs/60a_shell.ipynb #c54b5d63
+# %% ../../nbs/60a_shell.ipynb #003
 import argparse, contextlib, os, sys, warnings
 
-# %% ../../nbs/60a_shell.ipynb #ac6470ea
+# %% ../../nbs/60a_shell.ipynb #005
 def _bounds(kind, low, high): # -> text
     name = 'a whole number' if kind is int else 'a number'
     most = '' if high is None else f' and at most {high}'
     return f"{name} of at least {low}{most}"
 
-# %% ../../nbs/60a_shell.ipynb #16e0885f
+# %% ../../nbs/60a_shell.ipynb #006
 def number(kind, # int or float
            low,  # least value
            high=None, # largest value; None: no bound
@@ -28,7 +28,7 @@ def number(kind, # int or float
         return value
     return check
 
-# %% ../../nbs/60a_shell.ipynb #3b0c692a
+# %% ../../nbs/60a_shell.ipynb #009
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
         plain = action.default is None or isinstance(action.default, bool)
@@ -39,7 +39,7 @@ def make_parser(prog, doc, examples): # examples: list of str
     epilog = '\n'.join(['examples:', *(f'  {e}' for e in examples)])
     return argparse.ArgumentParser(prog, description=doc, epilog=epilog, formatter_class=_Help)
 
-# %% ../../nbs/60a_shell.ipynb #5a1c19ea
+# %% ../../nbs/60a_shell.ipynb #012
 def note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def _notes():
             warnings.simplefilter('ignore', kind)
         yield
 
-# %% ../../nbs/60a_shell.ipynb #97354a13
+# %% ../../nbs/60a_shell.ipynb #014
 def _settle(args):
     os.environ.setdefault('MPLBACKEND', 'Agg')
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -62,7 +62,7 @@ def _need_gpu():
     if torch.cuda.is_available(): return
     raise ValueError("--device cuda: torch finds no GPU here, leave the option out to use the CPU")
 
-# %% ../../nbs/60a_shell.ipynb #bc0deda0
+# %% ../../nbs/60a_shell.ipynb #015
 def run(parser, # what reads the arguments
         work,   # function of the parsed arguments
         argv,   # list of str, or None for sys.argv

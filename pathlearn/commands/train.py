@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train']
 
-# %% ../../nbs/60f_train.ipynb #2e221706
+# %% ../../nbs/60f_train.ipynb #003
 from .inputs import complete, data_name, read_data
 from .known import load_method
 from .report import write_report
@@ -13,7 +13,7 @@ from .runs import (about, asked_of, curves_of, folder, learner_settings, logged,
                                      run_facts, same_run, settings_of, trained, watches)
 from ..learning import save_encoder
 
-# %% ../../nbs/60f_train.ipynb #a25357e2
+# %% ../../nbs/60f_train.ipynb #005
 def train(args): # what `pathlearn_train` has read
     "Train a method on patches, and report"
     method = load_method(args.method)
@@ -27,12 +27,12 @@ def train(args): # what `pathlearn_train` has read
         learn,minutes = _trained(method, splits, out, args)
         _report(method, learn, splits, out, minutes, args)
 
-# %% ../../nbs/60f_train.ipynb #466374d2
+# %% ../../nbs/60f_train.ipynb #007
 def _state(out): # -> text
     if (out/'report.html').exists(): return ', complete already: the report is written anew'
     return ', going on' if (out/'training.pt').exists() else ''
 
-# %% ../../nbs/60f_train.ipynb #fc13b40a
+# %% ../../nbs/60f_train.ipynb #008
 def _weights(method, out): return out/f'{method.name}.safetensors'
 
 def _trained(method, splits, out, args): # -> Learner, minutes
@@ -45,7 +45,7 @@ def _trained(method, splits, out, args): # -> Learner, minutes
                  epochs=args.epochs, seed=args.seed)
     return learn, minutes
 
-# %% ../../nbs/60f_train.ipynb #b22a1059
+# %% ../../nbs/60f_train.ipynb #009
 def _report(method, learn, splits, out, minutes, args):
     "The page, and a last line that says where everything is"
     title, source, weights = method.title, data_name(args.data), _weights(method, out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAPER', 'Task', 'reproduce']
 
-# %% ../../../nbs/61c_autoencoder.ipynb #a5bee690
+# %% ../../../nbs/61c_autoencoder.ipynb #003
 import time
 from collections import namedtuple
 from pathlib import Path
@@ -23,7 +23,7 @@ from ...networks import encoder
 from ...prototypes import fit_prototypes, soft_assign, whitening
 from ...views import show_rows, to_unit
 
-# %% ../../../nbs/61c_autoencoder.ipynb #f131b18e
+# %% ../../../nbs/61c_autoencoder.ipynb #005
 _ROWS = 'ResNet-18','ResNet-18 + k-means','mapping','5-NN','linear'
 PAPER = {
     ('pneumoniamnist','test'):
@@ -34,7 +34,7 @@ PAPER = {
         ((.995,.995,.995), (.69,.68,.69), (.90,.91,.90), (.98,.98,.97), (.98,.97,.98))}
 PAPER = {part: dict(zip(_ROWS, rows)) for part,rows in PAPER.items()}
 
-# %% ../../../nbs/61c_autoencoder.ipynb #372b2e41
+# %% ../../../nbs/61c_autoencoder.ipynb #006
 def _row(task, part, model, labels, preds, row='', k='', how=''): # row: that of the paper it belongs to
     "One row: what, on which part, three scores, and the paper's"
     scores = {n: round(v, 4) for n,v in classification_scores(labels, preds).items()}
@@ -47,7 +47,7 @@ def _rows_of(task, model, predictions, **kw):
     parts = zip(('val','test'), (task.splits.val, task.splits.test), predictions)
     return [_row(task, part, model, data.labels, p, **kw) for part,data,p in parts]
 
-# %% ../../../nbs/61c_autoencoder.ipynb #2fdd0c88
+# %% ../../../nbs/61c_autoencoder.ipynb #009
 def _by_clusters(embs, k, seed, dims=20): # train and others; -> predictions of the others, K
     "Mode mapping through k-means prototypes; k None: the elbow's"
     points = fit_prototypes(embs[0].features, k, dims, seed)
@@ -57,13 +57,13 @@ def _by_clusters(embs, k, seed, dims=20): # train and others; -> predictions of 
     train,*others = map(given, embs)
     return [mapped_predict(train, e) for e in others], len(points)
 
-# %% ../../../nbs/61c_autoencoder.ipynb #e49bf4d4
+# %% ../../../nbs/61c_autoencoder.ipynb #011
 def _by_votes(embs): return [knn_predict(embs[0], e) for e in embs[1:]]
 def _by_layer(embs, seed): return [linear_predict(embs[0], e, .2, seed) for e in embs[1:]]
 
 def _embedded(model, splits): return [embed(model, p) for p in (splits.train, splits.val, splits.test)]
 
-# %% ../../../nbs/61c_autoencoder.ipynb #e57f820b
+# %% ../../../nbs/61c_autoencoder.ipynb #014
 def _colours(task, seed): # -> rows
     "Majority class and histogram"
     train,val,test = task.splits
@@ -73,7 +73,7 @@ def _colours(task, seed): # -> rows
             *_rows_of(task, 'histogram, 5-NN', _by_votes(grey)),
             *_rows_of(task, 'histogram, linear', _by_layer(grey, seed))]
 
-# %% ../../../nbs/61c_autoencoder.ipynb #52ebef91
+# %% ../../../nbs/61c_autoencoder.ipynb #015
 def _untrained(task, seed): # -> rows
     train = task.splits.train
     about = dict(size=train.size, mean=train.mean, std=train.std)
@@ -88,7 +88,7 @@ def _untrained(task, seed): # -> rows
 
 def _floor(task, seed): return _colours(task, seed) + _untrained(task, seed), 0. # no minutes
 
-# %% ../../../nbs/61c_autoencoder.ipynb #1980eba8
+# %% ../../../nbs/61c_autoencoder.ipynb #017
 def _resnet(task, seed): # -> encoder, is it pretrained?
     train = task.splits.train
     kw = dict(n_in=train.n_in, size=train.size, small_stem=False)
@@ -98,7 +98,7 @@ def _resnet(task, seed): # -> encoder, is it pretrained?
             print(f"note: {str(e).splitlines()[0][:90]}...: the ResNet-18 rows start from scratch", flush=True)
             return encoder('resnet18', mean=train.mean, std=train.std, **kw), False
 
-# %% ../../../nbs/61c_autoencoder.ipynb #635a9e86
+# %% ../../../nbs/61c_autoencoder.ipynb #018
 def _from_scratch(task, net, seed): # -> predictions of val and test
     tuned = fine_tune(net, task.splits, seed=seed, epochs=task.resnet_epochs, bs=128)
     logits = nn.Sequential(tuned.encoder, tuned.head)
@@ -107,7 +107,7 @@ def _from_scratch(task, net, seed): # -> predictions of val and test
 def _from_imagenet(embs, seed):
     return [linear_predict(embs[0], e, 1., seed, 100, 1e-4) for e in embs[1:]]
 
-# %% ../../../nbs/61c_autoencoder.ipynb #36e89dee
+# %% ../../../nbs/61c_autoencoder.ipynb #019
 def _baselines(task, seed):
     "Supervised ResNet-18, and k-means on ResNet-18 features"
     began = time.time()
@@ -121,7 +121,7 @@ def _baselines(task, seed):
     rows += _rows_of(task, name, preds, row=name, k=k, how=how)
     return rows, (time.time()-began)/60
 
-# %% ../../../nbs/61c_autoencoder.ipynb #984b0ecc
+# %% ../../../nbs/61c_autoencoder.ipynb #021
 def _ours(task, seed):
     file = _file(task, seed)
     learn,minutes = _trained(task, seed, file)
@@ -131,7 +131,7 @@ def _ours(task, seed):
     file.unlink()
     return rows, minutes
 
-# %% ../../../nbs/61c_autoencoder.ipynb #b8fead54
+# %% ../../../nbs/61c_autoencoder.ipynb #022
 def _file(task, seed): # -> path of the checkpoint
     parts = task.name, *_settings(task).values(), task.epochs, seed
     return Path(task.args.runs)/f"autoencoder_{'_'.join(map(str, parts))}.pt"
@@ -146,7 +146,7 @@ def _trained(task, seed, file): # -> Learner, minutes
                  epochs=task.epochs, seed=seed)
     return learn, minutes
 
-# %% ../../../nbs/61c_autoencoder.ipynb #f68c4120
+# %% ../../../nbs/61c_autoencoder.ipynb #024
 def _mappings(task, learn, seed): # -> rows
     embs = _embedded(learn, task.splits)
     own = [mapped_predict(embs[0], e) for e in embs[1:]]
@@ -158,7 +158,7 @@ def _mappings(task, learn, seed): # -> rows
         rows += _rows_of(task, 'mapping', preds, row='mapping', k=k, how=how)
     return rows
 
-# %% ../../../nbs/61c_autoencoder.ipynb #fa3e9bb2
+# %% ../../../nbs/61c_autoencoder.ipynb #025
 def _readings(task, learn, seed): # -> rows
     "Neighbours, and a linear layer on the features h and on the projection z"
     embs = _embedded(learn, task.splits)
@@ -167,7 +167,7 @@ def _readings(task, learn, seed): # -> rows
             *_rows_of(task, 'linear', _by_layer(embs, seed), row='linear', how='on h'),
             *_rows_of(task, 'linear', _by_layer(z, seed), row='linear', how='on z')]
 
-# %% ../../../nbs/61c_autoencoder.ipynb #9e5b0b10
+# %% ../../../nbs/61c_autoencoder.ipynb #027
 def _errors_row(task, learn): # -> dict
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
     end = reconstruction_errors(learn, task.splits.test)
@@ -184,7 +184,7 @@ def _errors(task, learn, seed, minutes):
     made = dict(minutes=round(minutes, 2), **made_by(task.args))
     append_rows(file, pd.DataFrame([key | row]).round(5).assign(**made))
 
-# %% ../../../nbs/61c_autoencoder.ipynb #24d345c5
+# %% ../../../nbs/61c_autoencoder.ipynb #028
 def _pictures(task, learn):
     "Elbow, map, reconstructions and a walk as jpg files beside the table"
     def save(name, fig): save_figure(fig, task.file.with_name(f'autoencoder_{task.name}_{name}.jpg'), 'jpeg')
@@ -196,7 +196,7 @@ def _pictures(task, learn):
     ims,shares = walk_prototypes(model, 0, 1, 12)
     save('walk', show_rows(ims, titles=[f'{v:.2f}' for v in shares[:,0]]))
 
-# %% ../../../nbs/61c_autoencoder.ipynb #43830339
+# %% ../../../nbs/61c_autoencoder.ipynb #030
 Task = namedtuple('Task', 'name splits file k flip opt epochs resnet_epochs seeds args')
 
 def _files(path): # -> list of Path
@@ -206,14 +206,14 @@ def _files(path): # -> list of Path
     if files: return files
     raise ValueError(f"{path} holds neither pneumoniamnist.npz nor mnist.npz: expected one of them, or both")
 
-# %% ../../../nbs/61c_autoencoder.ipynb #e6916e0d
+# %% ../../../nbs/61c_autoencoder.ipynb #031
 def _splits(file, size):
     splits = read_data(str(file), size)
     if None not in [*splits] and all(map(labelled, splits)): return splits
     raise ValueError(f"{file} lacks a part, or labels of two classes in one: "
                      "expected train, val and test with labels")
 
-# %% ../../../nbs/61c_autoencoder.ipynb #e050d1b2
+# %% ../../../nbs/61c_autoencoder.ipynb #032
 def _task(file, args, slow): # slow: is there no GPU?
     name, splits = data_name(file), _splits(file, args.size)
     digits = name == 'mnist'
@@ -227,7 +227,7 @@ def _settings(task): # -> dict of columns
     return dict(opt=task.opt, view=args.view or 'autoencoder', arch=args.arch or 'conv3', bs=args.bs,
                 lr=args.lr or rate, asked=args.k or 'elbow')
 
-# %% ../../../nbs/61c_autoencoder.ipynb #18ccae8f
+# %% ../../../nbs/61c_autoencoder.ipynb #033
 _JOBS = dict(floor=_floor, resnet=_baselines, ours=_ours)
 
 def _job(task, seed, name):
@@ -244,7 +244,7 @@ def _job(task, seed, name):
     shown = table[['model','part','k','how','accuracy','paper accuracy']]
     print(shown.to_string(index=False), flush=True)
 
-# %% ../../../nbs/61c_autoencoder.ipynb #c9781a42
+# %% ../../../nbs/61c_autoencoder.ipynb #034
 def reproduce(args): # what `pathlearn_reproduce` has read
     "Table 1 of the contrastive autoencoder beside the paper's, into OUT/autoencoder.csv, with pictures"
     slow = args.device == 'cpu' or not torch.cuda.is_available()

@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'EVALUATIONS', 'FRACTIONS', 'LOGGED', 'TRANSFER', 'chosen_parts', 'score_ours', 'score_authors', 'Task',
            'reproduce']
 
-# %% ../../../nbs/61d_ca2cl.ipynb #a65aeda7
+# %% ../../../nbs/61d_ca2cl.ipynb #003
 import copy
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from ...networks import encoder
 from ...transfer import (average_precision, boxes_of, detector, fit_detector, mask_dls, mask_learner,
                                 predict_boxes, predict_masks)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #1cecb9d2
+# %% ../../../nbs/61d_ca2cl.ipynb #006
 # part: what leaves it out
 PARTS = dict(mixed=dict(mixed=False), cluster=dict(lam=0.), adversarial=dict(eps=None))
 
@@ -34,14 +34,14 @@ def _kept(parts): # an entry of `--parts` -> names
                          "joined by +")
     return kept
 
-# %% ../../../nbs/61d_ca2cl.ipynb #715e802f
+# %% ../../../nbs/61d_ca2cl.ipynb #007
 def chosen_parts(parts): # 'none', 'all', or names joined by + -> name of the row, arguments of `ca2cl_learner`
     "What an entry of `--parts` trains"
     kept = _kept(parts)
     name = 'CA2CL' if len(kept) == len(PARTS) else ' + '.join(['SimCLR', *kept])
     return name, {k:v for p,off in PARTS.items() if p not in kept for k,v in off.items()}
 
-# %% ../../../nbs/61d_ca2cl.ipynb #07eac9f0
+# %% ../../../nbs/61d_ca2cl.ipynb #010
 EVALUATIONS = 'linear','fine-tuning'
 
 def _schedule(n, frac, epochs): # labels, share, epochs -> arguments of `fine_tune`
@@ -49,7 +49,7 @@ def _schedule(n, frac, epochs): # labels, share, epochs -> arguments of `fine_tu
 
 def _accuracy(preds, labels): return (preds == labels).float().mean().item()
 
-# %% ../../../nbs/61d_ca2cl.ipynb #1f9eb9d9
+# %% ../../../nbs/61d_ca2cl.ipynb #011
 def _linear_draws(embs, frac, seed): # -> list, a score a draw
     train,val,test = embs
     draws = [5*seed + i for i in range(5 if frac < 1 else 1)] # the same for every method
@@ -61,7 +61,7 @@ def score_ours(evaluation, model, splits, embs, frac, seed, epochs): # embs: of 
     n = len(label_subset(splits.train.labels, frac))
     return [fine_tune_score(model, splits, frac, seed, **_schedule(n, frac, epochs))]
 
-# %% ../../../nbs/61d_ca2cl.ipynb #f44eda75
+# %% ../../../nbs/61d_ca2cl.ipynb #012
 def score_authors(evaluation, model, splits, frac, seed, epochs): # -> float
     "Accuracy on test as the authors measured it"
     n, seen = len(label_subset(splits.train.labels, frac)), Splits(splits.train, splits.test, splits.test)
@@ -69,7 +69,7 @@ def score_authors(evaluation, model, splits, frac, seed, epochs): # -> float
     return fine_tune_score(model, seen, frac, seed, linear=linear, lr=1e-2 if linear else 1e-3, replace=True,
                            **_schedule(n, frac, epochs))
 
-# %% ../../../nbs/61d_ca2cl.ipynb #b54de601
+# %% ../../../nbs/61d_ca2cl.ipynb #016
 def _colours(splits): # -> name: three Embeddings
     "What needs no network"
     found = {'mean RGB': mean_rgb, 'colour histogram': colour_histogram}
@@ -80,7 +80,7 @@ def _imagenet(arch, data): # -> encoder, or None with a word of explanation
     try: return encoder(arch, data.n_in, small_stem=False, size=data.size, weights='DEFAULT')
     except OSError as e: print(f"note: {str(e).splitlines()[0][:90]}...: no ImageNet rows", flush=True)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #27a57232
+# %% ../../../nbs/61d_ca2cl.ipynb #018
 def _file(task, parts, seed, begun): # -> path of the weights
     key = {**_settings(task.args, parts), 'seed': seed}
     words = 'ca2cl', task.name, parts, begun, *key.values()
@@ -89,7 +89,7 @@ def _file(task, parts, seed, begun): # -> path of the weights
 
 _ASKED = 'bs','k','lr','view','view_size','device','flip','eps','lam','where','detach'
 
-# %% ../../../nbs/61d_ca2cl.ipynb #c0381b35
+# %% ../../../nbs/61d_ca2cl.ipynb #019
 def _train_into(file, task, parts, seed, arch):
     args, train = task.args, task.splits.train
     asked = {n: getattr(args, n) for n in _ASKED} | {'arch': arch or args.arch} | chosen_parts(parts)[1]
@@ -105,7 +105,7 @@ def _trained_encoder(task, parts, seed, arch=None): # arch: an encoder to begin 
     model = load_encoder(file)
     return model, float(model.meta['minutes'])
 
-# %% ../../../nbs/61d_ca2cl.ipynb #d98c09bb
+# %% ../../../nbs/61d_ca2cl.ipynb #020
 def _settings(args, parts): # -> dict of columns
     "What makes one of the trained rows another row; what a row does not use stays empty"
     about = dict(arch=args.arch, epochs=args.epochs, bs=args.bs, lr=args.lr, view=args.view or 'own',
@@ -114,7 +114,7 @@ def _settings(args, parts): # -> dict of columns
     cluster, step = dict(k=args.k, lam=args.lam), dict(eps=args.eps, where=args.where, detach=args.detach)
     return about | {n: '' if p in off else v for p,own in (('lam',cluster), ('eps',step)) for n,v in own.items()}
 
-# %% ../../../nbs/61d_ca2cl.ipynb #8f993e49
+# %% ../../../nbs/61d_ca2cl.ipynb #021
 def _encoders(task, seed): # -> name, settings of the row, function that makes encoder and minutes
     "Everything that is asked, in the order of the table"
     args, train = task.args, task.splits.train
@@ -127,7 +127,7 @@ def _encoders(task, seed): # -> name, settings of the row, function that makes e
     for parts in args.parts:
         yield chosen_parts(parts)[0], _settings(args, parts), partial(_trained_encoder, task, parts, seed)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #a009c9e4
+# %% ../../../nbs/61d_ca2cl.ipynb #023
 FRACTIONS = .01,.1,.5,1.
 # the authors' logs at these fractions: NCT-CRC-HE-100K to CRC-VAL-HE-7K, the test images of PathMNIST
 LOGGED = {('linear','CA2CL from ImageNet'): (.9671,.9691,.9692,.9682),
@@ -137,13 +137,13 @@ LOGGED = {('linear','CA2CL from ImageNet'): (.9671,.9691,.9692,.9682),
           ('linear','untrained'): (.5357,.6428,.6592,.6563),
           ('fine-tuning','untrained'): (.4188,.7307,.7532,.8539)}
 
-# %% ../../../nbs/61d_ca2cl.ipynb #df8b2d93
+# %% ../../../nbs/61d_ca2cl.ipynb #024
 def _logged(task, key): # -> the authors' figure for this row, if the data are theirs
     theirs = task.splits.train.name.lower().startswith(('pathmnist','nct-crc'))
     rows = LOGGED.get((key['evaluation'], key['method']), ()) if theirs else ()
     return dict(zip(FRACTIONS, rows)).get(key['fraction'], '')
 
-# %% ../../../nbs/61d_ca2cl.ipynb #33afde1f
+# %% ../../../nbs/61d_ca2cl.ipynb #026
 def _write(task, key, ours, theirs='', **made): # ours: list of scores
     "Append a row and print it"
     s, train = torch.tensor(ours, dtype=torch.double), task.splits.train
@@ -154,7 +154,7 @@ def _write(task, key, ours, theirs='', **made): # ours: list of scores
     print(f"{key['method']}, {key['evaluation']}, {key['fraction']:.0%} of the labels: {row['accuracy']:.3f}"
           + (f" (authors' protocol {theirs:.3f})" if theirs != '' else ''), flush=True)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #f1735b07
+# %% ../../../nbs/61d_ca2cl.ipynb #027
 def _floor_rows(task):
     "Rows that need no network, for a linear layer alone"
     train,val,test = task.splits
@@ -166,7 +166,7 @@ def _floor_rows(task):
     key = dict(method='majority class', evaluation='linear', fraction=1.)
     if not has_row(task.file, **key): _write(task, key, [_accuracy(train.labels.mode().values, test.labels)])
 
-# %% ../../../nbs/61d_ca2cl.ipynb #05f305a0
+# %% ../../../nbs/61d_ca2cl.ipynb #029
 def _dice(model, splits, seed, epochs): # encoder, or model with one -> Dice on test
     with no_random(seed): # the loaders draw their order from it, too
         dls = mask_dls(splits.train, splits.val, bs=8)
@@ -182,7 +182,7 @@ def _precision(model, splits, seed, epochs): # -> average precision of boxes on 
 
 TRANSFER = dict(Dice=_dice, AP=_precision)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #5d820c5d
+# %% ../../../nbs/61d_ca2cl.ipynb #031
 def _carried(task, seed): # -> name: function that makes an encoder, or None
     args, train = task.args, task.splits.train
     return {'untrained': lambda: untrained_encoder(train, args.arch, seed),
@@ -198,7 +198,7 @@ def _transfer_row(task, key, model, seed):
     scores = ', '.join(f'{n} {v:.3f}' for n,v in row.items())
     print(f"{task.name}, seed {seed}: {key['method']}, {scores}", flush=True)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #9b5fd1e1
+# %% ../../../nbs/61d_ca2cl.ipynb #032
 def _transfer(task, seed):
     "A row for each encoder with masks and boxes of `task.splits`"
     args = task.args
@@ -207,7 +207,7 @@ def _transfer(task, seed):
         if has_row(task.file, **key) or not (model := make()): continue
         _transfer_row(task, key, model, seed)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #2a67c64c
+# %% ../../../nbs/61d_ca2cl.ipynb #034
 class Task:
     "A data set, its file of rows, and what the command was asked"
     def __init__(self, name, splits, args):
@@ -217,7 +217,7 @@ class Task:
 def _files(path): # Path -> array files of a folder that are tissue
     return sorted(f for kind in ('lc25000','pathmnist') for f in path.glob(f'{kind}*.npz')) if path.is_dir() else []
 
-# %% ../../../nbs/61d_ca2cl.ipynb #f5684efc
+# %% ../../../nbs/61d_ca2cl.ipynb #035
 def _tasks(args):
     "The arrays of the folder `--data` that are tissue, or what it names itself"
     for f in _files(Path(args.data).expanduser()) or [args.data]:
@@ -226,7 +226,7 @@ def _tasks(args):
             raise ValueError(f"{f} has no labels to score with: expected one class a patch, or masks")
         yield Task(data_name(f), splits, args)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #f2e0cb0d
+# %% ../../../nbs/61d_ca2cl.ipynb #036
 def _defaults(args):
     "What a GPU can do in an evening, or two cores in a few hours"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
@@ -236,7 +236,7 @@ def _defaults(args):
         if getattr(args, name) is None: setattr(args, name, v)
     for parts in args.parts: chosen_parts(parts)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #fa995e67
+# %% ../../../nbs/61d_ca2cl.ipynb #037
 def _missing(task, name, about, seed): # -> keys of the rows that are not there yet
     args = task.args
     keys = [dict(method=name, evaluation=e, fraction=f, **about, seed=seed, tune_epochs=args.tune_epochs)
@@ -252,7 +252,7 @@ def _classify(task, seed):
         embs = [embed(model, p) for p in task.splits]
         for key in keys: _score(task, key, model, embs, seed, minutes)
 
-# %% ../../../nbs/61d_ca2cl.ipynb #8502d7c6
+# %% ../../../nbs/61d_ca2cl.ipynb #038
 def _score(task, key, model, embs, seed, minutes):
     "A row by two protocols"
     asked, how = (key['evaluation'], model, task.splits), (key['fraction'], seed, task.args.tune_epochs)

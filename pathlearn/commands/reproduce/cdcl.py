@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SCHEMES', 'PAPER', 'reproduce']
 
-# %% ../../../nbs/61e_cdcl.ipynb #cb2f61e3
+# %% ../../../nbs/61e_cdcl.ipynb #003
 from pathlib import Path
 import pandas as pd, torch
 from ...cdcl import show_feature_maps
@@ -18,7 +18,7 @@ from ...data import PatchData
 from ...learning import Resume, load_encoder, save_encoder
 from torchvision.transforms.functional import center_crop, resize
 
-# %% ../../../nbs/61e_cdcl.ipynb #5297cfec
+# %% ../../../nbs/61e_cdcl.ipynb #005
 _OFF = dict(w_contr=0., w_cons=0., w_ent=0.)
 SCHEMES = { # row: arguments of `cdcl_learner`, CDCL tables 1 and 2
     'SupOnly': _OFF, 'FullSup': _OFF, 'mean teacher': dict(w_contr=0., w_ent=0.),
@@ -28,7 +28,7 @@ SCHEMES = { # row: arguments of `cdcl_learner`, CDCL tables 1 and 2
     'scheme 3': dict(w_cons=0., w_ent=0.), 'scheme 4': dict(w_ent=0.), 'scheme 5': dict(w_cons=0.),
     'scheme 6': dict(w_contr=0.), 'CDCL': {}}
 
-# %% ../../../nbs/61e_cdcl.ipynb #8076803f
+# %% ../../../nbs/61e_cdcl.ipynb #007
 _DSB = {
     '1/32': {'SupOnly':83.93, 'CutMix':86.03, 'scheme 1':81.68, 'scheme 2':85.54, 'scheme 3':86.26,
              'scheme 4':86.83, 'scheme 5':86.65, 'scheme 6':86.40, 'CDCL':87.49},
@@ -36,7 +36,7 @@ _DSB = {
     '1/8': {'SupOnly':87.38, 'CutMix':88.32, 'CDCL':90.09},
     '1': {'FullSup':90.46}}
 
-# %% ../../../nbs/61e_cdcl.ipynb #deb618ed
+# %% ../../../nbs/61e_cdcl.ipynb #008
 _MONUSEG = {
     '1/32': {'SupOnly':71.83, 'CutMix':73.37, 'scheme 1':69.08, 'scheme 2':73.69, 'scheme 3':74.49,
              'scheme 4':75.19, 'scheme 5':75.00, 'scheme 6':75.16, 'CDCL':75.97},
@@ -48,7 +48,7 @@ PAPER = dict(dsb=_DSB, monuseg=_MONUSEG)
 def _paper(data, share, scheme): # name of the data -> mean Dice in per cent, or ''
     return next((t.get(share, {}).get(scheme, '') for n,t in PAPER.items() if n in data.lower()), '')
 
-# %% ../../../nbs/61e_cdcl.ipynb #bf50a141
+# %% ../../../nbs/61e_cdcl.ipynb #011
 def _otsu(file, nuclei, made): # the floor
     if has_row(file, method='Otsu'): return
     row = otsu_scores(nuclei)
@@ -56,7 +56,7 @@ def _otsu(file, nuclei, made): # the floor
     append_rows(file, table.assign(n_test=len(nuclei.test), **made))
     print(f"Otsu: Dice {row['dice']:.4f}, pooled {row['pooled dice']:.4f}", flush=True)
 
-# %% ../../../nbs/61e_cdcl.ipynb #f1822089
+# %% ../../../nbs/61e_cdcl.ipynb #012
 def _ceiling(file, nuclei, args, made): # what no row of this working size can pass
     if has_row(file, method='perfect mask', size=args.size): return
     found = ceiling_scores(nuclei)
@@ -65,7 +65,7 @@ def _ceiling(file, nuclei, args, made): # what no row of this working size can p
     for n,dice,pq in zip(rows.method, rows.dice, rows['panoptic quality']):
         print(f"{n}: Dice {dice:.4f}, panoptic quality {pq:.4f}", flush=True)
 
-# %% ../../../nbs/61e_cdcl.ipynb #10c838ff
+# %% ../../../nbs/61e_cdcl.ipynb #014
 _COLUMNS = 'arch','size','epochs','bs','lr','grid','start','bf16'
 
 def _key(scheme, share, seed, args): # what makes a row this row
@@ -77,7 +77,7 @@ def _weights(args, nuclei, key): # -> where this row's weights are kept
     row = '_'.join(str(v).replace('/', '-').replace(' ', '').replace('.', 'p') for v in key.values())
     return Path(args.runs)/f'cdcl_{nuclei.name}_{row}.safetensors'
 
-# %% ../../../nbs/61e_cdcl.ipynb #4c23904d
+# %% ../../../nbs/61e_cdcl.ipynb #015
 def _fit(nuclei, scheme, few, seed, args, file): # -> Learner, minutes
     "Train one row, or go on from its checkpoint"
     torch.manual_seed(seed)
@@ -94,7 +94,7 @@ def _trained(nuclei, scheme, few, seed, args, key, weights): # -> what `load_enc
         save_encoder(learn, weights, data=nuclei.name, **about, **key)
     return load_encoder(weights)
 
-# %% ../../../nbs/61e_cdcl.ipynb #d356f343
+# %% ../../../nbs/61e_cdcl.ipynb #016
 def _append(file, nuclei, net, key, scores, few, made):
     paper = _paper(nuclei.name, key['labels'], key['method'])
     row = pd.DataFrame([{**key, **scores, 'paper dice': paper}]).round(4)
@@ -104,7 +104,7 @@ def _append(file, nuclei, net, key, scores, few, made):
     print(f"{key['method']}, {key['labels']} of the labels, seed {key['seed']}: Dice {scores['dice']:.4f}, "
           f"pooled {scores['pooled dice']:.4f}", flush=True)
 
-# %% ../../../nbs/61e_cdcl.ipynb #956f2495
+# %% ../../../nbs/61e_cdcl.ipynb #017
 def _one(file, nuclei, key, args, made):
     "One row of the table, with overlays for the first seed"
     if has_row(file, **key): return
@@ -118,7 +118,7 @@ def _one(file, nuclei, key, args, made):
     _append(file, nuclei, net, key, scores, few, made)
     weights.with_suffix('.pt').unlink(missing_ok=True) # the row is safe, and so are the weights
 
-# %% ../../../nbs/61e_cdcl.ipynb #e9e273d4
+# %% ../../../nbs/61e_cdcl.ipynb #019
 def _picture(file, key, what): # -> path beside the table
     name = '_'.join([file.stem, key['arch'], str(key['size']), what])
     return file.with_name(name.replace('/', '-').replace(' ', '_') + '.jpg')
@@ -129,7 +129,7 @@ def _overlays(file, nuclei, masks, key):
     if key['method'] != 'CDCL': return
     save_figure(from_worst(nuclei, masks, worst=True), _picture(file, key, f'{row}_failures'), 'jpeg')
 
-# %% ../../../nbs/61e_cdcl.ipynb #0348e267
+# %% ../../../nbs/61e_cdcl.ipynb #021
 _SHOWN = 'SupOnly','scheme 1','scheme 2','scheme 3','CDCL'
 
 def _squares(nuclei): # -> PatchData of six test images
@@ -140,7 +140,7 @@ def _squares(nuclei): # -> PatchData of six test images
     masks = torch.stack([square(t[None], 0)[0] for _,t in few])
     return PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=masks)
 
-# %% ../../../nbs/61e_cdcl.ipynb #b43bb07f
+# %% ../../../nbs/61e_cdcl.ipynb #022
 def _features(file, nuclei, args):
     "First component of the features of the first seed's networks on six test images"
     keys = {s: _key(s, args.shares[0], args.seed[0], args) for s in _SHOWN}
@@ -149,7 +149,7 @@ def _features(file, nuclei, args):
     fig = show_feature_maps({s: load_encoder(w) for s,w in files.items()}, _squares(nuclei))
     save_figure(fig, _picture(file, [*keys.values()][0], f'{args.shares[0]}_features'), 'jpeg')
 
-# %% ../../../nbs/61e_cdcl.ipynb #28c46bb1
+# %% ../../../nbs/61e_cdcl.ipynb #024
 def _keys(args): # the rows that are asked for, in order
     for seed in args.seed:
         for share in args.shares:

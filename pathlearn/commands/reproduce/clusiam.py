@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['reproduce']
 
-# %% ../../../nbs/61b_clusiam.ipynb #5095b529
+# %% ../../../nbs/61b_clusiam.ipynb #003
 from pathlib import Path
 from ..inputs import complete, data_name, labelled, read_data
 from ..known import load_method
@@ -15,20 +15,20 @@ from ..runs import curves_of, trained
 from ...evaluate import embed, knn_score
 from ...learning import KNNWatch, save_encoder
 
-# %% ../../../nbs/61b_clusiam.ipynb #b3c86df1
+# %% ../../../nbs/61b_clusiam.ipynb #005
 def _jobs(args): # -> (method, K, with curves?) in the order in which they run
     "What `pathlearn_reproduce clusiam` trains for one seed"
     if args.curves: yield from (('clusiam', k, True) for k in (10, 100))
     yield from (('simsiam', '', False), ('clusiam', args.k, False), ('clubyol', args.k, False))
 
-# %% ../../../nbs/61b_clusiam.ipynb #23a72e81
+# %% ../../../nbs/61b_clusiam.ipynb #007
 def _data(args): # -> Splits
     "One division for all seeds"
     splits = complete(read_data(args.data, args.size, args.skip_bad))
     if labelled(splits.train): return splits
     raise ValueError(f"{args.data} has no labels to score with: expected one class a patch")
 
-# %% ../../../nbs/61b_clusiam.ipynb #95268699
+# %% ../../../nbs/61b_clusiam.ipynb #008
 def reproduce(args): # what `pathlearn_reproduce` has read
     "SimSiam, CluSiam and CluBYOL against floor rows, into OUT/clusiam_DATA.csv"
     args.epochs,args.seed = args.epochs or 200, args.seed or [0]
@@ -40,7 +40,7 @@ def reproduce(args): # what `pathlearn_reproduce` has read
         for job in _jobs(args): _one(file, splits, about, seed, job, args)
     print(f"{file} is complete for seeds {', '.join(map(str, args.seed))}")
 
-# %% ../../../nbs/61b_clusiam.ipynb #373686b7
+# %% ../../../nbs/61b_clusiam.ipynb #010
 def _floor(file, splits, about, seed, args):
     "The rows that need no training"
     if has_row(file, method='untrained encoder', **about, seed=seed): return
@@ -49,7 +49,7 @@ def _floor(file, splits, about, seed, args):
     append_rows(file, described(rows, dict(**about, epochs=0, seed=seed), made_by(args)))
     print(rows.to_string(index=False), flush=True)
 
-# %% ../../../nbs/61b_clusiam.ipynb #82fba932
+# %% ../../../nbs/61b_clusiam.ipynb #012
 def _key(splits, about, seed, method, k, args): # -> dict of columns
     key = dict(method=load_method(method).title, **about, epochs=args.epochs, bs=min(args.bs, len(splits.train)),
                k=k, seed=seed)
@@ -59,7 +59,7 @@ def _stem(file, key, curves, args): # -> path without an ending
     parts = '_'.join(str(v) for v in key.values() if v != '')
     return Path(args.runs)/f"{file.stem}_{parts}{'_curves'*curves}".lower()
 
-# %% ../../../nbs/61b_clusiam.ipynb #eba5f0dc
+# %% ../../../nbs/61b_clusiam.ipynb #013
 def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     "Train one method with one seed and append its row, unless it is there already"
     method,k,curves = job
@@ -73,7 +73,7 @@ def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     if not has_row(file, **key): _append_scores(file, splits, learn, key, made)
     Path(f'{stem}.pt').unlink()
 
-# %% ../../../nbs/61b_clusiam.ipynb #39727355
+# %% ../../../nbs/61b_clusiam.ipynb #014
 def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     watch = [KNNWatch(splits.train, splits.val, k=1, metric='f1')] if curves else []
     learn,minutes = trained(method, splits.train, Path(f'{stem}.pt'), args.epochs, key['seed'], watch,
@@ -83,7 +83,7 @@ def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     save_encoder(learn, f'{stem}.safetensors', **meta, data=args.data)
     return learn, minutes
 
-# %% ../../../nbs/61b_clusiam.ipynb #529fa42c
+# %% ../../../nbs/61b_clusiam.ipynb #015
 def _append_scores(file, splits, learn, key, made):
     title = key['method']
     row = compare_calmly({title: learn}, splits, seed=key['seed'], arch=None).loc[[title]]

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['read_rows', 'append_rows', 'has_row', 'described', 'made_by']
 
-# %% ../../../nbs/61a_rows.ipynb #3aecc36d
+# %% ../../../nbs/61a_rows.ipynb #003
 import pandas as pd
 from ..runs import code_version, hardware
 from ...learning import whole_file
 
-# %% ../../../nbs/61a_rows.ipynb #35ae6457
+# %% ../../../nbs/61a_rows.ipynb #005
 def read_rows(file): # Path -> DataFrame
     "The table in a CSV file as text; empty if there is no file"
     return pd.read_csv(file, dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
@@ -21,14 +21,14 @@ def append_rows(file, new): # new: DataFrame
     columns = dict.fromkeys([*max(old, new, key=lambda t: t.shape[1]), *old, *new])
     with whole_file(file) as tmp: pd.concat([old, new])[[*columns]].to_csv(tmp, index=False)
 
-# %% ../../../nbs/61a_rows.ipynb #3493a94e
+# %% ../../../nbs/61a_rows.ipynb #006
 def has_row(file, **wanted): # wanted: column=value, compared as text
     "Is such a row in the CSV file?"
     table = read_rows(file)
     if not all(c in table for c in wanted): return False
     return bool((table[[*wanted]] == [str(v) for v in wanted.values()]).all(axis=1).any())
 
-# %% ../../../nbs/61a_rows.ipynb #a13b04f5
+# %% ../../../nbs/61a_rows.ipynb #008
 def described(scores, key, made): # DataFrame, and what is the same in all its rows -> DataFrame
     "What was trained, how it scored, and where that was measured"
     first = ['method', *(c for c in key if c != 'method')]
