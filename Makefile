@@ -103,6 +103,7 @@ run: .venv/installed
 prepare: .venv/installed
 	@$(TEST_BIN)/nbdev_clean
 	@$(TEST_BIN)/nbdev_export
+	@$(TEST_BIN)/python .ci/methods.py
 	@$(TEST_BIN)/python .ci/readme.py
 
 readme: .venv/installed

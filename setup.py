@@ -14,7 +14,7 @@ setup(
     description=cfg['description'], keywords=cfg['keywords'], author=cfg['author'], url=cfg['git_url'],
     long_description=readme.read_text(encoding='utf-8') if readme.exists() else cfg['description'],
     long_description_content_type='text/markdown',
-    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), package_data={'': ['*.js', '*.html', '*.mplstyle']}, include_package_data=False,
+    packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), package_data={'': ['*.js', '*.html', '*.mplstyle', '*.json']}, include_package_data=False,
     python_requires='>=' + cfg['min_python'],
     install_requires=shlex.split(cfg['requirements']),
     extras_require={'dev': shlex.split(cfg['dev_requirements']), 'slides': shlex.split(cfg['slides_requirements'])},

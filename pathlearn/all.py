@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import autoencoder, ca2cl, cdcl, clusiam, knobs
+from . import clusiam, ca2cl, autoencoder, cdcl, knobs
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *

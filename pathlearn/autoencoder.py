@@ -288,12 +288,14 @@ def _look(splits, epochs): return [] if splits.val is None else [ReconstructionW
 
 register(Method('autoencoder', 'Contrastive autoencoder', autoencoder_learner, 'conv3',
     view=lambda size, own, **kw: autoencoder_view(size, **kw), fit=_both_phases, watches=_look,
-    paper='Ferrante et al., 2022', own=(
+    paper='Ferrante et al., 2022', model='ContrastiveAE',
+    lr='at its peak 0.25 with lars, 0.003 with adamw', own=(
     Option('alpha', .1, "weight of the reconstruction", high=1),
     Option('latent', 128, "width of its latent space", int, 1),
     Option('opt', 'lars', "optimiser; adamw for small batches", str, choices=('lars','adamw')),
     Option('variational', False, "decode draws around a point, so that clusters can be sampled"),
-    Option('warmup', None, "epochs of its first phase, in which the encoder learns: half of all", int, 1, to='fit'))))
+    Option('warmup', None, "epochs of its first phase, in which the encoder learns (default: half of --epochs)",
+           int, 1, to='fit', metavar='N'))))
 
 # %% ../nbs/32_autoencoder.ipynb #076
 @torch.no_grad()

@@ -94,7 +94,7 @@ def test_bands_give_the_mask_of_the_whole_image(shape, size, tile, overlap):
 def test_a_perfect_mask_splits_into_its_nuclei(shared):
     "The Bowl's test part at the working size: peaks of the plain distance gave .84 and .87"
     from PIL import ImageOps
-    from pathlearn.train_cdcl import Nuclei
+    from pathlearn.commands.nuclei import Nuclei
     nuclei = Nuclei(shared/'dsb2018_stage1_train.tar.xz', 32)
     for size,least in ((128,.915), (256,.93)):
         ids = [torch.tensor(np.array(ImageOps.fit(Image.fromarray(t.numpy()), (size,size), Image.NEAREST))) for _,t in nuclei.test]
@@ -149,7 +149,7 @@ def test_few_labelled_images_are_told_once():
 def test_a_row_is_scored_anew_without_training(folder, tmp_path, monkeypatch):
     "Weights that are complete are loaded when their row is missing, with what their file tells of the training"
     import pandas as pd
-    from pathlearn import reproduce_cdcl as room
+    from pathlearn.commands.reproduce import cdcl as room
     from pathlearn.cli import pathlearn_reproduce
     path, table = folder[0], tmp_path/'res'/f'cdcl_{tmp_path.name}.csv'
     args = ['cdcl', '--data', str(path), '--size', '64', '--arch', 'tiny', '--epochs', '1', '--start', '0', '--bs', '4', '--seed', '0', '--device', 'cpu',

@@ -223,13 +223,14 @@ def test_the_parts_of_ca2cl(patches, tmp_path, capsys):
 def test_imagenet_rows_and_the_authors_logs(tmp_path, monkeypatch):
     "NCT-CRC's folders, drawn; weights that stand for ImageNet's; the authors' figures beside the rows"
     from PIL import Image
-    from pathlearn import all as pl, reproduce_ca2cl
+    from pathlearn import all as pl
+    from pathlearn.commands.reproduce import ca2cl as room
     rng = np.random.default_rng(0)
     for i,tissue in enumerate('ADI BACK DEB LYM MUC MUS NORM STR TUM'.split()):
         for folder,n in (('NCT-CRC-HE-100K', 12), ('CRC-VAL-HE-7K', 2)):
             (tmp_path/'nct'/folder/tissue).mkdir(parents=True)
             for j in range(n): Image.fromarray((rng.integers(0, 90, (16,16,3)) + 15*i).astype(np.uint8)).save(tmp_path/'nct'/folder/tissue/f'{j}.tif')
-    monkeypatch.setattr(reproduce_ca2cl, '_imagenet', lambda arch, data: pl.untrained_encoder(data, arch, seed=7))
+    monkeypatch.setattr(room, '_imagenet', lambda arch, data: pl.untrained_encoder(data, arch, seed=7))
     args = ('reproduce', 'ca2cl', '--data', tmp_path/'nct', '--arch', 'tiny', '--epochs', 1, '--bs', 18, '--k', 4, '--fractions', .5, '--parts', 'all',
             '--tune-epochs', 1, '--seed', 0, '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs')
     assert call(*args)[0] == 0
@@ -304,7 +305,7 @@ def test_cdcl_on_outlines(tmp_path, capsys):
         xml = rows.format(''.join('<Region><Vertices>' + ''.join(f'<Vertex X="{c:.1f}" Y="{r:.1f}"/>' for r,c in cs) + '</Vertices></Region>' for cs in corners))
         where = folder if i > 4 else folder.parent/'Annotations'
         where.mkdir(exist_ok=True); (where/f'TCGA-{i}.xml').write_text(xml)
-    from pathlearn.train_cdcl import Nuclei
+    from pathlearn.commands.nuclei import Nuclei
     nuclei = Nuclei(tmp_path/'monuseg', 64)
     assert (len(nuclei.train), len(nuclei.val), len(nuclei.test)) == (16, 4, 1) and nuclei.train.images.shape[2:] == (64,64)
     x, ids = nuclei.test[0]
@@ -318,7 +319,7 @@ def test_cdcl_on_outlines(tmp_path, capsys):
     assert table['paper dice'].tolist()[5] == 75.97 and table.n_test.eq(1).all() and table.weights[5] == 'random'
 
 def test_a_row_of_cdcl_that_is_stopped_before_its_pictures(nuclei, tmp_path, monkeypatch, capsys):
-    from pathlearn import reproduce_cdcl as room
+    from pathlearn.commands.reproduce import cdcl as room
     args = ('reproduce', 'cdcl', '--data', nuclei, '--size', 64, '--arch', 'tiny', '--epochs', 2, '--start', 1, '--bs', 4, '--seed', 0,
             '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs', '--schemes', 'CDCL')
     def stop(*_): raise KeyboardInterrupt
@@ -364,8 +365,9 @@ def table_1(tmp_path, monkeypatch):
         images = rng.integers(0, 120, (n,28,28)) + 100*labels[:,None,None]
         parts |= {f'{part}_images': images.astype(np.uint8), f'{part}_labels': labels[:,None]}
     np.savez(tmp_path/'pneumoniamnist.npz', **parts)
-    from pathlearn import networks, reproduce
-    monkeypatch.setattr(reproduce, '_resnet', lambda task, seed: (networks.encoder('tiny', 1, size=28), False))
+    from pathlearn import networks
+    from pathlearn.commands.reproduce import autoencoder as room
+    monkeypatch.setattr(room, '_resnet', lambda task, seed: (networks.encoder('tiny', 1, size=28), False))
     return 'autoencoder', '--data', tmp_path, '--epochs', 4, '--seed', 0, '--bs', 20, '--k', 3, '--opt', 'adamw', '--device', 'cpu', '--out', tmp_path/'res', '--runs', tmp_path/'runs'
 
 def test_table_1_of_the_autoencoder_is_continued(table_1, tmp_path, capsys):

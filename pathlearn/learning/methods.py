@@ -24,6 +24,7 @@ class Option:
     choices: tuple = ()  # for text
     off: str = ''        # name of a further switch `--no-...` that hands on None
     to: str = 'learner'  # who takes it: the 'learner', its 'fit', or the 'data'
+    metavar: str = ''    # what stands for the value in `--help`
 
 # %% ../../nbs/04f_methods.ipynb #014
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Method:
     data: str = 'patches'   # or 'nuclei': images with few masks
     fit: Callable = None    # (learn, epochs, k, seed, **options to 'fit'); None: `fit(epochs)`
     watches: Callable = None # (splits, epochs) -> more callbacks while it trains from a command
+    lr: str = '0.05 x bs / 256' # its learning rate unless asked for another, in words
+    model: str = ''         # class of its model, where that is not the title
 
     def draw(self, size, own=None, **kw): # own: the learner's options; kw: for the view; -> Module
         "The view that this method compares patches by"

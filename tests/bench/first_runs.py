@@ -6,7 +6,7 @@ import contextlib, io, json, os, re, sys, time
 from pathlib import Path
 import matplotlib, pandas as pd
 from scipy.stats import t
-from pathlearn.cli import code_version, hardware
+from pathlearn.commands.runs import code_version, hardware
 
 NBS = Path(__file__).resolve().parents[2]/'nbs'
 PAGES = {'10_siamese':'5-NN accuracy', '12_clusiam':'5-NN accuracy', '22_ca2cl':'accuracy of a linear probe',

@@ -9,9 +9,9 @@ from PIL import Image, ImageOps
 from scipy.ndimage import distance_transform_edt, label
 from skimage.feature import peak_local_max
 from skimage.segmentation import watershed
-from pathlearn.cli import code_version, hardware
+from pathlearn.commands.runs import code_version, hardware
 from pathlearn.cdcl import panoptic_quality, split_touching
-from pathlearn.train_cdcl import Nuclei
+from pathlearn.commands.nuclei import Nuclei, ceiling_scores
 
 OUT = Path(__file__).resolve().parents[2]/'nbs'/'results'/'nuclei_ceiling.csv'
 
@@ -37,7 +37,7 @@ def squares(masks, part, size): # masks [size,size]
         yield dict(where='square', part=part, size=size, rule=rule, dice=1., pq=pq, n=len(masks))
 
 def through(nuclei): # the rows of `pathlearn_train cdcl`
-    for name,row in nuclei.ceiling().items():
+    for name,row in ceiling_scores(nuclei).items():
         yield dict(where='there' if ' px' in name else 'there and back', part='test', size=nuclei.size,
                    rule=[*RULES][-1 if 'true seeds' in name else -2], dice=row['dice'], pq=row['panoptic quality'], n=len(nuclei.test))
 
