@@ -1,5 +1,5 @@
 "Renew the table of methods that `--help` reads: python .ci/methods.py"
-from pathlearn import all # registers every method
+from pathlearn import all # noqa: F401 registers every method
 from pathlearn.commands.known import write_table
 from pathlearn.learning.methods import METHODS
 

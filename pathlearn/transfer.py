@@ -20,7 +20,7 @@ from .views import Geometry, to_unit, warp
 from .evaluate import KeepBest, evaluating, segmentation_scores
 from .learning import EpochLines, FitGuard, LiveLog
 from .learning.loop import first_images
-import fastai.callback.schedule # noqa: F401: it gives a Learner fit_one_cycle
+import fastai.callback.schedule # noqa: F401 it gives a Learner fit_one_cycle
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastai.learner import Learner

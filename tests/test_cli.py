@@ -1,6 +1,5 @@
 "Commands: their help, their exit codes, their one-sentence errors, and what they leave in a folder"
-import json, os, re, subprocess, sys
-from pathlib import Path
+import os, re, subprocess, sys
 import numpy as np, pandas as pd, pytest, torch
 from safetensors.torch import load_file
 from pathlearn import cli

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = {str(f.relative_to(ROOT)) for f in (ROOT/'pathlearn').rglob('*') if f.suffix in ('.py','.js','.html','.mplstyle')}
+FILES = {str(f.relative_to(ROOT)) for f in (ROOT/'pathlearn').rglob('*') if f.suffix in ('.py','.js','.html','.mplstyle','.json')}
 MODULES = sorted(f.removesuffix('.py').removesuffix('/__init__').replace('/', '.') for f in FILES if f.endswith('.py'))
 
 def run(*args, **kw):

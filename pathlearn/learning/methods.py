@@ -8,7 +8,7 @@ __all__ = ['METHODS', 'Option', 'Method', 'register', 'method_names', 'find_meth
 # %% ../../nbs/04f_methods.ipynb #002
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Callable
+from collections.abc import Callable
 from .. import views
 
 # %% ../../nbs/04f_methods.ipynb #011
