@@ -11,7 +11,8 @@ from functools import partial
 import torch.nn as nn
 from .embeddings import embed
 from .labels import class_score, label_subset, labelled_parts
-import fastai.callback.progress, fastai.callback.schedule # noqa: F401 a Learner gets no_bar, fit_one_cycle
+# they give a Learner no_bar and fit_one_cycle
+import fastai.callback.progress, fastai.callback.schedule # noqa: F401
 from fastai.callback.core import Callback
 from fastcore.meta import delegates
 from fastai.learner import Learner, ValueMetric

@@ -16,7 +16,8 @@ from .callbacks import InFit, ViewPair
 from .log import EpochLines, LiveLog
 from .watch import CollapseWatch, FitGuard
 from fastai.basics import Learner, SGD
-import fastai.callback.fp16, fastai.callback.hook # noqa: F401 they give a Learner to_fp16 and summary
+# they give a Learner to_fp16 and summary
+import fastai.callback.fp16, fastai.callback.hook # noqa: F401
 from fastai.callback.progress import ProgressCallback
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.tracker import ReduceLROnPlateau
