@@ -62,7 +62,7 @@ def register(method): # -> the same Method
 def _foreign(): return {p.name: p for p in entry_points(group='pathlearn.methods')}
 
 def method_names(): # -> list of str
-    "All methods that can be named, those of other packages last"
+    "The methods whose modules were imported, and those of other packages"
     return list(dict.fromkeys([*METHODS, *_foreign()]))
 
 # %% ../../nbs/04f_methods.ipynb #021
@@ -70,4 +70,6 @@ def find_method(name): # -> Method
     "The method of that name; one of another package is loaded when it is first asked for"
     if name in METHODS: return METHODS[name]
     if name in (others := _foreign()): return register(others[name].load())
-    raise ValueError(f"there is no method '{name}': choose one of {', '.join(method_names())}")
+    known = ', '.join(method_names()) or 'nothing yet'
+    raise ValueError(f"there is no method '{name}', registered are {known}: a method registers "
+                     "when its module is imported, all of ours by `import pathlearn.all`")
