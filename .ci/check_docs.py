@@ -121,7 +121,7 @@ def check_link(page, i, picture, text, target):
     if inside in page_names(page.nbs): return page.problem(f'link to {target}: link the notebook, so that it works off the site too', i)
     if not file.exists(): return page.problem(f'link to {target} leads nowhere: there is no nbs/{inside}', i)
     if anchor and file.suffix == '.ipynb' and anchor.partition('.')[0] not in anchors(file) | {a.partition('.')[0] for a in anchors(file)}:
-        page.note(f'link to {target}: found no heading or name #{anchor} there', i)
+        page.problem(f'link to {target}: found no heading or name #{anchor} there', i)
     if picture and file.is_file() and file.stat().st_size > MAX_PICTURE:
         page.problem(f'{target} has {file.stat().st_size//1000} kB: keep pictures under {MAX_PICTURE//1000} kB', i)
     if picture and not text.strip(): page.note(f'{target} has no alternative text: ![what it shows]({target})', i)

@@ -136,9 +136,13 @@ def test_cell_options_allow_what_is_meant(nbs):
 def test_missing_words_are_notes(nbs):
     (nbs/'images').mkdir()
     (nbs/'images'/'x.png').write_bytes(b'png')
-    problems, notes = checked(nbs, TITLE, ('markdown', '![](images/x.png) [none](00_data.ipynb#nothing)'), ('code', 'f()', shown(image_png=PNG)))
+    problems, notes = checked(nbs, TITLE, ('markdown', '![](images/x.png)'), ('code', 'f()', shown(image_png=PNG)))
     assert not problems
-    assert len(notes) == 3 and sum('no alternative text' in n for n in notes) == 2
+    assert len(notes) == 2 and all('no alternative text' in n for n in notes)
+
+def test_a_section_that_is_not_there_is_named(nbs):
+    problems, notes = checked(nbs, TITLE, ('markdown', '[none](00_data.ipynb#nothing)'))
+    assert not notes and len(problems) == 1 and '#nothing' in problems[0]
 
 def test_two_pictures_want_two_texts(nbs):
     def two(alt): return checked(nbs, TITLE, ('code', f'#| fig-alt: {alt}\nf()', shown(image_png=PNG), shown(image_png=PNG)))
