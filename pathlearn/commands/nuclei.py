@@ -13,7 +13,6 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from PIL import Image
-from fastai.torch_core import no_random
 from ..cdcl import overlay, segment, split_touching
 from .known import known_methods, load_method, own_options
 from .report import figure, plot_curves, save_figure, table_rows, write_page
@@ -24,6 +23,7 @@ from ..data import (PatchData, list_folder, nuclei_files, nuclei_data, nuclei_it
 from ..evaluate import otsu_mask, panoptic_quality, segmentation_scores
 from ..learning import Resume, save_encoder, whole_file
 from ..views import show_rows, to_unit
+from fastai.torch_core import no_random
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 

@@ -11,11 +11,11 @@ import importlib, json, os, subprocess, sys, tempfile, time
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 import pandas as pd, torch
-from fastai.callback.core import Callback
-from .. import views
+from .. import views # before fastai, whose import warns of torch.jit.script otherwise
 from .inputs import labelled
 from .known import load_method, own_options, known_methods
 from ..learning import EpochLines, KNNWatch, Resume, save_encoder, whole_file
+from fastai.callback.core import Callback
 
 # %% ../../nbs/60d_runs.ipynb #005
 def _check_enough(data, k): # PatchData, clusters asked for or None

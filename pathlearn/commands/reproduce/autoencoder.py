@@ -10,7 +10,6 @@ import time
 from collections import namedtuple
 from pathlib import Path
 import pandas as pd, torch, torch.nn as nn
-from fastai.torch_core import no_random
 from ...autoencoder import (ReconstructionWatch, plot_latent, reconstruct,
                                    reconstruction_errors, walk_prototypes)
 from ..inputs import data_name, labelled, read_data
@@ -23,6 +22,7 @@ from ...learning import save_encoder
 from ...networks import encoder
 from ...prototypes import fit_prototypes, soft_assign, whitening
 from ...views import show_rows, to_unit
+from fastai.torch_core import no_random
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #005
 _ROWS = 'ResNet-18','ResNet-18 + k-means','mapping','5-NN','linear'

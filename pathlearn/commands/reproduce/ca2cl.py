@@ -11,7 +11,6 @@ import copy
 from functools import partial
 from pathlib import Path
 import pandas as pd, torch
-from fastai.torch_core import no_random
 from ..inputs import complete, data_name, labelled, read_data
 from .rows import append_rows, has_row, made_by
 from ..runs import trained
@@ -23,6 +22,7 @@ from ...learning import load_encoder, save_encoder
 from ...networks import encoder
 from ...transfer import (average_precision, boxes_of, detector, fit_detector, mask_dls,
                                 mask_learner, predict_boxes, predict_masks)
+from fastai.torch_core import no_random
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #006
 # part: what leaves it out
