@@ -34,7 +34,8 @@ def tidy(nb):
 
 def rerun(path, everything):
     nb = nbformat.read(path, as_version=4)
-    Rerun(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}, everything=everything).execute()
+    Rerun(nb, timeout=None, kernel_name='python3', resources={'metadata': {'path': str(path.parent)}}, coalesce_streams=True,
+          everything=everything).execute()
     tidy(nb)
     nbformat.write(nb, path)
     print(f'{path}: {path.stat().st_size//1000} kB')

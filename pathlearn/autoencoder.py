@@ -272,8 +272,8 @@ register(Method('autoencoder', 'Contrastive autoencoder', autoencoder_learner, '
     Option('latent', 128, "width of its latent space", int, 1),
     Option('opt', 'lars', "optimiser; adamw for small batches", str, choices=('lars','adamw')),
     Option('variational', False, "decode draws around a point, so that clusters can be sampled"),
-    Option('warmup', None, "epochs of its first phase, in which the encoder learns (default: half of --epochs)",
-           int, 1, to='fit', metavar='N'))))
+    Option('warmup', None, "epochs of its first phase, in which the encoder learns "
+           "(default: half of --epochs)", int, 1, to='fit', metavar='N'))))
 
 # %% ../nbs/32_autoencoder.ipynb #068
 @torch.no_grad()

@@ -207,9 +207,11 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
 def _draw(size, own, **kw): # one strong and one weak view, or two standard ones
     return (StrongWeak if own.get('mixed', True) else standard_view)(size, **kw)
 
-register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, lr='0.0006', view=_draw, paper='Li et al., 2025', own=(
+register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, lr='0.0006', view=_draw,
+    paper='Li et al., 2025', own=(
     Option('eps', 1., "length of the adversarial step", off='adversarial'),
-    Option('where', 'conv1', "what the adversarial step moves", str, choices=('conv1','pixel','feature')),
+    Option('where', 'conv1', "what the adversarial step moves", str,
+           choices=('conv1','pixel','feature')),
     Option('lam', .1, "weight of the cluster-aware loss; 0: without it"),
     Option('mixed', True, "a strong and a weak view, and not two standard ones"),
     Option('detach', False, "no adversarial gradient into the weak view: cheaper"))))

@@ -275,14 +275,16 @@ def cdcl_learner(dls,    # of `semi_dls`
 
 # %% ../nbs/41_cdcl.ipynb #069
 _SHARES = '1/128','1/64','1/32','1/16','1/8','1/4','1/2','1'
-register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei', paper='Wu et al., 2022',
-    lr='0.0001, with tiny 0.002', own=(
+register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei',
+    paper='Wu et al., 2022', lr='0.0001, with tiny 0.002', own=(
     Option('grid', 8, "patches a side", int, 2),
     Option('start', 5, "epochs before images without masks are used", int, metavar='N'),
-    Option('bf16', False, "convolutions in bfloat16: faster on processors with AMX, slower on others"),
-    Option('share', '1', "of the training images keep their masks", str, choices=_SHARES, to='data'),
-    Option('unlabelled', None, "further images, without masks; predicted ones end in OUT/masks", str,
-           to='data', metavar='FOLDER'))))
+    Option('bf16', False,
+           "convolutions in bfloat16: faster on processors with AMX, slower on others"),
+    Option('share', '1', "of the training images keep their masks", str, choices=_SHARES,
+           to='data'),
+    Option('unlabelled', None, "further images, without masks; predicted ones end in OUT/masks",
+           str, to='data', metavar='FOLDER'))))
 
 # %% ../nbs/41_cdcl.ipynb #085
 # what a reader of this method's notebook needs in one import, see the five lines at its top

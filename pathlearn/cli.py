@@ -14,23 +14,30 @@ from .commands.shell import make_parser, number, run
 # %% ../nbs/65_cli.ipynb #005
 def _later(module, function): # -> function of the parsed arguments
     "A command that is imported when it is wanted: fastai takes seconds, and `--help` should not"
-    def work(args): return getattr(importlib.import_module(f'pathlearn.commands.{module}'), function)(args)
+    def work(args):
+        room = importlib.import_module(f'pathlearn.commands.{module}')
+        return getattr(room, function)(args)
     return work
 
 # %% ../nbs/65_cli.ipynb #007
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
-         "(flat, with a folder a class, with train, val and test in it, or as NCT-CRC, PCam, GlaS and CRAG were "
-         "published), 'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; for cdcl a folder of "
-         "nuclei and masks, as in the Data Science Bowl, in MoNuSeg, or as images/ and masks/")
+         "(flat, with a folder a class, with train, val and test in it, "
+         "or as NCT-CRC, PCam, GlaS and CRAG were published), "
+         "'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; "
+         "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
+         "or as images/ and masks/")
 
-def _device(add, doing): add('--device', choices=('cpu','cuda'), help=f"{doing} (default: a GPU if there is one)")
+def _device(add, doing):
+    add('--device', choices=('cpu','cuda'), help=f"{doing} (default: a GPU if there is one)")
 
 def _data_arguments(parser):
     add = parser.add_argument
     add('--data', required=True, metavar='NAME|FILE|FOLDER', help=_DATA)
     add('--size', type=number(int, 16), metavar='PX',
-        help="pixels a side that patches are brought to (default: as they are, or as the weights expect)")
-    add('--skip-bad', action='store_true', help="leave out images of a folder that cannot be read, and count them")
+        help="pixels a side that patches are brought to "
+        "(default: as they are, or as the weights expect)")
+    add('--skip-bad', action='store_true',
+        help="leave out images of a folder that cannot be read, and count them")
     _device(add, "where to compute")
 
 # %% ../nbs/65_cli.ipynb #009
@@ -43,22 +50,26 @@ def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
 
 # %% ../nbs/65_cli.ipynb #011
 def _network_arguments(add, methods):
-    add('--arch', metavar='NAME', help="a torchvision network, 'tiny', the small encoder for a CPU, or 'conv3', three "
-        f"convolutions (default: {_by_method(methods, 'arch')})")
-    add('--bs', type=number(int, 2), help="patches a batch, at most all of them (default: "
-        f"{_by_method(methods, 'bs')} with masks and as many without)")
+    add('--arch', metavar='NAME',
+        help="a torchvision network, 'tiny', the small encoder for a CPU, "
+        f"or 'conv3', three convolutions (default: {_by_method(methods, 'arch')})")
+    add('--bs', type=number(int, 2),
+        help="patches a batch, at most all of them "
+        f"(default: {_by_method(methods, 'bs')} with masks and as many without)")
     clusters = ', '.join(f'{m.k} for {m.name}' for m in methods if m.k)
     add('--k', type=number(int, 2), help=f"number of clusters (default: at most {clusters}; "
         "for the autoencoder the knee of an elbow search)")
-    add('--lr', type=number(float, 1e-8), help=f"learning rate (default: {_by_method(methods, 'lr')})")
+    add('--lr', type=number(float, 1e-8),
+        help=f"learning rate (default: {_by_method(methods, 'lr')})")
 
 # %% ../nbs/65_cli.ipynb #012
 def _view_arguments(add):
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
-        help="how far a patch is changed before it is compared with itself (default: standard; of ca2cl a strong and "
-        "a weak view, of the autoencoder its own)")
+        help="how far a patch is changed before it is compared with itself (default: standard; "
+        "of ca2cl a strong and a weak view, of the autoencoder its own)")
     add('--view-size', type=number(int, 16), metavar='PX',
-        help="pixels a side of the views alone (default: those of the patches); smaller ones train faster")
+        help="pixels a side of the views alone (default: those of the patches); "
+        "smaller ones train faster")
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
@@ -75,27 +86,31 @@ def _common(parser, methods, epochs=100): # methods: rows
     _view_arguments(add)
 
 # %% ../nbs/65_cli.ipynb #015
-_TRAIN = ["Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
-          "The same command on the same folder goes on where it stopped.",
-          ['pathlearn_train clusiam --data patches/ --epochs 100 --size 64',
-           'pathlearn_train simsiam --data pathmnist --epochs 20',
-           'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung',
-           'pathlearn_train ca2cl --data patches/ --epochs 100 --bs 512',
-           'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
-           'pathlearn_train cdcl --data nuclei/ --share 1/8']]
+_TRAIN = [
+    "Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
+    "The same command on the same folder goes on where it stopped.",
+    ['pathlearn_train clusiam --data patches/ --epochs 100 --size 64',
+     'pathlearn_train simsiam --data pathmnist --epochs 20',
+     'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung',
+     'pathlearn_train ca2cl --data patches/ --epochs 100 --bs 512',
+     'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
+     'pathlearn_train cdcl --data nuclei/ --share 1/8']]
 
 # %% ../nbs/65_cli.ipynb #016
-def _train_parser(named): # dict: name -> row, or None for one of another package that is not asked for
+def _train_parser(named): # dict: name -> row, or None for what another package has, not asked for
     p, methods = make_parser('pathlearn_train', *_TRAIN), [m for m in named.values() if m]
     p.add_argument('method', choices=[*named], metavar='METHOD', help=', '.join(named))
     _common(p, methods)
     own_arguments(p, methods)
-    p.add_argument('--seed', type=number(int, 0), default=0, help="of the weights, the views, the order and the split")
-    p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: runs/METHOD_DATA)")
+    p.add_argument('--seed', type=number(int, 0), default=0,
+                   help="of the weights, the views, the order and the split")
+    p.add_argument('--out', metavar='FOLDER',
+                   help="where everything goes (default: runs/METHOD_DATA)")
     return p
 
 # %% ../nbs/65_cli.ipynb #018
-_ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei')) # data of the method: module, function
+# data of the method: module, function
+_ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei'))
 
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
@@ -105,25 +120,28 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     return run(_train_parser(named), work, argv)
 
 # %% ../nbs/65_cli.ipynb #023
-_EMBED = ["Write features, labels and clusters of patches into features.npz, with a map, a montage\n"
-          "and, where there are labels, the table of scores.",
-          ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
-           'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
-           'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html']]
+_EMBED = [
+    "Write features, labels and clusters of patches into features.npz, with a map, a montage\n"
+    "and, where there are labels, the table of scores.",
+    ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
+     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
+     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html']]
 
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches by trained weights"
     p = make_parser('pathlearn_embed', *_EMBED)
     p.add_argument('weights', metavar='WEIGHTS', help="a .safetensors file that pathlearn wrote")
     _data_arguments(p)
-    p.add_argument('--out', metavar='FOLDER', help="where everything goes (default: a folder beside WEIGHTS)")
+    p.add_argument('--out', metavar='FOLDER',
+                   help="where everything goes (default: a folder beside WEIGHTS)")
     p.add_argument('--html', nargs='?', const='umap', choices=('umap','tsne','pca'),
-                   help="also write map.html: the map as one interactive file that opens without Python "
-                   "(by UMAP unless another is named)")
+                   help="also write map.html: the map as one interactive file "
+                   "that opens without Python (by UMAP unless another is named)")
     return run(p, _later('embed', 'embed_patches'), argv)
 
 # %% ../nbs/65_cli.ipynb #025
-_DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, compare them with what needs no training,\n"
+_DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
+         "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
 
@@ -132,9 +150,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     p = make_parser('pathlearn_demo', *_DEMO)
     add = p.add_argument
     add('--out', default='demo', metavar='FOLDER', help="where everything goes")
-    add('--epochs', type=number(int, 1), default=60, help="rounds through the 900 training patches, for each method")
-    add('--seed', type=number(int, 0), default=0, help="of the tissue, the weights, the views and the order")
-    add('--fast', action='store_true', help="few small patches and two epochs: to see that all works, not to learn")
+    add('--epochs', type=number(int, 1), default=60,
+        help="rounds through the 900 training patches, for each method")
+    add('--seed', type=number(int, 0), default=0,
+        help="of the tissue, the weights, the views and the order")
+    add('--fast', action='store_true',
+        help="few small patches and two epochs: to see that all works, not to learn")
     _device(add, "where to train")
     return run(p, _later('demo', 'demo'), argv)
 
@@ -144,11 +165,17 @@ def _papers(methods): # rows -> names of those whose paper has a module
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
 # %% ../nbs/65_cli.ipynb #028
-_REPRODUCE = ["Train what a paper's tables hold, under one protocol, and append a row each to a CSV file in OUT.\n"
-    "Rows that are there already are left alone, so an interrupted run goes on when it is started again.\n"
-    "clusiam: SimSiam, CluSiam and CluBYOL on one data set. ca2cl: each of its parts, alone and together,\n"
-    "with 1, 10, 50 and 100 % of the labels. autoencoder: both phases, three evaluations and the baselines\n"
-    "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures. cdcl: nuclei with few masks,\n"
+_REPRODUCE = [
+    "Train what a paper's tables hold, under one protocol, "
+    "and append a row each to a CSV file in OUT.\n"
+    "Rows that are there already are left alone, "
+    "so an interrupted run goes on when it is started again.\n"
+    "clusiam: SimSiam, CluSiam and CluBYOL on one data set. "
+    "ca2cl: each of its parts, alone and together,\n"
+    "with 1, 10, 50 and 100 % of the labels. "
+    "autoencoder: both phases, three evaluations and the baselines\n"
+    "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures. "
+    "cdcl: nuclei with few masks,\n"
     "from dsb2018*.tar.xz in the folder --data, or images and masks in it, with overlays.",
     ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
      'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
@@ -159,19 +186,23 @@ _REPRODUCE = ["Train what a paper's tables hold, under one protocol, and append 
 # %% ../nbs/65_cli.ipynb #030
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
-    add('--parts', nargs='+', metavar='PART', help="rows of the ablation: none, mixed, cluster, adversarial, several "
-        "joined by +, all (default: none, each alone, all)")
+    add('--parts', nargs='+', metavar='PART',
+        help="rows of the ablation: none, mixed, cluster, adversarial, several joined by +, all "
+        "(default: none, each alone, all)")
     add('--fractions', type=number(float, 1e-6, 1), nargs='+', metavar='F',
         help="shares of the labels (default: 0.01 0.1 0.5 1)")
-    add('--tune-epochs', type=number(int, 1), metavar='N', help="rounds through the labelled patches, twice as many "
-        "with less than half of the labels (default: 15)")
-    add('--weights', nargs='+', metavar='FILE', help="encoders to carry over to masks and boxes, where --data holds "
-        "images with masks (GlaS, CRAG, nuclei)")
+    add('--tune-epochs', type=number(int, 1), metavar='N',
+        help="rounds through the labelled patches, "
+        "twice as many with less than half of the labels (default: 15)")
+    add('--weights', nargs='+', metavar='FILE',
+        help="encoders to carry over to masks and boxes, "
+        "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
 # %% ../nbs/65_cli.ipynb #031
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
-    add('--schemes', nargs='+', metavar='ROW', help="rows of tables 1 and 2: SupOnly, FullSup, 'mean teacher', CutMix, "
+    add('--schemes', nargs='+', metavar='ROW',
+        help="rows of tables 1 and 2: SupOnly, FullSup, 'mean teacher', CutMix, "
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
@@ -186,15 +217,16 @@ def _reproduce_parser(known): # dict: name -> row
     add = p.add_argument
     add('method', choices=_papers(methods), help="which paper")
     _common(p, methods, epochs=None)
-    add('--seed', type=number(int, 0), nargs='+', help="one run a seed (default: 0; autoencoder: 0 1 2, "
-        "but for mnist without a GPU 0 alone)")
+    add('--seed', type=number(int, 0), nargs='+',
+        help="one run a seed (default: 0; autoencoder: 0 1 2, but for mnist without a GPU 0 alone)")
     add('--opt', choices=('lars','adamw'),
         help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
     own_arguments(p, [known['ca2cl'], known['cdcl']], to=('learner',))
     _ca2cl_rows(p)
     _cdcl_rows(p, next(o.choices for o in known['cdcl'].own if o.name == 'share'))
     add('--curves', action='store_true',
-        help="clusiam: also train K = 10 and K = 100, scores of every epoch in OUT/clusiam_DATA_curves.csv")
+        help="clusiam: also train K = 10 and K = 100, "
+        "scores of every epoch in OUT/clusiam_DATA_curves.csv")
     _where_to(add)
     return p
 

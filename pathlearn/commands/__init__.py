@@ -5,5 +5,5 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/60_commands.ipynb #bc8ded2a
+# %% ../../nbs/60_commands.ipynb #011
 __all__ = [] # each command is a module of its own, see the table above

@@ -9,7 +9,8 @@ __all__ = ['demo']
 import time
 from .known import load_method
 from .report import write_report
-from .runs import about, curves_of, folder, logged, run_facts, same_run, trained, watches
+from .runs import (about, curves_of, folder, logged, run_facts, same_run,
+                                     trained, watches)
 from ..learning import save_encoder
 from ..synthetic import synthetic_tissue
 
@@ -23,7 +24,8 @@ def _trained(name, splits, out, args): # -> Learner
     file, seed = out/f'{name}.pt', args.seed
     weights = file.with_suffix('.safetensors')
     print(f"{load_method(name).title}, {args.epochs} epochs", flush=True)
-    learn,_ = trained(name, splits.train, file, args.epochs, seed, watches(name, splits, args.epochs), weights,
+    looks = watches(name, splits, args.epochs)
+    learn,_ = trained(name, splits.train, file, args.epochs, seed, looks, weights,
                       device=args.device, **_SETTINGS)
     save_encoder(learn, weights, size=splits.train.size, epochs=args.epochs, seed=seed)
     return learn

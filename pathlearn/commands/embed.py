@@ -52,7 +52,8 @@ def _embedded(model, splits, out, device): # -> part -> Embeddings, arrays
     named = zip(('train','val','test'), splits)
     parts = {n: embed(model, d, device=device) for n,d in named if d is not None}
     arrays = _arrays(parts)
-    with whole_file(out/'features.npz') as tmp, open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
+    with whole_file(out/'features.npz') as tmp, open(tmp, 'wb') as f:
+        np.savez_compressed(f, **arrays)
     return parts, arrays
 
 # %% ../../nbs/60h_embed.ipynb #011
@@ -78,7 +79,8 @@ def embed_patches(args): # what `pathlearn_embed` has read
     splits = read_data(args.data, args.size or model.meta.get('size'), args.skip_bad)
     out = folder(args.out or Path(args.weights).with_suffix('')/data_name(args.data))
     parts,arrays = _embedded(model, splits, out, args.device)
-    features, title = arrays['features'], f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
-    page = _report(model, splits, out, title, seed, len(features), args)
-    print(f"features {'x'.join(map(str, features.shape))} in {out/'features.npz'}, report in {page}")
+    title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
+    n, width = arrays['features'].shape
+    page = _report(model, splits, out, title, seed, n, args)
+    print(f"features {n}x{width} in {out/'features.npz'}, report in {page}")
     if args.html: _touch(out, splits, parts, arrays, seed, title, args.html)

@@ -9,8 +9,8 @@ __all__ = ['read_data', 'labelled', 'data_name', 'complete']
 from pathlib import Path
 import torch
 from torchvision.transforms.functional import resize
-from ..data import (PatchData, Splits, folder_data, folder_splits, medmnist_data, npz_data, pcam_data,
-                            published_splits)
+from ..data import (PatchData, Splits, folder_data, folder_splits, medmnist_data, npz_data,
+                            pcam_data, published_splits)
 from ..synthetic import digits_data, synthetic_tissue
 
 # %% ../../nbs/60c_inputs.ipynb #005
@@ -29,7 +29,8 @@ def _resized(data, size): # PatchData or None -> PatchData or None
 
 def _from_file(path, size):
     if path.suffix == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))
-    raise ValueError(f"{path} is neither a folder nor an .npz file: give one of these, or a MedMNIST name")
+    raise ValueError(f"{path} is neither a folder nor an .npz file: "
+                     "give one of these, or a MedMNIST name")
 
 # %% ../../nbs/60c_inputs.ipynb #009
 _SETS = dict(pcam=lambda size: pcam_data(size=size),
@@ -41,7 +42,8 @@ def _read(name, size, skip_bad): # -> Splits
     if path.is_dir(): return _from_folder(path, size, skip_bad)
     if name in _SETS: return _SETS[name](size)
     if path.exists(): return _from_file(path, size)
-    if path.suffix or len(path.parts) > 1: raise FileNotFoundError(f"there is no file or folder {path}")
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"there is no file or folder {path}")
     return medmnist_data(name, size or 28)
 
 # %% ../../nbs/60c_inputs.ipynb #010

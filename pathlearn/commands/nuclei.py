@@ -13,17 +13,17 @@ from fractions import Fraction
 from pathlib import Path
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from PIL import Image
-from fastai.torch_core import no_random
 from ..cdcl import overlay, segment, split_touching
 from .known import known_methods, load_method, own_options
 from .report import figure, plot_curves, save_figure, table_rows, write_page
-from .runs import (Stopwatch, about, asked_of, curves_of, folder, in_lines, logged, rescued,
-                                     run_facts, same_run)
-from ..data import (PatchData, list_folder, nuclei_files, nuclei_data, nuclei_items, read_image,
-                            semi_dls)
+from .runs import (Stopwatch, about, asked_of, curves_of, folder, in_lines,
+                                     logged, rescued, run_facts, same_run)
+from ..data import (PatchData, list_folder, nuclei_files, nuclei_data, nuclei_items,
+                            read_image, semi_dls)
 from ..evaluate import otsu_mask, panoptic_quality, segmentation_scores
 from ..learning import Resume, save_encoder, whole_file
 from ..views import show_rows, to_unit
+from fastai.torch_core import no_random
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
@@ -41,9 +41,10 @@ def _counted(pairs, true_seeds): # panoptic quality, mean over images
     return torch.tensor([panoptic_quality(c, t) for c,(_,t) in zip(cut, pairs)]).mean().item()
 
 # %% ../../nbs/60g_nuclei.ipynb #007
-def native_scores(masks, truths,     # predicted and true masks [H,W]
-                  true_seeds=False): # nuclei that touch are cut from one seed in each true one; -> dict
-    "The paper's means over images, Dice and Jaccard pooled over pixels, and panoptic quality of split nuclei"
+def native_scores(masks, truths,    # predicted and true masks [H,W]
+                  true_seeds=False, # are touching nuclei cut from one seed in each true one?
+):                                  # -> dict
+    "The paper's means over images, pooled Dice and Jaccard, and panoptic quality of split nuclei"
     pairs = [(m, torch.as_tensor(t)) for m,t in zip(masks, truths, strict=True)]
     return {**_means(pairs), **_pooled(pairs), 'panoptic quality': _counted(pairs, true_seeds)}
 
@@ -52,7 +53,8 @@ def native_scores(masks, truths,     # predicted and true masks [H,W]
 def _opened(archive): # -> folder with the archive's contents
     with tempfile.TemporaryDirectory() as place:
         print(f"unpacking {archive.name}", flush=True)
-        kw = dict(filter='data') if hasattr(tarfile, 'data_filter') else {} # older Pythons have no filter
+        # older Pythons have no filter
+        kw = dict(filter='data') if hasattr(tarfile, 'data_filter') else {}
         shutil.unpack_archive(archive, place, **kw)
         yield Path(place)
 
@@ -77,7 +79,8 @@ def _published(folder): # -> folder to train on, folder to test on or None
     return (train[0], test[0]) if len(test) == len(train) == 1 else (folder, None)
 
 # %% ../../nbs/60g_nuclei.ipynb #014
-def _divided(names, tested, seed): # names of images, is there a test folder?; -> names for train, val, test
+def _divided(names, tested, seed): # tested: is there a test folder?
+    "Names of images -> names for train, val, test"
     with no_random(seed): order = [names[i] for i in torch.randperm(len(names))]
     n_test = 0 if tested else round(.2*len(names))
     n_val = n_test + round((.2 if tested else .1)*len(names))
@@ -88,7 +91,8 @@ def _nuclei_in(path, place, tested): # -> files; checked
     files = nuclei_files(place)
     least, how = (5, '8:2') if tested else (10, '7:1:2')
     if len(files) < least:
-        raise ValueError(f"{path} holds {len(files)} images: expected {least} at least, to divide {how}")
+        raise ValueError(f"{path} holds {len(files)} images: "
+                         f"expected {least} at least, to divide {how}")
     return files
 
 def _part(data, names): # images that belong to some names
@@ -118,12 +122,15 @@ def _there_and_back(ids, size): # [H,W] -> uint8 [H,W]
 
 # %% ../../nbs/60g_nuclei.ipynb #022
 class Nuclei:
-    "Images with masks, divided 7:1:2 or as published: training at one size, test as they are; and images without"
-    def __init__(self, path, size, seed=0, unlabelled=None): # unlabelled: folder of images, or None
+    "Images with masks, divided 7:1:2 or as published, and images without"
+    def __init__(self, path,
+                 size, # that of training images, px; test images stay as they are
+                 seed=0, unlabelled=None): # folder of images, or None
         self.size = size
         with unpacked(path) as (folder,self.name): self._read(path, *_published(folder), seed)
         self.without = self.train.images
-        if unlabelled: self.without = torch.cat([self.without, _without_masks(unlabelled, self.test, size)])
+        if unlabelled:
+            self.without = torch.cat([self.without, _without_masks(unlabelled, self.test, size)])
 
     def _read(self, path, folder, test, seed): # test: folder, or None
         files = _nuclei_in(path, folder, test)
@@ -158,7 +165,7 @@ def otsu_scores(nuclei): # -> dict of scores
 
 # %% ../../nbs/60g_nuclei.ipynb #025
 def ceiling_scores(nuclei): # -> dict: row -> scores
-    "What the true masks score themselves: brought to the working size and back as `segment` does, and there"
+    "What the true masks score themselves, at the working size and brought back as `segment` does"
     truths = [t for _,t in nuclei.test]
     back = [_there_and_back(t, nuclei.scale(t[None])) for t in truths]
     small = [_there(t, nuclei.scale(t[None])) for t in truths]
@@ -179,11 +186,14 @@ def with_defaults(args, **more): # parsed arguments -> the same, completed
     return argparse.Namespace(**vars(args) | missing)
 
 # %% ../../nbs/60g_nuclei.ipynb #029
-def nuclei_learner(nuclei, few, args, cbs=(), **kw): # few: PatchData with masks; kw: for the learner
+def nuclei_learner(nuclei, few, # Nuclei, PatchData with masks
+                   args, cbs=(),
+                   **kw): # for the learner
     "A learner for these few masks and all images"
     method = load_method(args.method)
     dls = semi_dls(few, PatchData(nuclei.without), nuclei.val, bs=args.bs, device=args.device)
-    return in_lines(method.learner(dls, args.arch, cbs=list(cbs), lr=args.lr, **asked_of(method, args), **kw))
+    own = asked_of(method, args)
+    return in_lines(method.learner(dls, args.arch, cbs=list(cbs), lr=args.lr, **own, **kw))
 
 # %% ../../nbs/60g_nuclei.ipynb #031
 def _framed(x, side=160): # [3,H,W] in [0,1] -> the same in a white square of so many pixels
@@ -201,13 +211,15 @@ def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images,
     "Test images by their Dice, prediction in green, truth in red, both in yellow"
     dice = torch.tensor([segmentation_scores(m, t)['dice'] for m,(_,t) in zip(masks, nuclei.test)])
     few = _worst_first(dice, min(n, len(dice)), worst)
-    shown = [(to_unit(x[None])[0], overlay(x, masks[i], t)) for i in few for x,t in [nuclei.test[i]]]
+    shown = [(to_unit(x[None])[0], overlay(x, masks[i], t))
+             for i in few for x,t in [nuclei.test[i]]]
     fig = show_rows([[*map(_framed, row)] for row in zip(*shown)], side=1.3)
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     return fig
 
 # %% ../../nbs/60g_nuclei.ipynb #035
-def _masks_into(folder, learn, unlabelled, scale): # scale: image -> pixels of its shorter side; -> files
+def _masks_into(folder, learn, unlabelled,
+                scale): # image -> pixels of its shorter side; -> number of files
     "Instance ids of each image of a folder, at its own size"
     files,*_ = list_folder(unlabelled)
     for file in files:
@@ -234,8 +246,10 @@ def _figures(out, learn, nuclei, masks, title, start): # -> dict for the templat
     save_figure(plot_curves({title:curves}), out/'curves.png')
     colours = ('Test images from the worst to the best, with their Dice. '
                'Green is predicted, red true, yellow both.')
-    terms = f'Training loss, which gains terms after epoch {start}, and Dice on the validation images.'
-    return dict(overlays=figure(out/'overlays.png', colours), curves=figure(out/'curves.png', terms))
+    terms = (f'Training loss, which gains terms after epoch {start}, '
+             'and Dice on the validation images.')
+    return dict(overlays=figure(out/'overlays.png', colours),
+                curves=figure(out/'curves.png', terms))
 
 # %% ../../nbs/60g_nuclei.ipynb #039
 def _report(out, learn, nuclei, few, minutes, args):
@@ -257,11 +271,13 @@ _NOT_OURS = dict(k=None, view=None, view_size=None, skip_bad=False, flip=True)
 def _refuse(method, args):
     "Options that this method does not take"
     own, others = {o.name for o in method.own}, own_options(known_methods().values())
-    shared = {n: None if len({o.default for _,o in pairs}) > 1 else pairs[0][1].default for n,pairs in others.items()}
+    shared = {n: None if len({o.default for _,o in pairs}) > 1 else pairs[0][1].default
+              for n,pairs in others.items()}
     usual = _NOT_OURS | {n: v for n,v in shared.items() if n not in own}
     for n,v in usual.items():
         if getattr(args, n) == v: continue
-        raise ValueError(f"{method.name} has no --{'no-'*(v is True)}{n.replace('_', '-')}: leave it out")
+        flag = 'no-'*(v is True) + n.replace('_', '-')
+        raise ValueError(f"{method.name} has no --{flag}: leave it out")
 
 # %% ../../nbs/60g_nuclei.ipynb #043
 _OWN = 'data','unlabelled','share','size','arch','bs','lr','epochs','grid','start','bf16','seed'
@@ -291,8 +307,8 @@ def train_nuclei(args): # what `pathlearn_train` has read
 # %% ../../nbs/60g_nuclei.ipynb #045
 def _train_into(out, learn, resume, nuclei, few, args):
     title, weights = load_method(args.method).title, _weights(out, args)
-    print(f"{title} on {len(nuclei.without)} images, {len(few)} of them with masks: {args.epochs} epochs, "
-          f"into {out}", flush=True)
+    print(f"{title} on {len(nuclei.without)} images, {len(few)} of them with masks: "
+          f"{args.epochs} epochs, into {out}", flush=True)
     meta = dict(data=nuclei.name, size=args.size, seed=args.seed, share=args.share)
     with rescued(learn, resume, weights, **meta): learn.fit(args.epochs)
     save_encoder(learn, weights, epochs=args.epochs, **meta)

@@ -38,7 +38,8 @@ def _shown(v):
     if v is None or v != v: return ''
     return f'{v:.3f}' if isinstance(v, float) else str(v)
 
-def table_rows(table, ours): # DataFrame, name of the row to mark; -> what the template's `table` takes
+def table_rows(table, # DataFrame
+               ours): # name of the row to mark; -> what the template's `table` takes
     values = table.astype(object).where(table.notna(), None).values
     rows = [(n, [*map(_shown, r)]) for n,r in zip(table.index, values)]
     return dict(columns=list(table.columns), rows=rows, ours=ours)
@@ -50,8 +51,9 @@ def save_figure(fig, file, kind='png'):
     plt.close(fig)
 
 # %% ../../nbs/60e_report.ipynb #014
-_CURVES = dict(loss='training loss', error='squared error on validation', live='live clusters in training',
-               knn='5-NN accuracy on validation', dice='Dice on validation')
+_CURVES = dict(loss='training loss', error='squared error on validation',
+               live='live clusters in training', knn='5-NN accuracy on validation',
+               dice='Dice on validation')
 
 def _plot_curve(ax, curves, column):
     for i,(name,c) in enumerate(curves.items()):
@@ -90,7 +92,8 @@ def _maps(out, emb, by, seed, known): # known: are there labels?; -> figures
     "The map coloured by cluster, and by label where there is one"
     xy = reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed)
     colours = ['label']*known + ['cluster']
-    for c in colours: save_figure(plot_map(emb, xy, c, title=f'coloured by {c}').figure, out/f'map_{c}.png')
+    for c in colours:
+        save_figure(plot_map(emb, xy, c, title=f'coloured by {c}').figure, out/f'map_{c}.png')
     words = dict(label='The same map, coloured by the labels, which played no part in training.',
                  cluster=f'Each point is a patch; colours are clusters, by {by}.')
     return [figure(out/f'map_{c}.png', words[c]) for c in reversed(colours)]
@@ -99,7 +102,8 @@ def _maps(out, emb, by, seed, known): # known: are there labels?; -> figures
 def _montage(out, data, emb, by, seed, known): # -> figure
     save_figure(cluster_montage(data, emb, rows=12, seed=seed), out/'montage.png')
     named = ', and its commonest label' if known else ''
-    return figure(out/'montage.png', f"One row per cluster, by {by}: its size, random patches of it{named}.")
+    return figure(out/'montage.png',
+                  f"One row per cluster, by {by}: its size, random patches of it{named}.")
 
 # %% ../../nbs/60e_report.ipynb #022
 def _drawings(out, model, images): # -> figures, none without a decoder
@@ -123,8 +127,10 @@ def _pictures(out, model, data, seed, curves): # data: PatchData to show; -> dic
     "Draw all that can be drawn"
     data = _few(data)
     known, (emb,by) = labelled(data), _clusters(embed(model, data), seed)
-    return dict(maps=_maps(out, emb, by, seed, known), montage=_montage(out, data, emb, by, seed, known),
-                drawings=_drawings(out, model, data.images[:12]), curves=_curve_figure(out, curves))
+    return dict(maps=_maps(out, emb, by, seed, known),
+                montage=_montage(out, data, emb, by, seed, known),
+                drawings=_drawings(out, model, data.images[:12]),
+                curves=_curve_figure(out, curves))
 
 # %% ../../nbs/60e_report.ipynb #025
 def compare_calmly(*args, **kw): # as `compare`
@@ -132,10 +138,11 @@ def compare_calmly(*args, **kw): # as `compare`
     with threadpoolctl.threadpool_limits(1): return compare(*args, **kw)
 
 def _verdict(table, ours): # -> a sentence
-    rivals = [(n, table['5-NN'][n]) for n in ('untrained encoder','colour histogram') if n in table.index]
+    rivals = [(n, table['5-NN'][n])
+              for n in ('untrained encoder','colour histogram') if n in table.index]
     others = ''.join(f", in {v:.1%} when {'an' if n[0]=='u' else 'a'} {n} does" for n,v in rivals)
-    return (f"The five nearest training patches name a test patch rightly in {table['5-NN'][ours]:.1%} of cases "
-            f"when {ours} says which are near{others}.")
+    return ("The five nearest training patches name a test patch rightly "
+            f"in {table['5-NN'][ours]:.1%} of cases when {ours} says which are near{others}.")
 
 # %% ../../nbs/60e_report.ipynb #026
 def _scores(out, models, splits, seed, arch): # -> dict for the template

@@ -11,11 +11,11 @@ import importlib, json, os, subprocess, sys, tempfile, time
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 import pandas as pd, torch
-from fastai.callback.core import Callback
-from .. import views
+from .. import views # before fastai, whose import warns of torch.jit.script otherwise
 from .inputs import labelled
 from .known import load_method, own_options, known_methods
 from ..learning import EpochLines, KNNWatch, Resume, save_encoder, whole_file
+from fastai.callback.core import Callback
 
 # %% ../../nbs/60d_runs.ipynb #005
 def _check_enough(data, k): # PatchData, clusters asked for or None
@@ -122,7 +122,8 @@ def _rescue(learn, resume, weights, **meta):
 def rescued(learn, resume, weights, **meta): # Learner, its `Resume`, file for weights or None
     "Ctrl-C keeps the last complete epoch and says how to go on"
     try: yield
-    except KeyboardInterrupt: raise KeyboardInterrupt(_rescue(learn, resume, weights, **meta)) from None
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_rescue(learn, resume, weights, **meta)) from None
 
 # %% ../../nbs/60d_runs.ipynb #024
 def _fit(method, learn, epochs, k, seed, **options):
@@ -156,7 +157,8 @@ def watches(name, splits, epochs): # -> callbacks
 # %% ../../nbs/60d_runs.ipynb #030
 def curves_of(learn): # -> DataFrame, one row per epoch
     "What the watches of a Learner saw; scores are those of the validation part"
-    seen = [pd.DataFrame(cb.history).set_index('epoch') for cb in learn.cbs if getattr(cb, 'history', None)]
+    seen = [pd.DataFrame(cb.history).set_index('epoch')
+            for cb in learn.cbs if getattr(cb, 'history', None)]
     loss = pd.Series([v[0] for v in learn.recorder.values], name='loss').rename_axis('epoch')
     table = pd.concat([loss, *(f.drop(columns='k', errors='ignore') for f in seen)], axis=1)
     table.index += 1
@@ -179,7 +181,8 @@ def same_run(out, settings): # settings: dict
     if not file.exists():
         with whole_file(file) as tmp: tmp.write_text(json.dumps(settings, indent=1)+'\n')
     old = json.loads(file.read_text())
-    changed = [f"{n} was {old.get(n)} and is now {v}" for n,v in settings.items() if old.get(n) != v]
+    changed = [f"{n} was {old.get(n)} and is now {v}"
+               for n,v in settings.items() if old.get(n) != v]
     if changed:
         raise ValueError(f"{out} holds another run ({'; '.join(changed)}): "
                          "take its arguments to go on with it, or another --out")
@@ -203,4 +206,5 @@ class _Tee:
 
 @contextmanager
 def logged(out): # a folder
-    with open(out/'log.txt', 'a', encoding='utf-8') as f, redirect_stdout(_Tee(sys.stdout, f)): yield
+    with open(out/'log.txt', 'a', encoding='utf-8') as f, redirect_stdout(_Tee(sys.stdout, f)):
+        yield

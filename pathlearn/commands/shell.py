@@ -74,7 +74,8 @@ def run(parser, # what reads the arguments
             _settle(args)
             work(args)
     except KeyboardInterrupt as e:
-        print(f"\n{parser.prog} was stopped: {str(e) or 'the same command goes on'}", file=sys.stderr)
+        print(f"\n{parser.prog} was stopped: {str(e) or 'the same command goes on'}",
+              file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError, MemoryError) as e:
         # fastai puts the name of the callback in front

@@ -9,8 +9,9 @@ __all__ = ['train']
 from .inputs import complete, data_name, read_data
 from .known import load_method
 from .report import write_report
-from .runs import (about, asked_of, curves_of, folder, learner_settings, logged, make_learner,
-                                     run_facts, same_run, settings_of, trained, watches)
+from .runs import (about, asked_of, curves_of, folder, learner_settings, logged,
+                                     make_learner, run_facts, same_run, settings_of, trained,
+                                     watches)
 from ..learning import save_encoder
 
 # %% ../../nbs/60f_train.ipynb #005
@@ -23,7 +24,8 @@ def train(args): # what `pathlearn_train` has read
     make_learner(args.method, splits.train, **learner_settings(method, args))
     same_run(out, settings_of(method, args))
     with logged(out):
-        print(f"{method.title} on {splits.train}: {args.epochs} epochs, into {out}{_state(out)}", flush=True)
+        print(f"{method.title} on {splits.train}: {args.epochs} epochs, into {out}{_state(out)}",
+              flush=True)
         learn,minutes = _trained(method, splits, out, args)
         _report(method, learn, splits, out, minutes, args)
 
@@ -52,7 +54,8 @@ def _report(method, learn, splits, out, minutes, args):
     arch = learn.model.encoder.settings['arch']
     lead = (f"{title} looked at {len(splits.train)} patches of {source}, and never at a label. "
             "Here is what it made of them.")
-    page = write_report(out, 'train.html', {title:learn}, splits, args.seed, arch, {title:curves_of(learn)},
-                        title=f'{title} on {source}', lead=lead, weights=str(weights),
+    page = write_report(out, 'train.html', {title:learn}, splits, args.seed, arch,
+                        {title:curves_of(learn)}, title=f'{title} on {source}', lead=lead,
+                        weights=str(weights),
                         about=about(args.device, *run_facts(args, minutes, arch)))
     print(f"complete: weights in {weights}, report in {page}", flush=True)

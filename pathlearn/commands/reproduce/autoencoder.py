@@ -10,18 +10,19 @@ import time
 from collections import namedtuple
 from pathlib import Path
 import pandas as pd, torch, torch.nn as nn
-from fastai.torch_core import no_random
-from ...autoencoder import ReconstructionWatch, plot_latent, reconstruct, reconstruction_errors, walk_prototypes
+from ...autoencoder import (ReconstructionWatch, plot_latent, reconstruct,
+                                   reconstruction_errors, walk_prototypes)
 from ..inputs import data_name, labelled, read_data
 from ..report import save_figure
 from .rows import append_rows, has_row, made_by
 from ..runs import trained
-from ...evaluate import (Embeddings, classification_scores, colour_histogram, embed, fine_tune, knn_predict,
-                                linear_predict, mapped_predict)
+from ...evaluate import (Embeddings, classification_scores, colour_histogram, embed,
+                                fine_tune, knn_predict, linear_predict, mapped_predict)
 from ...learning import save_encoder
 from ...networks import encoder
 from ...prototypes import fit_prototypes, soft_assign, whitening
 from ...views import show_rows, to_unit
+from fastai.torch_core import no_random
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #005
 _ROWS = 'ResNet-18','ResNet-18 + k-means','mapping','5-NN','linear'
@@ -35,7 +36,9 @@ PAPER = {
 PAPER = {part: dict(zip(_ROWS, rows)) for part,rows in PAPER.items()}
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #006
-def _row(task, part, model, labels, preds, row='', k='', how=''): # row: that of the paper it belongs to
+def _row(task, part, model, labels, preds,
+         row='', # that of the paper it belongs to
+         k='', how=''):
     "One row: what, on which part, three scores, and the paper's"
     scores = {n: round(v, 4) for n,v in classification_scores(labels, preds).items()}
     theirs = PAPER.get((task.name, part), {}).get(row, ['']*3)
@@ -53,7 +56,8 @@ def _by_clusters(embs, k, seed, dims=20): # train and others; -> predictions of 
     points = fit_prototypes(embs[0].features, k, dims, seed)
     space = whitening(embs[0].features, dims)
     def given(e):
-        return Embeddings(e.features, e.labels, soft_assign(e.features, points, space=space).argmax(1))
+        clusters = soft_assign(e.features, points, space=space).argmax(1)
+        return Embeddings(e.features, e.labels, clusters)
     train,*others = map(given, embs)
     return [mapped_predict(train, e) for e in others], len(points)
 
@@ -61,7 +65,8 @@ def _by_clusters(embs, k, seed, dims=20): # train and others; -> predictions of 
 def _by_votes(embs): return [knn_predict(embs[0], e) for e in embs[1:]]
 def _by_layer(embs, seed): return [linear_predict(embs[0], e, .2, seed) for e in embs[1:]]
 
-def _embedded(model, splits): return [embed(model, p) for p in (splits.train, splits.val, splits.test)]
+def _embedded(model, splits): # -> Embeddings of the three parts
+    return [embed(model, p) for p in (splits.train, splits.val, splits.test)]
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #014
 def _colours(task, seed): # -> rows
@@ -95,7 +100,8 @@ def _resnet(task, seed): # -> encoder, is it pretrained?
     with no_random(seed):
         try: return encoder('resnet18', weights='DEFAULT', **kw), True
         except OSError as e:
-            print(f"note: {str(e).splitlines()[0][:90]}...: the ResNet-18 rows start from scratch", flush=True)
+            print(f"note: {str(e).splitlines()[0][:90]}...: the ResNet-18 rows start from scratch",
+                  flush=True)
             return encoder('resnet18', mean=train.mean, std=train.std, **kw), False
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #018
@@ -139,8 +145,8 @@ def _file(task, seed): # -> path of the checkpoint
 def _trained(task, seed, file): # -> Learner, minutes
     args, train = task.args, task.splits.train
     watch = ReconstructionWatch(task.splits.val)
-    learn,minutes = trained('autoencoder', train, file, task.epochs, seed, [watch],
-                            arch=args.arch, bs=args.bs, k=args.k, lr=args.lr, view=args.view, flip=task.flip,
+    learn,minutes = trained('autoencoder', train, file, task.epochs, seed, [watch], arch=args.arch,
+                            bs=args.bs, k=args.k, lr=args.lr, view=args.view, flip=task.flip,
                             opt=task.opt, device=args.device)
     save_encoder(learn, file.with_suffix('.safetensors'), data=task.name, size=train.size,
                  epochs=task.epochs, seed=seed)
@@ -171,7 +177,8 @@ def _readings(task, learn, seed): # -> rows
 def _errors_row(task, learn): # -> dict
     seen, warmup = learn.reconstruction_watch.history, learn.two_phases.warmup
     end = reconstruction_errors(learn, task.splits.test)
-    return {'k': len(learn.model.cluster_head.points), 'val, after warm-up': seen[warmup-1]['error'],
+    return {'k': len(learn.model.cluster_head.points),
+            'val, after warm-up': seen[warmup-1]['error'],
             'val, end': seen[-1]['error'], 'val, permuted': seen[-1]['permuted'],
             'test, end': end['own'], 'test, permuted': end['permuted']}
 
@@ -187,7 +194,8 @@ def _errors(task, learn, seed, minutes):
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #028
 def _pictures(task, learn):
     "Elbow, map, reconstructions and a walk as jpg files beside the table"
-    def save(name, fig): save_figure(fig, task.file.with_name(f'autoencoder_{task.name}_{name}.jpg'), 'jpeg')
+    def save(name, fig):
+        save_figure(fig, task.file.with_name(f'autoencoder_{task.name}_{name}.jpg'), 'jpeg')
     model, train, test = learn.model, task.splits.train, task.splits.test
     if learn.two_phases.elbow: save('elbow', learn.two_phases.elbow.show().figure)
     save('map', plot_latent(model, test, embed(learn, train)))
@@ -204,7 +212,8 @@ def _files(path): # -> list of Path
     if not path.is_dir(): return [path]
     files = [f for n in ('pneumoniamnist','mnist') if (f := path/f'{n}.npz').exists()]
     if files: return files
-    raise ValueError(f"{path} holds neither pneumoniamnist.npz nor mnist.npz: expected one of them, or both")
+    raise ValueError(f"{path} holds neither pneumoniamnist.npz nor mnist.npz: "
+                     "expected one of them, or both")
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #031
 def _splits(file, size):
@@ -218,14 +227,15 @@ def _task(file, args, slow): # slow: is there no GPU?
     name, splits = data_name(file), _splits(file, args.size)
     digits = name == 'mnist'
     opt, epochs, seeds = ('adamw', 20, [0]) if digits and slow else ('lars', 100, [0,1,2])
-    return Task(name, splits, Path(args.out)/'autoencoder.csv', 10, args.flip and not digits, args.opt or opt,
-                args.epochs or epochs, 2 if digits else 15, args.seed or seeds, args)
+    return Task(name, splits, Path(args.out)/'autoencoder.csv', 10, args.flip and not digits,
+                args.opt or opt, args.epochs or epochs, 2 if digits else 15, args.seed or seeds,
+                args)
 
 def _settings(task): # -> dict of columns
     "What makes one of our rows another row"
     args, rate = task.args, dict(lars=.25, adamw=.003)[task.opt]
-    return dict(opt=task.opt, view=args.view or 'autoencoder', arch=args.arch or 'conv3', bs=args.bs,
-                lr=args.lr or rate, asked=args.k or 'elbow')
+    return dict(opt=task.opt, view=args.view or 'autoencoder', arch=args.arch or 'conv3',
+                bs=args.bs, lr=args.lr or rate, asked=args.k or 'elbow')
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #033
 _JOBS = dict(floor=_floor, resnet=_baselines, ours=_ours)
@@ -246,7 +256,7 @@ def _job(task, seed, name):
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #034
 def reproduce(args): # what `pathlearn_reproduce` has read
-    "Table 1 of the contrastive autoencoder beside the paper's, into OUT/autoencoder.csv, with pictures"
+    "Table 1 beside the paper's, into OUT/autoencoder.csv, with pictures"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
     for file in _files(Path(args.data).expanduser()):
         task = _task(file, args, slow)

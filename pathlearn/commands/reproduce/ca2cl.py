@@ -11,17 +11,18 @@ import copy
 from functools import partial
 from pathlib import Path
 import pandas as pd, torch
-from fastai.torch_core import no_random
 from ..inputs import complete, data_name, labelled, read_data
 from .rows import append_rows, has_row, made_by
 from ..runs import trained
 from ...data import Splits
-from ...evaluate import (Embeddings, colour_histogram, embed, fine_tune_score, label_subset, linear_predict,
-                                mean_rgb, segmentation_floor, segmentation_scores, untrained_encoder)
+from ...evaluate import (Embeddings, colour_histogram, embed, fine_tune_score, label_subset,
+                                linear_predict, mean_rgb, segmentation_floor, segmentation_scores,
+                                untrained_encoder)
 from ...learning import load_encoder, save_encoder
 from ...networks import encoder
-from ...transfer import (average_precision, boxes_of, detector, fit_detector, mask_dls, mask_learner,
-                                predict_boxes, predict_masks)
+from ...transfer import (average_precision, boxes_of, detector, fit_detector, mask_dls,
+                                mask_learner, predict_boxes, predict_masks)
+from fastai.torch_core import no_random
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #006
 # part: what leaves it out
@@ -30,13 +31,13 @@ PARTS = dict(mixed=dict(mixed=False), cluster=dict(lam=0.), adversarial=dict(eps
 def _kept(parts): # an entry of `--parts` -> names
     kept = dict(none=[], all=[*PARTS]).get(parts, parts.split('+'))
     if unknown := [p for p in kept if p not in PARTS]:
-        raise ValueError(f"CA2CL has no part {unknown[0]!r}: expected none, all, or some of {', '.join(PARTS)} "
-                         "joined by +")
+        raise ValueError(f"CA2CL has no part {unknown[0]!r}: "
+                         f"expected none, all, or some of {', '.join(PARTS)} joined by +")
     return kept
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #007
-def chosen_parts(parts): # 'none', 'all', or names joined by + -> name of the row, arguments of `ca2cl_learner`
-    "What an entry of `--parts` trains"
+def chosen_parts(parts): # 'none', 'all', or names joined by +
+    "What an entry of `--parts` trains: name of the row, arguments of `ca2cl_learner`"
     kept = _kept(parts)
     name = 'CA2CL' if len(kept) == len(PARTS) else ' + '.join(['SimCLR', *kept])
     return name, {k:v for p,off in PARTS.items() if p not in kept for k,v in off.items()}
@@ -53,10 +54,13 @@ def _accuracy(preds, labels): return (preds == labels).float().mean().item()
 def _linear_draws(embs, frac, seed): # -> list, a score a draw
     train,val,test = embs
     draws = [5*seed + i for i in range(5 if frac < 1 else 1)] # the same for every method
-    return [_accuracy(linear_predict(train, test, frac, d, 100, 1e-2, val=val), test.labels) for d in draws]
+    return [_accuracy(linear_predict(train, test, frac, d, 100, 1e-2, val=val), test.labels)
+            for d in draws]
 
-def score_ours(evaluation, model, splits, embs, frac, seed, epochs): # embs: of the three parts -> list of scores
-    "Accuracy on test by our protocol: five draws of labels for the linear layer, one for fine-tuning"
+def score_ours(evaluation, model, splits,
+               embs, # of the three parts
+               frac, seed, epochs): # -> list of scores
+    "Accuracy on test by our protocol: five draws of labels for a linear layer, one to fine-tune"
     if evaluation != 'fine-tuning': return _linear_draws(embs, frac, seed)
     n = len(label_subset(splits.train.labels, frac))
     return [fine_tune_score(model, splits, frac, seed, **_schedule(n, frac, epochs))]
@@ -64,10 +68,10 @@ def score_ours(evaluation, model, splits, embs, frac, seed, epochs): # embs: of 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #012
 def score_authors(evaluation, model, splits, frac, seed, epochs): # -> float
     "Accuracy on test as the authors measured it"
-    n, seen = len(label_subset(splits.train.labels, frac)), Splits(splits.train, splits.test, splits.test)
-    linear = evaluation == 'linear'
-    return fine_tune_score(model, seen, frac, seed, linear=linear, lr=1e-2 if linear else 1e-3, replace=True,
-                           **_schedule(n, frac, epochs))
+    n, linear = len(label_subset(splits.train.labels, frac)), evaluation == 'linear'
+    seen = Splits(splits.train, splits.test, splits.test)
+    return fine_tune_score(model, seen, frac, seed, linear=linear, lr=1e-2 if linear else 1e-3,
+                           replace=True, **_schedule(n, frac, epochs))
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #016
 def _colours(splits): # -> name: three Embeddings
@@ -78,7 +82,8 @@ def _colours(splits): # -> name: three Embeddings
 def _imagenet(arch, data): # -> encoder, or None with a word of explanation
     if arch in ('tiny','conv3'): return None
     try: return encoder(arch, data.n_in, small_stem=False, size=data.size, weights='DEFAULT')
-    except OSError as e: print(f"note: {str(e).splitlines()[0][:90]}...: no ImageNet rows", flush=True)
+    except OSError as e:
+        print(f"note: {str(e).splitlines()[0][:90]}...: no ImageNet rows", flush=True)
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #018
 def _file(task, parts, seed, begun): # -> path of the weights
@@ -92,7 +97,8 @@ _ASKED = 'bs','k','lr','view','view_size','device','flip','eps','lam','where','d
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #019
 def _train_into(file, task, parts, seed, arch):
     args, train = task.args, task.splits.train
-    asked = {n: getattr(args, n) for n in _ASKED} | {'arch': arch or args.arch} | chosen_parts(parts)[1]
+    asked = {n: getattr(args, n) for n in _ASKED} | {'arch': arch or args.arch}
+    asked |= chosen_parts(parts)[1]
     learn,minutes = trained('ca2cl', train, file.with_suffix('.pt'), args.epochs, seed, **asked)
     save_encoder(learn, file, data=task.name, size=train.size, epochs=args.epochs, seed=seed,
                  parts=parts, minutes=minutes)
@@ -108,11 +114,12 @@ def _trained_encoder(task, parts, seed, arch=None): # arch: an encoder to begin 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #020
 def _settings(args, parts): # -> dict of columns
     "What makes one of the trained rows another row; what a row does not use stays empty"
-    about = dict(arch=args.arch, epochs=args.epochs, bs=args.bs, lr=args.lr, view=args.view or 'own',
-                 view_size=args.view_size or 'same')
+    about = dict(arch=args.arch, epochs=args.epochs, bs=args.bs, lr=args.lr,
+                 view=args.view or 'own', view_size=args.view_size or 'same')
     off = chosen_parts(parts)[1]
-    cluster, step = dict(k=args.k, lam=args.lam), dict(eps=args.eps, where=args.where, detach=args.detach)
-    return about | {n: '' if p in off else v for p,own in (('lam',cluster), ('eps',step)) for n,v in own.items()}
+    used = dict(lam=dict(k=args.k, lam=args.lam),
+                eps=dict(eps=args.eps, where=args.where, detach=args.detach))
+    return about | {n: '' if p in off else v for p,own in used.items() for n,v in own.items()}
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #021
 def _encoders(task, seed): # -> name, settings of the row, function that makes encoder and minutes
@@ -125,11 +132,13 @@ def _encoders(task, seed): # -> name, settings of the row, function that makes e
         begun = partial(_trained_encoder, task, 'all', seed, known)
         yield 'CA2CL from ImageNet', _settings(args, 'all'), begun
     for parts in args.parts:
-        yield chosen_parts(parts)[0], _settings(args, parts), partial(_trained_encoder, task, parts, seed)
+        make = partial(_trained_encoder, task, parts, seed)
+        yield chosen_parts(parts)[0], _settings(args, parts), make
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #023
 FRACTIONS = .01,.1,.5,1.
-# the authors' logs at these fractions: NCT-CRC-HE-100K to CRC-VAL-HE-7K, the test images of PathMNIST
+# the authors' logs at these fractions: NCT-CRC-HE-100K to CRC-VAL-HE-7K, which are the test
+# images of PathMNIST
 LOGGED = {('linear','CA2CL from ImageNet'): (.9671,.9691,.9692,.9682),
           ('fine-tuning','CA2CL from ImageNet'): (.9586,.9655,.9681,.9689),
           ('linear','ImageNet'): (.8787,.8937,.8944,.8939),
@@ -147,12 +156,14 @@ def _logged(task, key): # -> the authors' figure for this row, if the data are t
 def _write(task, key, ours, theirs='', **made): # ours: list of scores
     "Append a row and print it"
     s, train = torch.tensor(ours, dtype=torch.double), task.splits.train
-    row = dict(key, accuracy=s.mean().item(), spread=s.std().item() if len(s) > 1 else '', draws=len(s))
+    spread = s.std().item() if len(s) > 1 else ''
+    row = dict(key, accuracy=s.mean().item(), spread=spread, draws=len(s))
     row |= {"authors' protocol": theirs, "authors' log": _logged(task, key)}
     row |= {'size': train.size, 'n_train': len(train)}
     append_rows(task.file, pd.DataFrame([row]).round(4).assign(**made, **made_by(task.args)))
-    print(f"{key['method']}, {key['evaluation']}, {key['fraction']:.0%} of the labels: {row['accuracy']:.3f}"
-          + (f" (authors' protocol {theirs:.3f})" if theirs != '' else ''), flush=True)
+    more = f" (authors' protocol {theirs:.3f})" if theirs != '' else ''
+    print(f"{key['method']}, {key['evaluation']}, {key['fraction']:.0%} of the labels: "
+          f"{row['accuracy']:.3f}{more}", flush=True)
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #027
 def _floor_rows(task):
@@ -164,7 +175,8 @@ def _floor_rows(task):
             if has_row(task.file, **key): continue
             _write(task, key, score_ours('linear', None, task.splits, embs, frac, 0, 0))
     key = dict(method='majority class', evaluation='linear', fraction=1.)
-    if not has_row(task.file, **key): _write(task, key, [_accuracy(train.labels.mode().values, test.labels)])
+    if not has_row(task.file, **key):
+        _write(task, key, [_accuracy(train.labels.mode().values, test.labels)])
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #029
 def _dice(model, splits, seed, epochs): # encoder, or model with one -> Dice on test
@@ -178,7 +190,8 @@ def _precision(model, splits, seed, epochs): # -> average precision of boxes on 
     with no_random(seed):
         net = detector(copy.deepcopy(getattr(model, 'encoder', model)), size=splits.train.size)
         fit_detector(net, splits.train, epochs)
-    return average_precision(predict_boxes(net, splits.test), [boxes_of(m) for m in splits.test.masks])
+    true = [boxes_of(m) for m in splits.test.masks]
+    return average_precision(predict_boxes(net, splits.test), true)
 
 TRANSFER = dict(Dice=_dice, AP=_precision)
 
@@ -193,8 +206,8 @@ def _transfer_row(task, key, model, seed):
     args, train = task.args, task.splits.train
     row = {n: score(model, task.splits, seed, args.tune_epochs) for n,score in TRANSFER.items()}
     row['Dice of Otsu'] = segmentation_floor(task.splits.test)['dice']
-    table = pd.DataFrame([key | row]).round(4).assign(size=train.size, n_train=len(train), **made_by(args))
-    append_rows(task.file, table)
+    table = pd.DataFrame([key | row]).round(4)
+    append_rows(task.file, table.assign(size=train.size, n_train=len(train), **made_by(args)))
     scores = ', '.join(f'{n} {v:.3f}' for n,v in row.items())
     print(f"{task.name}, seed {seed}: {key['method']}, {scores}", flush=True)
 
@@ -215,7 +228,8 @@ class Task:
         self.file = Path(args.out)/f"ca2cl_{name}{'_transfer' if self.masks else ''}.csv"
 
 def _files(path): # Path -> array files of a folder that are tissue
-    return sorted(f for kind in ('lc25000','pathmnist') for f in path.glob(f'{kind}*.npz')) if path.is_dir() else []
+    if not path.is_dir(): return []
+    return sorted(f for kind in ('lc25000','pathmnist') for f in path.glob(f'{kind}*.npz'))
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #035
 def _tasks(args):
@@ -223,15 +237,18 @@ def _tasks(args):
     for f in _files(Path(args.data).expanduser()) or [args.data]:
         splits = complete(read_data(str(f), args.size, args.skip_bad))
         if splits.train.masks is None and not labelled(splits.train):
-            raise ValueError(f"{f} has no labels to score with: expected one class a patch, or masks")
+            raise ValueError(f"{f} has no labels to score with: "
+                             "expected one class a patch, or masks")
         yield Task(data_name(f), splits, args)
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #036
 def _defaults(args):
     "What a GPU can do in an evening, or two cores in a few hours"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
-    usual = dict(arch='tiny', epochs=20, lr=1e-3) if slow else dict(arch='resnet18', epochs=100, lr=6e-4)
-    usual |= dict(seed=[0,1,2], k=10, parts=['none', *PARTS, 'all'], fractions=FRACTIONS, tune_epochs=15)
+    usual = dict(seed=[0,1,2], k=10, parts=['none', *PARTS, 'all'], fractions=FRACTIONS,
+                 tune_epochs=15)
+    if slow: usual |= dict(arch='tiny', epochs=20, lr=1e-3)
+    else: usual |= dict(arch='resnet18', epochs=100, lr=6e-4)
     for name,v in usual.items():
         if getattr(args, name) is None: setattr(args, name, v)
     for parts in args.parts: chosen_parts(parts)
@@ -239,7 +256,8 @@ def _defaults(args):
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #037
 def _missing(task, name, about, seed): # -> keys of the rows that are not there yet
     args = task.args
-    keys = [dict(method=name, evaluation=e, fraction=f, **about, seed=seed, tune_epochs=args.tune_epochs)
+    keys = [dict(method=name, evaluation=e, fraction=f, **about, seed=seed,
+                 tune_epochs=args.tune_epochs)
             for e in EVALUATIONS for f in args.fractions]
     return [k for k in keys if not has_row(task.file, **k)]
 
@@ -255,12 +273,13 @@ def _classify(task, seed):
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #038
 def _score(task, key, model, embs, seed, minutes):
     "A row by two protocols"
-    asked, how = (key['evaluation'], model, task.splits), (key['fraction'], seed, task.args.tune_epochs)
+    asked = key['evaluation'], model, task.splits
+    how = key['fraction'], seed, task.args.tune_epochs
     theirs = score_authors(*asked, *how)
     _write(task, key, score_ours(*asked, embs, *how), theirs, minutes=round(minutes, 2))
 
 def reproduce(args): # what `pathlearn_reproduce` has read
-    "Parts x shares of the labels x two evaluations by two protocols, into OUT/ca2cl_DATA.csv; with masks: transfer"
+    "Parts x shares x evaluations x protocols, into OUT/ca2cl_DATA.csv; with masks: transfer"
     _defaults(args)
     for task in _tasks(args):
         if not task.masks: _floor_rows(task)

@@ -9,8 +9,8 @@ __all__ = ['SCHEMES', 'PAPER', 'reproduce']
 from pathlib import Path
 import pandas as pd, torch
 from ...cdcl import show_feature_maps
-from ..nuclei import (Nuclei, ceiling_scores, from_worst, nuclei_learner, otsu_scores, scores_of,
-                                       val_dice, with_defaults)
+from ..nuclei import (Nuclei, ceiling_scores, from_worst, nuclei_learner,
+                                       otsu_scores, scores_of, val_dice, with_defaults)
 from ..report import save_figure
 from .rows import append_rows, has_row, made_by
 from ..runs import Stopwatch
@@ -46,7 +46,8 @@ _MONUSEG = {
 PAPER = dict(dsb=_DSB, monuseg=_MONUSEG)
 
 def _paper(data, share, scheme): # name of the data -> mean Dice in per cent, or ''
-    return next((t.get(share, {}).get(scheme, '') for n,t in PAPER.items() if n in data.lower()), '')
+    found = (t.get(share, {}).get(scheme, '') for n,t in PAPER.items() if n in data.lower())
+    return next(found, '')
 
 # %% ../../../nbs/61e_reproduce_cdcl.ipynb #011
 def _otsu(file, nuclei, made): # the floor
@@ -74,7 +75,8 @@ def _key(scheme, share, seed, args): # what makes a row this row
 
 def _weights(args, nuclei, key): # -> where this row's weights are kept
     Path(args.runs).mkdir(parents=True, exist_ok=True)
-    row = '_'.join(str(v).replace('/', '-').replace(' ', '').replace('.', 'p') for v in key.values())
+    row = '_'.join(str(v) for v in key.values())
+    row = row.replace('/', '-').replace(' ', '').replace('.', 'p')
     return Path(args.runs)/f'cdcl_{nuclei.name}_{row}.safetensors'
 
 # %% ../../../nbs/61e_reproduce_cdcl.ipynb #015
@@ -90,7 +92,8 @@ def _trained(nuclei, scheme, few, seed, args, key, weights): # -> what `load_enc
     "Train one row or go on from its checkpoint, unless its weights are complete"
     if not weights.exists():
         learn,minutes = _fit(nuclei, scheme, few, seed, args, weights.with_suffix('.pt'))
-        about = dict(minutes=round(minutes, 2), began_from=learn.began_from, skipped=learn.loss_func.empty)
+        about = dict(minutes=round(minutes, 2), began_from=learn.began_from,
+                     skipped=learn.loss_func.empty)
         save_encoder(learn, weights, data=nuclei.name, **about, **key)
     return load_encoder(weights)
 
@@ -101,8 +104,8 @@ def _append(file, nuclei, net, key, scores, few, made):
     began_from,skipped,minutes = (net.meta.get(n, '') for n in ('began_from','skipped','minutes'))
     append_rows(file, row.assign(weights=began_from, n_labelled=len(few), skipped=skipped,
                                  n_test=len(nuclei.test), minutes=minutes, **made))
-    print(f"{key['method']}, {key['labels']} of the labels, seed {key['seed']}: Dice {scores['dice']:.4f}, "
-          f"pooled {scores['pooled dice']:.4f}", flush=True)
+    print(f"{key['method']}, {key['labels']} of the labels, seed {key['seed']}: "
+          f"Dice {scores['dice']:.4f}, pooled {scores['pooled dice']:.4f}", flush=True)
 
 # %% ../../../nbs/61e_reproduce_cdcl.ipynb #017
 def _one(file, nuclei, key, args, made):
@@ -127,7 +130,8 @@ def _overlays(file, nuclei, masks, key):
     row = f"{key['method']}_{key['labels']}"
     save_figure(from_worst(nuclei, masks), _picture(file, key, row), 'jpeg')
     if key['method'] != 'CDCL': return
-    save_figure(from_worst(nuclei, masks, worst=True), _picture(file, key, f'{row}_failures'), 'jpeg')
+    failures = from_worst(nuclei, masks, worst=True)
+    save_figure(failures, _picture(file, key, f'{row}_failures'), 'jpeg')
 
 # %% ../../../nbs/61e_reproduce_cdcl.ipynb #021
 _SHOWN = 'SupOnly','scheme 1','scheme 2','scheme 3','CDCL'
@@ -135,7 +139,8 @@ _SHOWN = 'SupOnly','scheme 1','scheme 2','scheme 3','CDCL'
 def _squares(nuclei): # -> PatchData of six test images
     "The middle of each, at the working size"
     side, n = -(-nuclei.size//32)*32, len(nuclei.test)
-    def square(x, mode): return center_crop(resize(x, side, interpolation=mode, antialias=mode != 0), side)
+    def square(x, mode):
+        return center_crop(resize(x, side, interpolation=mode, antialias=mode != 0), side)
     few = [nuclei.test[i] for i in torch.linspace(0, n-1, min(6, n)).long()]
     masks = torch.stack([square(t[None], 0)[0] for _,t in few])
     return PatchData(torch.stack([square(x, 2) for x,_ in few]), masks=masks)
@@ -159,7 +164,8 @@ def reproduce(args): # what `pathlearn_reproduce` has read
     "Schemes x shares of the labels x seeds on nuclei, into OUT/cdcl_DATA.csv, with overlays"
     args = with_defaults(args, seed=[0,1,2], schemes=['SupOnly','CDCL'], shares=['1/32'])
     if unknown := [s for s in args.schemes if s not in SCHEMES]:
-        raise ValueError(f"no scheme is called {unknown[0]!r}: expected some of {', '.join(SCHEMES)}")
+        raise ValueError(f"no scheme is called {unknown[0]!r}: "
+                         f"expected some of {', '.join(SCHEMES)}")
     nuclei = Nuclei(args.data, args.size)
     file, made = Path(args.out)/f'cdcl_{nuclei.name}.csv', made_by(args)
     _otsu(file, nuclei, made)

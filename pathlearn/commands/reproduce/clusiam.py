@@ -51,9 +51,9 @@ def _floor(file, splits, about, seed, args):
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #012
 def _key(splits, about, seed, method, k, args): # -> dict of columns
-    key = dict(method=load_method(method).title, **about, epochs=args.epochs, bs=min(args.bs, len(splits.train)),
-               k=k, seed=seed)
-    return key | dict(lr=args.lr or .05*key['bs']/256)
+    bs = min(args.bs, len(splits.train))
+    key = dict(method=load_method(method).title, **about, epochs=args.epochs, bs=bs, k=k, seed=seed)
+    return key | dict(lr=args.lr or .05*bs/256)
 
 def _stem(file, key, curves, args): # -> path without an ending
     parts = '_'.join(str(v) for v in key.values() if v != '')
@@ -63,22 +63,25 @@ def _stem(file, key, curves, args): # -> path without an ending
 def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     "Train one method with one seed and append its row, unless it is there already"
     method,k,curves = job
-    key, curve_file = _key(splits, about, seed, method, k, args), file.with_name(f'{file.stem}_curves.csv')
+    key = _key(splits, about, seed, method, k, args)
+    curve_file = file.with_name(f'{file.stem}_curves.csv')
     if has_row(file, **key) and (not curves or has_row(curve_file, **key)): return
-    print(f"{key['method']}{f', K = {k}' if k else ''}, {args.epochs} epochs, seed {seed}", flush=True)
+    print(f"{key['method']}{f', K = {k}' if k else ''}, {args.epochs} epochs, seed {seed}",
+          flush=True)
     stem = _stem(file, key, curves, args)
     learn,minutes = _trained(stem, splits, method, key, curves, args)
     made = dict(**made_by(args), minutes=round(minutes, 2))
-    if curves and not has_row(curve_file, **key): append_rows(curve_file, described(curves_of(learn), key, made))
+    if curves and not has_row(curve_file, **key):
+        append_rows(curve_file, described(curves_of(learn), key, made))
     if not has_row(file, **key): _append_scores(file, splits, learn, key, made)
     Path(f'{stem}.pt').unlink()
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #014
 def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     watch = [KNNWatch(splits.train, splits.val, k=1, metric='f1')] if curves else []
-    learn,minutes = trained(method, splits.train, Path(f'{stem}.pt'), args.epochs, key['seed'], watch,
-                            arch=args.arch, bs=args.bs, k=key['k'], view=args.view, lr=args.lr,
-                            device=args.device)
+    learn,minutes = trained(method, splits.train, Path(f'{stem}.pt'), args.epochs, key['seed'],
+                            watch, arch=args.arch, bs=args.bs, k=key['k'], view=args.view,
+                            lr=args.lr, device=args.device)
     meta = {c: v for c,v in key.items() if c != 'method'}
     save_encoder(learn, f'{stem}.safetensors', **meta, data=args.data)
     return learn, minutes

@@ -35,4 +35,5 @@ def described(scores, key, made): # DataFrame, and what is the same in all its r
     table = scores.round(5).assign(**key, **made)
     return table[[*first, *(c for c in table if c not in first)]]
 
-def made_by(args): return {'commit': args.commit or code_version(), 'hardware': hardware(args.device)}
+def made_by(args): # -> dict of columns
+    return {'commit': args.commit or code_version(), 'hardware': hardware(args.device)}
