@@ -390,3 +390,19 @@ def test_table_1_of_the_autoencoder_is_continued(table_1, tmp_path, capsys):
     other = [4 if a == 3 else a for a in table_1] # another K makes other rows, and leaves those that are there
     assert call('reproduce', *other)[0] == 0
     assert pd.read_csv(file).asked.dropna().unique().tolist() == [3, 4]
+
+@pytest.mark.parametrize('words, said', [
+    ('simsiam --eps 3', 'simsiam has no --eps: leave it out'),
+    ('clusiam --unlabelled elsewhere', 'clusiam has no --unlabelled: leave it out'),
+    ('clusiam --variational', 'clusiam has no --variational: leave it out')])
+def test_an_option_of_another_method_is_refused(words, said, tmp_path, capsys):
+    code, err = call('train', *words.split(), '--data', 'synthetic', '--out', tmp_path/'run', capsys=capsys)
+    assert code == 1 and said in err and not (tmp_path/'run').exists()
+
+def test_help_knows_what_is_registered():
+    "The file that --help reads is what the methods register: else `make prepare`"
+    import pathlearn.all # registers them
+    from pathlearn.commands.known import as_row, known_methods, _namespace
+    from pathlearn.learning.methods import METHODS
+    ours = {n: _namespace(as_row(m)) for n,m in METHODS.items() if m.learner.__module__.startswith('pathlearn.')}
+    assert ours == known_methods()

@@ -86,3 +86,15 @@ t.watches = lambda *a: [Stop()]'''
     second = command('train', line)
     assert second.returncode == 0 and 'going on' in second.stdout
     assert [l.split()[1] for l in second.stdout.splitlines() if l.startswith('epoch')] == ['2/2']
+
+def test_a_broken_package_does_no_harm_to_others(command, run, tmp_path):
+    "Its name is offered; who asks for it is told; weights of others go on being named"
+    about = tmp_path/'broken-1.0.dist-info'
+    about.mkdir()
+    (about/'METADATA').write_text('Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n')
+    (about/'entry_points.txt').write_text('[pathlearn.methods]\nbroken = no_such_module:method\n')
+    also = f'import sys; sys.path.append({str(tmp_path)!r})'
+    done = command('train', 'broken --data synthetic', before=also)
+    assert done.returncode == 1 and "the package that brings the method 'broken' cannot be imported" in done.stderr
+    done = command('embed', 'run/toy.safetensors --data synthetic --size 16 --device cpu --out again', before=also)
+    assert done.returncode == 0, done.stderr

@@ -10,14 +10,15 @@ from .inputs import complete, data_name, read_data
 from .known import load_method
 from .report import write_report
 from .runs import (about, asked_of, curves_of, folder, learner_settings, logged,
-                                     make_learner, run_facts, same_run, settings_of, trained,
-                                     watches)
+                                     make_learner, refuse_others, run_facts, same_run,
+                                     settings_of, trained, watches)
 from ..learning import save_encoder
 
 # %% ../../nbs/60f_train.ipynb #005
 def train(args): # what `pathlearn_train` has read
     "Train a method on patches, and report"
     method = load_method(args.method)
+    refuse_others(method, args)
     args.bs = args.bs or method.bs
     splits = complete(read_data(args.data, args.size, args.skip_bad), args.seed)
     out = folder(args.out or f'runs/{args.method}_{data_name(args.data)}')

@@ -8,7 +8,7 @@ __all__ = ['SCHEMES', 'PAPER', 'reproduce']
 # %% ../../../nbs/61e_reproduce_cdcl.ipynb #003
 from pathlib import Path
 import pandas as pd, torch
-from ...cdcl import show_feature_maps
+from ...tiles import show_feature_maps
 from ..nuclei import (Nuclei, ceiling_scores, from_worst, nuclei_learner,
                                        otsu_scores, scores_of, val_dice, with_defaults)
 from ..report import save_figure
