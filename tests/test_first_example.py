@@ -26,11 +26,11 @@ def pages(): # -> name of the notebook and its first example
 
 PAGES = dict(pages())
 
-# Other packages are loaded once; each example then runs in a child that has nothing but its own names.
+# All is loaded once; each example then runs in a child, in a scope that holds nothing but its own names.
 SCRIPT = '''
 import ast, builtins, json, os, sys, warnings
 warnings.simplefilter('ignore')
-import fastai.vision.all, matplotlib.pyplot, pandas, sklearn.cluster, torch, torchvision
+import fastai.vision.all, matplotlib.pyplot, pandas, sklearn.cluster, torch, torchvision, pathlearn.all
 from IPython.display import display
 torch.set_num_threads(1)
 def run(cells, unrun):
@@ -42,24 +42,26 @@ def run(cells, unrun):
     bound = {n.id for n in names if not isinstance(n.ctx, ast.Load)} | {n.arg for n in nodes if isinstance(n, ast.arg)}
     bound |= {n.name for n in nodes if isinstance(n, (ast.FunctionDef,ast.ClassDef))} | {*scope, *dir(builtins)}
     if lost := sorted({n.id for n in names} - bound): raise NameError(f'not defined: {lost}')
-for name,example in json.load(sys.stdin).items():
-    sys.stdout.flush()
-    if pid := os.fork():
-        os.waitpid(pid, 0)
-        continue
+def child(name, example, answer):
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     error = None
     try: run(*example)
     except BaseException as e: error = f'{type(e).__name__}: {e}'
-    print()
-    print(json.dumps({name: error}), flush=True)
+    os.write(answer, (json.dumps({name: error}) + '\\n').encode())
     os._exit(0)
+answer,free = os.dup(1), 2 # two children at a time
+for name,example in json.load(sys.stdin).items():
+    if not free: os.wait(); free += 1
+    if not os.fork(): child(name, example, answer)
+    free -= 1
+while free < 2: os.wait(); free += 1
 '''
 
 @pytest.fixture(scope='module')
 def errors():
     env = {**os.environ, 'MPLBACKEND': 'Agg', 'OMP_NUM_THREADS': '1'}
     done = subprocess.run([sys.executable, '-c', SCRIPT], input=json.dumps(PAGES), env=env, cwd=ROOT/'nbs', capture_output=True, text=True)
-    lines = [json.loads(l) for l in done.stdout.splitlines() if l.startswith('{"')]
+    lines = map(json.loads, done.stdout.splitlines())
     return {n: e for line in lines for n,e in line.items()}
 
 @pytest.mark.parametrize('name', PAGES)
