@@ -21,11 +21,11 @@ try:
 except ModuleNotFoundError as error:
     if error.name not in ('anywidget','ipywidgets'): raise
 
-# %% ../../nbs/06_explore.ipynb #1750d846
+# %% ../../nbs/06_explore.ipynb #011
 def __getattr__(name): # what is not there because the widgets are not
     if name not in ('Explorer','EpochExplorer','map_page'):
         raise AttributeError(f"module 'pathlearn.explore' has no attribute '{name}'")
     raise ImportError(f"{name} needs ipywidgets and anywidget: pip install ipywidgets anywidget")
 
-# %% ../../nbs/06_explore.ipynb #011
+# %% ../../nbs/06_explore.ipynb #014
 __all__ = [name for page in _pages for name in page.__all__]

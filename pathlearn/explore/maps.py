@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Mapper', 'reduce']
 
-# %% ../../nbs/06b_maps.ipynb #00000002
+# %% ../../nbs/06b_maps.ipynb #002
 import hashlib, importlib.util, json, logging, os, re
 import subprocess, sys, tempfile, threading, warnings
 from importlib.metadata import version
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from fastcore.xdg import xdg_cache_home
 
-# %% ../../nbs/06b_maps.ipynb #00000010
+# %% ../../nbs/06b_maps.ipynb #010
 def unit_rows(emb): # Embeddings, or features [N,F] -> float32 array [N,F], rows of length one
     "What all maps are made from"
     x = np.asarray(getattr(emb, 'features', emb), dtype=np.float32)
@@ -24,12 +24,12 @@ def unit_rows(emb): # Embeddings, or features [N,F] -> float32 array [N,F], rows
                          "load an earlier checkpoint")
     return x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
 
-# %% ../../nbs/06b_maps.ipynb #00000015
+# %% ../../nbs/06b_maps.ipynb #015
 def most_neighbours(how, n): # 'umap' or 'tsne', number of points
     "The largest `n_neighbors` of UMAP; or `perplexity` of t-SNE, which looks at three times that"
     return n-1 if how == 'umap' else (n-1)//3
 
-# %% ../../nbs/06b_maps.ipynb #00000018
+# %% ../../nbs/06b_maps.ipynb #018
 class _Bar:
     "A file for UMAP's progress bar"
     def __init__(self, report): self.report = report
@@ -38,7 +38,7 @@ class _Bar:
             self.report(.4 + .006*int(found[1]), 'UMAP moves points')
     def flush(self): pass
 
-# %% ../../nbs/06b_maps.ipynb #00000019
+# %% ../../nbs/06b_maps.ipynb #019
 def _umap(n, seed, report, n_neighbors=15, **kw):
     if n_neighbors > most_neighbours('umap', n):
         raise ValueError(f"{n} points are too few for UMAP's n_neighbors = {n_neighbors}: "
@@ -50,7 +50,7 @@ def _umap(n, seed, report, n_neighbors=15, **kw):
     bar = dict(tqdm_kwds=dict(disable=False, file=_Bar(report)), n_jobs=1)
     return UMAP(random_state=seed, n_neighbors=n_neighbors, **bar, **kw)
 
-# %% ../../nbs/06b_maps.ipynb #00000021
+# %% ../../nbs/06b_maps.ipynb #021
 def _tsne(n, seed, report, perplexity=30, **kw):
     if perplexity > most_neighbours('tsne', n):
         raise ValueError(f"{n} points are too few for t-SNE's perplexity = {perplexity}, which "
@@ -64,12 +64,12 @@ def _tsne(n, seed, report, perplexity=30, **kw):
     return TSNE(random_state=seed, perplexity=perplexity, n_jobs=int(threads), callbacks=step,
                 callbacks_every_iters=25, **kw)
 
-# %% ../../nbs/06b_maps.ipynb #00000023
+# %% ../../nbs/06b_maps.ipynb #023
 def _pca(n, seed, report, **kw):
     from sklearn.decomposition import PCA
     return PCA(2, random_state=seed, **kw)
 
-# %% ../../nbs/06b_maps.ipynb #00000025
+# %% ../../nbs/06b_maps.ipynb #025
 _METHODS = dict(umap=_umap, tsne=_tsne, pca=_pca)
 
 def _positions(how, fitted, x): # where the three libraries keep the map of `x` that they made
@@ -78,7 +78,7 @@ def _positions(how, fitted, x): # where the three libraries keep the map of `x` 
 
 def _quiet(share, words): pass # a report that nobody reads
 
-# %% ../../nbs/06b_maps.ipynb #00000027
+# %% ../../nbs/06b_maps.ipynb #027
 class Mapper:
     "A way to lay features out on a plane, and to place new ones into the same plane"
     def __init__(self,
@@ -115,12 +115,12 @@ class Mapper:
             warnings.simplefilter('ignore')
             return np.asarray(self.fitted.transform(x), dtype=np.float32)
 
-# %% ../../nbs/06b_maps.ipynb #00000032
+# %% ../../nbs/06b_maps.ipynb #032
 _LIBRARY = dict(umap='umap-learn', tsne='openTSNE', pca='scikit-learn')
 
 def _digest(array): return hashlib.sha1(np.ascontiguousarray(array))
 
-# %% ../../nbs/06b_maps.ipynb #00000034
+# %% ../../nbs/06b_maps.ipynb #034
 def _cache_file(x, how, seed, kwargs): # unit rows [N,F] -> Path, or None
     "Where the map of `x` is remembered"
     folder = os.environ.get('PATHLEARN_CACHE', str(xdg_cache_home()/'pathlearn'))
@@ -131,7 +131,7 @@ def _cache_file(x, how, seed, kwargs): # unit rows [N,F] -> Path, or None
     name.update(json.dumps(key, default=str).encode())
     return Path(folder)/'maps'/f'{name.hexdigest()}.npy'
 
-# %% ../../nbs/06b_maps.ipynb #00000037
+# %% ../../nbs/06b_maps.ipynb #037
 def _remember(file, xy, most=200): # most: maps that are kept
     "Write a map under its name"
     if file is None: return xy
@@ -145,13 +145,13 @@ def _remember(file, xy, most=200): # most: maps that are kept
     except OSError as e: warnings.warn(f"the map is not remembered: {e}", stacklevel=3)
     return xy
 
-# %% ../../nbs/06b_maps.ipynb #00000039
+# %% ../../nbs/06b_maps.ipynb #039
 def _recall(file): # -> float32 array [N,2], or None
     "The map of that name; None if it was never made, or its file is damaged"
     try: return np.load(file, allow_pickle=False) if file and file.exists() else None
     except (ValueError, OSError, EOFError): return None
 
-# %% ../../nbs/06b_maps.ipynb #00000040
+# %% ../../nbs/06b_maps.ipynb #040
 def reduce(emb,        # Embeddings, or features [N,F]
            how='umap', # 'umap', 'tsne' or 'pca'
            seed=0,     # the same seed gives the same map
@@ -164,14 +164,14 @@ def reduce(emb,        # Embeddings, or features [N,F]
     known = _recall(file)
     return _remember(file, mapper.fit_units(x).xy) if known is None else known
 
-# %% ../../nbs/06b_maps.ipynb #00000047
+# %% ../../nbs/06b_maps.ipynb #047
 def _make(job, report): # dict as `_write_job` makes it
     "Make one map in files"
     arrays = {k: np.load(v) for k,v in job['arrays'].items()}
     mapper = Mapper(job['how'], job['seed'], **job['kwargs'], **arrays)
     np.save(job['xy'], mapper.fit_units(np.load(job['x']), report).xy)
 
-# %% ../../nbs/06b_maps.ipynb #00000049
+# %% ../../nbs/06b_maps.ipynb #049
 def _work(jobs, say): # lines of JSON; function of a dict
     "The other process: one map after the other"
     for line in jobs:
@@ -180,21 +180,21 @@ def _work(jobs, say): # lines of JSON; function of a dict
             say(dict(done=True))
         except Exception as e: say(dict(error=str(e) or type(e).__name__))
 
-# %% ../../nbs/06b_maps.ipynb #00000051
+# %% ../../nbs/06b_maps.ipynb #051
 def _worker():
     "Serve until the notebook's process closes the pipe"
     answers, sys.stdout = sys.stdout, sys.stderr
     logging.disable()
     _work(sys.stdin, lambda answer: print(json.dumps(answer), file=answers, flush=True))
 
-# %% ../../nbs/06b_maps.ipynb #00000053
+# %% ../../nbs/06b_maps.ipynb #053
 _START = '''import importlib.util, sys
 spec = importlib.util.spec_from_file_location('maps', sys.argv[1])
 maps = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maps)
 '''
 
-# %% ../../nbs/06b_maps.ipynb #00000055
+# %% ../../nbs/06b_maps.ipynb #055
 def _begin(code=_START + 'maps._worker()'): # -> subprocess.Popen
     "Another Python that imports this module and nothing else of the package"
     file = importlib.util.find_spec('pathlearn.explore.maps').origin
@@ -202,7 +202,7 @@ def _begin(code=_START + 'maps._worker()'): # -> subprocess.Popen
     return subprocess.Popen([sys.executable, '-c', code, file], text=True, stdin=pipe, stdout=pipe,
                             stderr=subprocess.DEVNULL)
 
-# %% ../../nbs/06b_maps.ipynb #00000058
+# %% ../../nbs/06b_maps.ipynb #058
 class _Hold:
     "One job's hold on a process: taken, then given back or ended, whichever comes first"
     waiting = []             # processes between two jobs
@@ -226,7 +226,7 @@ class _Hold:
             self.ended = True
             if self.process: self.process.kill()
 
-# %% ../../nbs/06b_maps.ipynb #00000061
+# %% ../../nbs/06b_maps.ipynb #061
 def _write_job(folder, x, how, seed, kwargs): # unit rows [N,F] -> dict for `_make`
     "The arrays of a job as files, the rest as JSON can say it"
     arrays = {k: v for k,v in kwargs.items() if isinstance(v, np.ndarray)}
@@ -235,7 +235,7 @@ def _write_job(folder, x, how, seed, kwargs): # unit rows [N,F] -> dict for `_ma
                 arrays={k: str(folder/f'{k}.npy') for k in arrays},
                 kwargs={k: v for k,v in kwargs.items() if k not in arrays})
 
-# %% ../../nbs/06b_maps.ipynb #00000063
+# %% ../../nbs/06b_maps.ipynb #063
 def _converse(process, job, report): # -> the last answer: dict(done=True), or dict(error=sentence)
     "Hand a job over, and pass on what the process says of its progress"
     try: print(json.dumps(job), file=process.stdin, flush=True)
@@ -248,7 +248,7 @@ def _converse(process, job, report): # -> the last answer: dict(done=True), or d
     code = process.wait()
     return dict(error=f"the process that made the map ended early (exit code {code})")
 
-# %% ../../nbs/06b_maps.ipynb #00000065
+# %% ../../nbs/06b_maps.ipynb #065
 class MapJob(threading.Thread):
     "A map that another process makes, once it is told to `start()`"
     def __init__(self,
@@ -290,7 +290,7 @@ class MapJob(threading.Thread):
         if self.xy is None: raise ValueError("the map was stopped before it was done")
         return self.xy
 
-# %% ../../nbs/06b_maps.ipynb #00000070
+# %% ../../nbs/06b_maps.ipynb #070
 def align(xy, # positions [N,2]
           to, # positions [N,2] of the same patches
 ):            # -> float32 array [N,2]
@@ -300,7 +300,7 @@ def align(xy, # positions [N,2]
     turn,_ = orthogonal_procrustes(centred, to - to.mean(0))
     return (centred @ turn + to.mean(0)).astype(np.float32)
 
-# %% ../../nbs/06b_maps.ipynb #00000072
+# %% ../../nbs/06b_maps.ipynb #072
 def aligned_maps(features, # list of [N,F], one an epoch, of the same patches
                  how='tsne', seed=0, # as in `reduce`
                  make=reduce, # what makes a map
