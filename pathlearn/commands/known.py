@@ -87,11 +87,13 @@ def _words(pairs): # [(method, option)] of one name -> default, help
     return None, ', or '.join(f"{t} (default: {', '.join(who)})" for t,who in texts.items())
 
 # %% ../../nbs/60b_known.ipynb #fc055702
-def _widest(pairs): # [(method, option)] of one name -> an option that lets pass what one of them takes
+def _widest(pairs): # [(method, option)] of one name
+    "An option that lets pass what one of them takes"
     options = [o for _,o in pairs]
     if len({(o.kind, o.default if isinstance(o.default, bool) else None) for o in options}) > 1:
-        raise ValueError(f"{' and '.join(m.name for m,_ in pairs)} have an option '{options[0].name}' "
-                         "each, of different kinds: one of them needs another name")
+        who = ' and '.join(m.name for m,_ in pairs)
+        raise ValueError(f"{who} have an option '{options[0].name}' each, of different kinds: "
+                         "one of them needs another name")
     one,most = copy(options[0]), [o.high for o in options]
     one.low,one.high = min(o.low for o in options), None if None in most else max(most)
     named = all(o.choices for o in options)
