@@ -213,7 +213,7 @@ register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, lr='0.0006', view=_draw,
     Option('where', 'conv1', "what the adversarial step moves", str,
            choices=('conv1','pixel','feature')),
     Option('lam', .1, "weight of the cluster-aware loss; 0: without it"),
-    Option('mixed', True, "a strong and a weak view, and not two standard ones"),
+    Option('mixed', True, "a strong and a weak view; two standard ones instead"),
     Option('detach', False, "no adversarial gradient into the weak view: cheaper"))))
 
 # %% ../nbs/22_ca2cl.ipynb #062
