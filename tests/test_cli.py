@@ -401,7 +401,7 @@ def test_an_option_of_another_method_is_refused(words, said, tmp_path, capsys):
 
 def test_help_knows_what_is_registered():
     "The file that --help reads is what the methods register: else `make prepare`"
-    import pathlearn.all # registers them
+    import pathlearn.all # noqa: F401 - registers them
     from pathlearn.commands.known import as_row, known_methods, _namespace
     from pathlearn.learning.methods import METHODS
     ours = {n: _namespace(as_row(m)) for n,m in METHODS.items() if m.learner.__module__.startswith('pathlearn.')}
