@@ -25,7 +25,8 @@ def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     if data is None or not size or (size,size) == tuple(data.images.shape[2:]): return data
     images = torch.cat([resize(x, [size,size], antialias=True) for x in data.images.split(512)])
-    return PatchData(images, data.labels, None, data.classes, data.name, data.groups)
+    return PatchData(images, data.labels, None, data.classes, data.name, data.groups,
+                     data.names)
 
 def _from_file(path, size):
     if path.suffix == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))

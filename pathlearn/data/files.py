@@ -177,7 +177,8 @@ def folder_data(
     whole = _sift(files, _read_into(images, files, size), skip_bad)
     if labels is not None: labels = [labels[good[i]] for i in whole]
     if len(whole) < len(files): images = images[whole]
-    return PatchData(images, labels, classes=classes, name=Path(path).name)
+    names = [files[i].relative_to(path).as_posix() for i in whole]
+    return PatchData(images, labels, classes=classes, name=Path(path).name, names=names)
 
 # %% ../../nbs/00c_files.ipynb #047
 def _parts(path):

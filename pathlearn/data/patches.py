@@ -85,8 +85,8 @@ def _check_masks(m, images):
     (h,w),(ih,iw) = m.shape[1:],images.shape[2:]
     if (h,w) != (ih,iw): raise ValueError(f"masks are {h}x{w}, images {ih}x{iw}: expected one size")
     m = m.int()
-    if m.min() < 0: raise ValueError(f"masks hold {int(m.min())}, expected 0 = background "
-                                     "and 1, 2, ... = instances")
+    if m.min() < -1: raise ValueError(f"masks hold {int(m.min())}, expected 0 = background, "
+                                      "1, 2, ... = instances and -1 = to be ignored")
     return m
 
 # %% ../../nbs/00a_patches.ipynb #025
@@ -94,6 +94,11 @@ def _check_groups(groups, n):
     groups = np.asarray(groups)
     if groups.shape == (n,): return groups
     raise ValueError(f"groups have shape {[*groups.shape]}, expected [{n}]: one an image")
+
+def _check_names(names, n):
+    names = np.asarray([str(o) for o in names])
+    if len(names) == n: return names
+    raise ValueError(f"names number {len(names)}, images {n}: expected one name an image")
 
 # %% ../../nbs/00a_patches.ipynb #030
 def _byte_moments(images):
@@ -123,16 +128,18 @@ class PatchData(Moments):
     def __init__(self,
         images,       # [N,C,H,W] uint8 tensor or array, C = 1 (grey) or 3 (colour)
         labels=None,  # [N] whole numbers from 0; or [N,L] zeros and ones, L findings an image
-        masks=None,   # [N,H,W] whole numbers: instance ids, 0 = background
+        masks=None,   # [N,H,W] whole numbers: instance ids, 0 = background, -1 = to be ignored
         classes=None, # names of the classes in the order of their numbers; by default '0', '1', ...
         name='',      # what to call this data in pictures and tables
         groups=None,  # [N] the patient, slide or photograph each patch was cut from
+        names=None,   # [N] what each patch is called: its file, relative to its folder
     ):
         self.images,self.name = _check_images(images),name
         self.classes = None if classes is None else [str(c) for c in classes]
         self.labels = None if labels is None else _check_labels(labels, len(self), self.classes)
         self.masks = None if masks is None else _check_masks(masks, self.images)
         self.groups = None if groups is None else _check_groups(groups, len(self))
+        self.names = None if names is None else _check_names(names, len(self))
         if labels is not None and classes is None: self.classes = _numbered(self.labels)
 
     def __len__(self): return len(self.images)
@@ -169,7 +176,7 @@ def __getitem__(self:PatchData, idx):
     if not isinstance(idx, slice): idx = np.asarray(idx, dtype=None if len(idx) else int)
     res = copy.copy(self)
     res.__dict__.pop('_moments', None)
-    for k in ('images','labels','masks','groups'):
+    for k in ('images','labels','masks','groups','names'):
         if getattr(self, k) is not None: setattr(res, k, getattr(self, k)[idx])
     return res
 
@@ -188,7 +195,7 @@ def _draw_patch(ax, data, i):
     ax.imshow(data.images[i].permute(1,2,0).cpu(), cmap='gray', vmin=0, vmax=255)
     if data.masks is not None:
         ids = data.masks[i].cpu().numpy()
-        tint = np.ma.masked_where(ids==0, ids%10)
+        tint = np.ma.masked_where(ids<=0, ids%10)
         ax.imshow(tint, cmap='tab10', vmin=0, vmax=9, alpha=.5, interpolation='nearest')
     ax.set_title(_caption(data, i), fontsize=8)
 

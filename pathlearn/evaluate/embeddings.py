@@ -42,18 +42,24 @@ class Embeddings:
     labels: torch.Tensor | None = None # int64 [N], or [N,L] when a patch may show several findings
     assignments: torch.Tensor | None = None # int64 [N], the cluster of each patch
     classes: list | None = None             # names of the labels
+    names: np.ndarray | None = None         # [N] what each patch is called, such as its file
     def __post_init__(self):
         self.features = _finite_rows(self.features)
         for name in 'labels', 'assignments':
             if (value := getattr(self, name)) is None: continue
             setattr(self, name, _column(value, len(self), name))
+        if self.names is None: return
+        self.names = np.asarray(self.names)
+        if len(self.names) != len(self): raise ValueError(
+            f"{len(self)} rows of features but {len(self.names)} names")
     def __len__(self): return len(self.features)
     def __getitem__(self, idx): # int, slice, list, mask or index tensor
         if isinstance(idx, int): idx = [idx]
         if isinstance(idx, (list, np.ndarray)):
             idx = torch.as_tensor(idx, dtype=None if len(idx) else torch.long)
         columns = self.features, self.labels, self.assignments
-        return Embeddings(*(None if c is None else c[idx] for c in columns), self.classes)
+        names = None if self.names is None else self.names[idx]
+        return Embeddings(*(None if c is None else c[idx] for c in columns), self.classes, names)
     @property
     def normed(self):
         "Features of length one: their products are cosines"
@@ -117,7 +123,8 @@ def embed(model, # Learner, model with `.encoder`, or encoder: images [B,C,H,W] 
             found = h.float(), yb, _clusters(model, xb, h)
             rows.append([None if t is None else t.cpu() for t in found])
     columns = [None if c[0] is None else torch.cat(c) for c in zip(*rows)]
-    return Embeddings(*columns, classes=getattr(data, 'classes', None))
+    return Embeddings(*columns, getattr(data, 'classes', None),
+                      data.names if isinstance(data, PatchData) else None)
 
 # %% ../../nbs/05a_embeddings.ipynb #029
 def need_labels(**sets):
