@@ -38,6 +38,8 @@ def _data_arguments(parser):
         "(default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true',
         help="leave out images of a folder that cannot be read, and count them")
+    add('--channels', type=int, choices=(1,3),
+        help="3 makes every image colour, 1 grey (default: as they are, all of one kind)")
     _device(add, "where to compute")
 
 # %% ../nbs/65_cli.ipynb #009
@@ -106,6 +108,8 @@ def _train_parser(named): # dict: name -> row, or None for what another package 
                    help="of the weights, the views, the order and the split")
     p.add_argument('--out', metavar='FOLDER',
                    help="where everything goes (default: runs/METHOD_DATA)")
+    p.add_argument('--continue-on-new-data', action='store_true',
+                   help="go on with the run in that folder although its data have changed")
     return p
 
 # %% ../nbs/65_cli.ipynb #018
