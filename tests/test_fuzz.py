@@ -232,7 +232,8 @@ def spec(f): # change the settings of the encoder
     return header(spec=change)
 
 def tensor(f): return lambda tensors, text: (f(tensors), text)
-def first(f): return tensor(lambda ts: {k: f(v) if i == 0 else v for i,(k,v) in enumerate(ts.items())})
+def first(f): # of the tensors with more than one row
+    return tensor(lambda ts: {k: f(v) if k == next(n for n in ts if ts[n].ndim) else v for k,v in ts.items()})
 
 WEIGHTS = {'as it is': (lambda t,h: (t,h), 'read'), 'no spec': (header(spec=None), 'refused'), 'no meta': (header(meta=None), 'refused'), 'meta no JSON': (header(meta=lambda v: v[:-3]), 'refused'),
     **{f'meta {v}': (header(meta=lambda _, v=v: v), 'refused') for v in ('[]','null','3','"x"')}, **{f'spec {v}': (header(spec=lambda _, v=v: v), 'refused') for v in ('[]','null','3','"x"','{}','{"encoder": 3}','{"encoder": {}}','')},

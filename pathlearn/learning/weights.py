@@ -6,8 +6,12 @@
 __all__ = ['save_encoder', 'Pretrained', 'load_encoder']
 
 # %% ../../nbs/04e_weights.ipynb #002
-import importlib, json, sys
+import importlib, inspect, json, sys
+from numbers import Number
+from pathlib import Path
+import torch
 from torch import nn
+from .. import __version__, _modidx
 from ..networks import Assigns, Configured
 from .resume import whole_file
 from safetensors import safe_open
@@ -31,17 +35,28 @@ def module_spec(m): # -> something JSON can hold
     return dict(cls=_public_path(type(m)), **plain)
 
 # %% ../../nbs/04e_weights.ipynb #014
+def _classes(): # -> dict: name of a class -> the modules of pathlearn that define one
+    "Every class of this package, by pathlearn's own list"
+    found = {}
+    for module,names in _modidx.d['syms'].items():
+        for path in names:
+            name = path.removeprefix(module+'.')
+            if '.' not in name: found.setdefault(name, []).append(module)
+    return found
+
+# %% ../../nbs/04e_weights.ipynb #015
 def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     "Raise unless this is a class that may be built from a file"
-    module,_,cls = name.rpartition('.')
-    ours = module.startswith('pathlearn.')
-    found = getattr(importlib.import_module(module), cls, None) if ours else None
-    if isinstance(found, type) and issubclass(found, Configured): return found
+    where,_,cls = str(name).rpartition('.')
+    for module in _classes().get(cls, []):
+        if where != module and where != '.'.join(module.split('.')[:2]): continue
+        found = getattr(importlib.import_module(module), cls)
+        if isinstance(found, type) and issubclass(found, Configured): return found
     raise ValueError(
         f"'{name}' is not a module of pathlearn, which builds no other: make it yourself, with the "
         "arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #015
+# %% ../../nbs/04e_weights.ipynb #017
 def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
@@ -50,7 +65,7 @@ def module_from_spec(spec): # what `module_spec` returned
     inside = lambda v: isinstance(v, dict) and 'cls' in v
     return cls(**{n: module_from_spec(v) if inside(v) else v for n,v in spec.items()})
 
-# %% ../../nbs/04e_weights.ipynb #018
+# %% ../../nbs/04e_weights.ipynb #020
 def _parts(model): # -> dict of the modules that a user of the encoder needs
     names = 'encoder','cluster_head','decoder'
     if getattr(model, 'segmenter', None) is not None: names = 'segmenter',
@@ -60,17 +75,17 @@ def _tensors(parts): # -> dict; copies, on the CPU
     return {f'{n}.{k}'.replace('_orig_mod.', ''):v.cpu().contiguous().clone()
             for n,m in parts.items() for k,v in m.state_dict().items()}
 
-# %% ../../nbs/04e_weights.ipynb #019
+# %% ../../nbs/04e_weights.ipynb #021
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or segmenter, of a Learner (or model) as a safetensors file"
     model = getattr(learn, 'model', learn)
     model = getattr(model, '_orig_mod', model)
     parts = _parts(model)
     text = dict(spec=json.dumps({n:module_spec(m) for n,m in parts.items()}),
-                meta=json.dumps(dict(method=type(model).__name__) | meta))
+                meta=json.dumps(dict(method=type(model).__name__) | meta), version=__version__)
     with whole_file(path) as tmp: save_file(_tensors(parts), tmp, metadata=text)
 
-# %% ../../nbs/04e_weights.ipynb #021
+# %% ../../nbs/04e_weights.ipynb #023
 class Pretrained(Assigns, nn.Module):
     "A loaded encoder, with cluster head, decoder or segmenter if any; `meta` says where it is from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -83,28 +98,97 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04e_weights.ipynb #022
-def _read_weights(path): # -> settings as text, tensors
+# %% ../../nbs/04e_weights.ipynb #024
+def _weights_file(path): # -> Path of a file
+    "The file itself, or the only one in a folder of a run"
+    path = Path(path)
+    if not path.exists(): raise FileNotFoundError(f"there are no weights at {path}")
+    if path.is_file(): return path
+    found = sorted(path.glob('*.safetensors'))
+    if len(found) == 1: return found[0]
+    listed = ', '.join(f.name for f in found) or 'none'
+    raise ValueError(f"{path} is a folder, expected one .safetensors file; it holds {listed}")
+
+def _read_weights(path): # -> texts, tensors
     try:
         with safe_open(path, 'pt') as f:
-            text,tensors = f.metadata(), {k:f.get_tensor(k) for k in f.keys()}
-    except FileNotFoundError: raise FileNotFoundError(f"there are no weights at {path}") from None
-    except Exception as e:
-        raise ValueError(f"{path} is no safetensors file, or a damaged one ({e})") from None
-    if not text or 'spec' not in text: raise ValueError(
-        f"{path} holds weights without pathlearn's settings: write them with save_encoder")
-    return text,tensors
+            return f.metadata() or {}, {k:f.get_tensor(k) for k in f.keys()}
+    except Exception as e: # every damage has its own words
+        raise ValueError(f"{path} is no safetensors file, or a damaged one ({e}): pathlearn reads "
+                         "no other kind of weights, for those can run code") from None
 
-# %% ../../nbs/04e_weights.ipynb #023
-def load_encoder(path,
+# %% ../../nbs/04e_weights.ipynb #026
+def _table(text, name, path): # -> dict
+    "One of the texts of a file, which has to be a table"
+    try: value = json.loads(text[name])
+    except (KeyError, ValueError, RecursionError): value = None
+    if isinstance(value, dict): return value
+    raise ValueError(f"{path} holds weights without pathlearn's '{name}': another program wrote "
+                     "them, or the file is damaged. Write weights with save_encoder")
+
+# %% ../../nbs/04e_weights.ipynb #027
+_PARTS = 'encoder','cluster_head','decoder','segmenter'
+_MOST = 2**20 # no number in the settings of a network is larger
+
+def _bounded(value): # what JSON can hold -> is every number within reason?
+    if isinstance(value, (dict,list)):
+        return all(map(_bounded, value.values() if isinstance(value, dict) else value))
+    return not isinstance(value, Number) or abs(value) <= _MOST
+
+# %% ../../nbs/04e_weights.ipynb #028
+def _check_spec(spec, path): # what a file says of its parts
+    "Raise unless these are parts that can be built"
+    if strange := [*set(spec) - {*_PARTS}]:
+        raise ValueError(f"{path} holds a '{min(strange)}', expected {', '.join(_PARTS)}")
+    if not {'encoder','segmenter'} & set(spec):
+        raise ValueError(f"{path} holds {', '.join(spec) or 'no part'}, and no encoder")
+    if not _bounded(spec): raise ValueError(
+        f"{path} asks for a network with a number above {_MOST} in its settings: it is damaged")
+
+# %% ../../nbs/04e_weights.ipynb #029
+def _versions(text): # -> which version wrote the file, for a sentence
+    theirs = text.get('version', 'an earlier one')
+    return f"it was written by pathlearn {theirs}, this is {__version__}"
+
+def _unknown(spec): # -> words on what is wrong with the settings of a module
+    known = inspect.signature(_class_at(spec['cls']).__init__).parameters if 'cls' in spec else {}
+    strange = [n for n in spec if n not in {'cls', *known}]
+    return f"no setting '{strange[0]}' is known here" if strange else 'its settings are damaged'
+
+def _built(spec, path, text): # one part -> module
+    "Build a part, or say why it cannot be"
+    try: return module_from_spec(spec)
+    except ValueError as e: raise ValueError(f"{path}: {e} ({_versions(text)})") from None
+    except Exception as e: # a setting that this version does not know, or of another kind
+        what = _unknown(spec) if isinstance(spec, dict) else 'its settings are damaged'
+        raise ValueError(f"{path} describes a network that cannot be built: {what} "
+                         f"({_versions(text)})") from e
+
+# %% ../../nbs/04e_weights.ipynb #030
+def _check_fit(model, tensors, path, text): # tensors: name -> tensor of the file
+    "Raise unless the file has just the weights of the model, all of them finite"
+    ours = model.state_dict()
+    wrong = sorted(set(ours) ^ set(tensors)) or [
+        n for n,t in tensors.items() if t.shape != ours[n].shape
+        or t.is_floating_point() != ours[n].is_floating_point()]
+    if wrong: raise ValueError(f"{path} does not fit the modules it describes or was given: "
+                               f"{wrong[0]} differs, and {len(wrong)-1} more ({_versions(text)})")
+    if bad := [n for n,t in tensors.items() if not t.isfinite().all()]: raise ValueError(
+        f"{path} holds NaN or infinity in {bad[0]}, and {len(bad)-1} more: training diverged")
+
+# %% ../../nbs/04e_weights.ipynb #031
+def load_encoder(path, # a file that `save_encoder` wrote, or a folder with one
     **own, # modules that are not pathlearn's, by name: encoder=MyEncoder(...)
 ):         # -> Pretrained, in eval mode on the CPU
     "The encoder of a file written by `save_encoder`, ready for `embed`"
+    path = _weights_file(path)
     text,tensors = _read_weights(path)
-    spec,meta = json.loads(text['spec']), json.loads(text['meta'])
+    spec,meta = (_table(text, n, path) for n in ('spec','meta'))
+    _check_spec(spec, path)
+    with torch.device('meta'): # shapes without memory
+        empty = Pretrained(**{n: own.get(n) or _built(s, path, text) for n,s in spec.items()})
+    _check_fit(empty, tensors, path, text)
     parts = {n: own[n] if n in own else module_from_spec(s) for n,s in spec.items()}
     model = Pretrained(**parts, meta=meta)
-    try: model.load_state_dict(tensors)
-    except RuntimeError as e:
-        raise ValueError(f"{path} does not fit the modules given ({e})") from None
+    model.load_state_dict(tensors)
     return model.eval()
