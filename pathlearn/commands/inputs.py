@@ -48,16 +48,16 @@ def _recoloured(data, channels): # PatchData or None -> PatchData or None
     return data
 
 # %% ../../nbs/60c_inputs.ipynb #007d
-_ADVICE = {'unpack it first, and name the folder':
-               '.zip .tar .gz .tgz .bz2 .xz .7z .rar',
-           'save the images as train_images in an npz file (np.savez)': '.npy .mat .h5 .hdf5 .pt .pkl',
-           'name the folder it lies in':
-               '.png .jpg .jpeg .tif .tiff .bmp .gif .webp .jp2 .csv .tsv .txt .xlsx .json .parquet',
-           'cut it into patches with pathlearn_tile': '.svs .ndpi .mrxs .scn .bif .vsi .czi'}
+_ADVICE = {
+    '.zip .tar .gz .tgz .bz2 .xz .7z .rar': 'unpack it first, and name the folder',
+    '.npy .mat .h5 .hdf5 .pt .pkl': 'save the images as train_images in an npz file (np.savez)',
+    '.svs .ndpi .mrxs .scn .bif .vsi .czi': 'cut it into patches with pathlearn_tile',
+    '.png .jpg .jpeg .tif .tiff .bmp .gif .webp .jp2 .csv .tsv .txt .xlsx .json .parquet':
+        'name the folder it lies in'}
 
 def _from_file(path, size):
     if path.suffix.lower() == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))
-    advice = next((a for a,kinds in _ADVICE.items() if path.suffix.lower() in kinds.split()),
+    advice = next((a for kinds,a in _ADVICE.items() if path.suffix.lower() in kinds.split()),
                   'give one of these, or a MedMNIST name')
     raise ValueError(f"{path} is neither a folder nor an .npz file: {advice}")
 
@@ -72,8 +72,9 @@ def _from_name(name, size):
     if name in sets: return (_SETS.get(name) or (lambda s: medmnist_data(name, s or 28)))(size)
     near = get_close_matches(name.lower(), sets, 3)
     meant = f"did you mean {' or '.join(near)}? " if near else ''
-    raise FileNotFoundError(f"there is no file or folder {name}, nor a set of that name: {meant}"
-                            f"expected a folder of images, an .npz file, or one of {', '.join(sets)}")
+    raise FileNotFoundError(
+        f"there is no file or folder {name}, nor a set of that name: {meant}"
+        f"expected a folder of images, an .npz file, or one of {', '.join(sets)}")
 
 # %% ../../nbs/60c_inputs.ipynb #009a
 def _read(name, size, skip_bad, channels): # -> Splits

@@ -90,7 +90,7 @@ def _depth(files, looks, depth=None): # -> bits, or `None` if no image is deep
     if silent := [files[i] for i in deep if not looks[i].depth]:
         top = max(in_threads(_top, silent))
         stated.append(next((b for b in (8,10,12,14,16) if top < 2**b), 16))
-        how = f"{stated[-1]} bits, which hold the brightest value of all, {top}; depth= overrides it"
+        how = f"{stated[-1]} bits, which hold the brightest value of all, {top} (or give depth=)"
     warnings.warn(f"{len(deep)} of {len(looks)} images have more than 8 bits a channel, "
                   f"e.g. {files[deep[0]]}: scaled from {how}", stacklevel=3)
     return stated[-1]
@@ -176,7 +176,8 @@ def read_parts(path, found, size, skip_bad=False, channels=None, depth=None):
     first = _listing(found[0])
     rest = [f and _listing(f, first.classes) for f in found[1:]]
     parts = [o and _without_bad(o, skip_bad) for o in (first,*rest)]
-    depth = _depth(*(sum((getattr(o, k) for o in parts if o), []) for k in ('files','looks')), depth)
+    files,looks = (sum((getattr(o, k) for o in parts if o), []) for k in ('files','looks'))
+    depth = _depth(files, looks, depth)
     parts = [o and _load(o, size, skip_bad, channels, depth) for o in parts]
     for d,p in zip(found, parts):
         if p is None: continue

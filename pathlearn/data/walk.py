@@ -17,11 +17,11 @@ IMAGE_SUFFIXES = {*'.png .apng .jpg .jpeg .jpe .jfif .tif .tiff .bmp .dib .webp 
 if features.check('avif'): IMAGE_SUFFIXES.add('.avif')
 
 # %% ../../nbs/00g_walk.ipynb #009
-_UNREAD = {*'.svs .ndpi .mrxs .scn .bif .vsi .czi .lif .nd2 .oib .oif .ims .qptiff .isyntax'.split(),
-           *'.dcm .dicom .nii .mha .mhd .nrrd .heic .heif .avif .jxl .psd .xcf .svg .eps'.split(),
-           *'.ppm .pgm .pbm .pnm .tga .exr .hdr .ico .pcx .dng .cr2 .nef .arw .raw'.split(),
+_UNREAD = {*'.svs .ndpi .mrxs .scn .bif .vsi .czi .lif .nd2 .oib .oif .ims .qptiff'.split(),
+           *'.isyntax .dcm .dicom .nii .mha .mhd .nrrd .heic .heif .avif .jxl .psd .xcf'.split(),
+           *'.svg .eps .ppm .pgm .pbm .pnm .tga .exr .hdr .ico .pcx .dng .cr2 .nef .arw'.split(),
            *'.npy .npz .mat .h5 .hdf5 .zip .tar .gz .tgz .bz2 .xz .7z .rar .tfrecord'.split(),
-           *'.mp4 .avi .mov'.split()} - IMAGE_SUFFIXES
+           *'.raw .mp4 .avi .mov'.split()} - IMAGE_SUFFIXES
 
 _SYSTEM = {'__MACOSX', '@eaDir', 'Thumbs.db', '$RECYCLE.BIN', 'lost+found', '__pycache__'}
 
@@ -102,8 +102,8 @@ def images_in(folder): # a path -> sorted list of the image files right in it
     return images_below(folder, recurse=False) if Path(folder).is_dir() else []
 
 # %% ../../nbs/00g_walk.ipynb #021
-_PART_NAMES = {p: part for part,names in dict(train='train training', val='val valid validation dev',
-                                              test='test testing').items() for p in names.split()}
+_PART_NAMES = dict(train='train', training='train', val='val', valid='val', validation='val',
+                   dev='val', test='test', testing='test')
 
 def part_of(name): # name of a folder -> 'train', 'val', 'test' or `None`
     return _PART_NAMES.get(name.lower())
@@ -126,8 +126,8 @@ def _check_parts(path, kinds):
         f"{path} is divided into train and other parts: read it with folder_splits, "
         f"or one part alone, {path/found['train']}")
     if found: raise ValueError(
-        f"{path} holds a folder {min(found.values())} but none to train on: expected train beside it; "
-        f"{path/min(found.values())} alone can be read, and a class needs another name")
+        f"{path} holds a folder {min(found.values())} but none to train on: expected train beside "
+        f"it; {path/min(found.values())} alone can be read, and a class needs another name")
 
 # %% ../../nbs/00g_walk.ipynb #026
 def _check_names(path, kinds, classes): # names found, names that train has
@@ -144,10 +144,10 @@ def _check_kinds(path, files, kinds, classes):
     if loose: raise ValueError(
         f"{path} holds {loose} images beside its class folders: move them elsewhere")
     kinds = set(kinds)
+    def ours(d): return is_run(names := set(os.listdir(d))) or 'settings.json' in names
     _check_parts(path, kinds)
     empty = sorted(d.name for d in path.iterdir() if d.is_dir() and not d.is_symlink()
-                   and not hidden(d.name) and d.name not in kinds
-                   and not (d/'settings.json').exists())
+                   and not hidden(d.name) and d.name not in kinds and not ours(d))
     if empty: raise ValueError(f"{path/empty[0]} holds no image: add some, or remove the folder")
     _check_names(path, kinds, classes)
 
