@@ -19,13 +19,13 @@ from .walk import IMAGE_SUFFIXES as IMAGE_SUFFIXES, images_in as images_in
 from .walk import is_run, hidden, list_folder, part_of, parts_in
 from fastai.data.load import DataLoader, SkipItemException
 
-# %% ../../nbs/00c_files.ipynb #023
+# %% ../../nbs/00c_files.ipynb #011
 def in_threads(f, items):
     "`f` of every item, in order; decoding images leaves Python free, so threads suffice"
     with ThreadPoolExecutor() as pool: # a thousand at a time: what waits takes memory too
         return [o for i in range(0, len(items), 1024) for o in pool.map(f, items[i:i+1024])]
 
-# %% ../../nbs/00c_files.ipynb #024
+# %% ../../nbs/00c_files.ipynb #012
 def _headers(files): # -> `Look` of each file, or the error
     alike = {} # a million equal headers are kept once
     def look(file):
@@ -34,10 +34,10 @@ def _headers(files): # -> `Look` of each file, or the error
         return alike.setdefault(found, found)
     return in_threads(look, files)
 
-# %% ../../nbs/00c_files.ipynb #027
+# %% ../../nbs/00c_files.ipynb #015
 def _listed(names, n=5): return ', '.join(map(str, names[:n])) + (', ...' if len(names) > n else '')
 
-# %% ../../nbs/00c_files.ipynb #028
+# %% ../../nbs/00c_files.ipynb #016
 def _one_size(sizes):
     "The one size (height, width) that all images have"
     counts = Counter(sizes).most_common()
@@ -46,7 +46,7 @@ def _one_size(sizes):
     raise ValueError(f"{len(sizes)} images have {len(counts)} sizes, {listed}: "
                      "give size= to bring them to one")
 
-# %% ../../nbs/00c_files.ipynb #029
+# %% ../../nbs/00c_files.ipynb #017
 def _one_kind(files, channels):
     "1 if all images are grey, 3 if all are colour"
     n_grey = sum(c == 1 for c in channels)
@@ -56,13 +56,13 @@ def _one_kind(files, channels):
         "channels=1 (--channels 1) to make all grey")
     return channels[0]
 
-# %% ../../nbs/00c_files.ipynb #030
+# %% ../../nbs/00c_files.ipynb #018
 def _common_shape(files, looks, size, channels):
     "[C,H,W] that all images have, or are brought to"
     shape = (size,size) if size else _one_size([o.shape for o in looks])
     return channels or _one_kind(files, [o.channels for o in looks]), *shape
 
-# %% ../../nbs/00c_files.ipynb #033
+# %% ../../nbs/00c_files.ipynb #022
 def _sift(files, results, skip_bad):
     "Indices of files without error; the first error is raised, or with `skip_bad` all are counted"
     bad = [i for i,r in enumerate(results) if isinstance(r, UnreadableImage)]
@@ -73,14 +73,14 @@ def _sift(files, results, skip_bad):
                           + _listed([files[i] for i in bad]), stacklevel=3)
     return [i for i in range(len(files)) if not isinstance(results[i], UnreadableImage)]
 
-# %% ../../nbs/00c_files.ipynb #034
+# %% ../../nbs/00c_files.ipynb #023
 def check_one_size(files):
     "Refuse images that cannot be read, or have several sizes, before any is decoded"
     looks = _headers(files)
     _sift(files, looks, skip_bad=False)
     _one_size([o.shape for o in looks])
 
-# %% ../../nbs/00c_files.ipynb #036b
+# %% ../../nbs/00c_files.ipynb #026
 def _depth(files, looks, depth=None): # -> bits, or `None` if no image is deep
     "How many bits the deep images of a folder use, and a warning that says so"
     deep = [i for i,o in enumerate(looks) if o.dtype.itemsize > 1]
@@ -95,12 +95,12 @@ def _depth(files, looks, depth=None): # -> bits, or `None` if no image is deep
                   f"e.g. {files[deep[0]]}: scaled from {how}", stacklevel=3)
     return stated[-1]
 
-# %% ../../nbs/00c_files.ipynb #036c
+# %% ../../nbs/00c_files.ipynb #027
 def _top(file): # the brightest value; a file that cannot be decoded is named when it is read
     try: return brightest(file)
     except UnreadableImage: return 0
 
-# %% ../../nbs/00c_files.ipynb #036e
+# %% ../../nbs/00c_files.ipynb #029
 def _say_enlarged(looks, size):
     small = [min(o.shape) for o in looks if size and min(o.shape) < size]
     if small: warnings.warn(f"{len(small)} of {len(looks)} images are smaller than {size} px, the "
@@ -111,7 +111,7 @@ def _say_dark(images, names): # uint8 [N,C,H,W]
     if dark: warnings.warn(f"{len(dark)} of {len(images)} images are black or nearly so, "
                            f"e.g. {names[dark[0]]}: no value above 7 of 255", stacklevel=3)
 
-# %% ../../nbs/00c_files.ipynb #038
+# %% ../../nbs/00c_files.ipynb #032
 def _read_into(images, files, size, depth): # uint8 [N,C,H,W] -> list of `None`, or a file's error
     def fill(i):
         try: x = read_image(files[i], size, images.shape[1], depth=depth)
@@ -121,7 +121,7 @@ def _read_into(images, files, size, depth): # uint8 [N,C,H,W] -> list of `None`,
         images[i] = x
     return in_threads(fill, range(len(files)))
 
-# %% ../../nbs/00c_files.ipynb #039
+# %% ../../nbs/00c_files.ipynb #033
 _Listing = namedtuple('Listing', 'path files labels classes looks')
 
 def _listing(path, classes=None):
@@ -134,7 +134,7 @@ def _without_bad(o, skip_bad):
     take = lambda xs: xs and [xs[i] for i in good]
     return o._replace(files=take(o.files), looks=take(o.looks), labels=take(o.labels))
 
-# %% ../../nbs/00c_files.ipynb #039a
+# %% ../../nbs/00c_files.ipynb #034
 def _load(o, size, skip_bad, channels, depth): # `_Listing` without bad headers -> `PatchData`
     shape = _common_shape(o.files, o.looks, size, channels)
     _say_enlarged(o.looks, size)
@@ -146,7 +146,7 @@ def _load(o, size, skip_bad, channels, depth): # `_Listing` without bad headers 
     _say_dark(images, names)
     return PatchData(images, labels, classes=o.classes, name=o.path.name, names=names)
 
-# %% ../../nbs/00c_files.ipynb #039b
+# %% ../../nbs/00c_files.ipynb #035
 @old_n_in
 def folder_data(
     path,           # folder of images, or of one folder of images a class
@@ -160,7 +160,7 @@ def folder_data(
     found = _without_bad(_listing(path, classes), skip_bad)
     return _load(found, size, skip_bad, channels, _depth(found.files, found.looks, depth))
 
-# %% ../../nbs/00c_files.ipynb #047
+# %% ../../nbs/00c_files.ipynb #043
 def _say_unused(path, found): # found: dict part -> folder
     "What lies beside the parts of a divided folder is not read, and named"
     rest = sorted(d.name for d in Path(path).iterdir() if d.is_dir() and not part_of(d.name)
@@ -170,7 +170,7 @@ def _say_unused(path, found): # found: dict part -> folder
     if rest: warnings.warn(f"{path} is divided into {', '.join(d.name for d in found.values())}; "
                            f"not read: {_listed(rest)}", stacklevel=3)
 
-# %% ../../nbs/00c_files.ipynb #048
+# %% ../../nbs/00c_files.ipynb #044
 def read_parts(path, found, size, skip_bad=False, channels=None, depth=None):
     "The folders `found` as parts with the classes of the first and of one shape"
     first = _listing(found[0])
@@ -187,7 +187,7 @@ def read_parts(path, found, size, skip_bad=False, channels=None, depth=None):
             f"{[*parts[0].images.shape[1:]]}: give size= or channels= to bring them to one shape")
     return Splits(*parts)
 
-# %% ../../nbs/00c_files.ipynb #049
+# %% ../../nbs/00c_files.ipynb #045
 @old_n_in
 def folder_splits(
     path,    # folder with a folder `train`, and where they exist `val` (or `valid`) and `test`
@@ -202,11 +202,11 @@ def folder_splits(
     parts = [found.get(o) for o in ('train','val','test')]
     return read_parts(Path(path), parts, size, skip_bad, channels, depth)
 
-# %% ../../nbs/00c_files.ipynb #052
+# %% ../../nbs/00c_files.ipynb #048
 def _packed(files, path): # list of paths -> array of bytes, relative to `path`
     return np.array([os.fsencode(f.relative_to(path)) for f in files])
 
-# %% ../../nbs/00c_files.ipynb #056
+# %% ../../nbs/00c_files.ipynb #052
 class ImageFiles(Moments):
     "The images of a folder, each read when it is asked for"
     @old_n_in
@@ -238,7 +238,7 @@ class ImageFiles(Moments):
             return None
         return (torch.tensor(x),) if self.labels is None else (torch.tensor(x), self.labels[i])
 
-# %% ../../nbs/00c_files.ipynb #056b
+# %% ../../nbs/00c_files.ipynb #054
 @patch
 def _survey(self:ImageFiles, files, depth): # -> (channels, bits of deep images)
     looks = _headers(files)
@@ -252,14 +252,14 @@ def _survey(self:ImageFiles, files, depth): # -> (channels, bits of deep images)
     channels = _common_shape(files, looks, self.size, self.convert)[0]
     return channels, _depth(files, looks, depth)
 
-# %% ../../nbs/00c_files.ipynb #058
+# %% ../../nbs/00c_files.ipynb #056
 @patch
 def __getitem__(self:ImageFiles, i):
     item = self.read(i)
     if item is None: raise SkipItemException
     return item
 
-# %% ../../nbs/00c_files.ipynb #060
+# %% ../../nbs/00c_files.ipynb #058
 @patch
 def sample(self:ImageFiles, n=256):
     "Up to `n` images, evenly spread over the folder, as a `PatchData`"
@@ -270,7 +270,7 @@ def sample(self:ImageFiles, n=256):
     _say_dark(images, names)
     return PatchData(images, *labels, classes=self.classes, name=self.path.name, names=names)
 
-# %% ../../nbs/00c_files.ipynb #063
+# %% ../../nbs/00c_files.ipynb #061
 class FileLoader(DataLoader):
     "A fastai `DataLoader` over `ImageFiles` that counts what it skipped"
     n_inp = 1
@@ -279,7 +279,7 @@ class FileLoader(DataLoader):
         if bad: warnings.warn(f"skipped {len(bad)} of {len(self.dataset)} images "
                               f"that cannot be read: {_listed(bad)}")
 
-# %% ../../nbs/00c_files.ipynb #064
+# %% ../../nbs/00c_files.ipynb #062
 def _two_parts(path, size, skip_bad, channels, depth):
     "`ImageFiles` to train and to validate on, the latter empty where there is no such folder"
     found = parts_in(path) if Path(path).is_dir() else {}
@@ -293,7 +293,7 @@ def _two_parts(path, size, skip_bad, channels, depth):
     empty.names,empty.bad = train.names[:0],train.bad[:0]
     return train,empty
 
-# %% ../../nbs/00c_files.ipynb #065
+# %% ../../nbs/00c_files.ipynb #063
 @old_n_in
 def folder_dls(
     path,           # folder of images, of one folder a class, or of `train` and `val` with those
