@@ -32,7 +32,7 @@ class _Seen(NamedTuple):
 
 # %% ../../nbs/00i_meanings.ipynb #013
 def _blurred(m, values):
-    low,high = values[0],values[-1]
+    low,high = float(values[0]),float(values[-1])
     near = (np.abs(m - (low+high)/2.) > (high-low)/3.).mean()
     return len(values) > 8 and near > .8
 
@@ -161,7 +161,7 @@ def _read_outlines(files, say): # -> dict: file -> `Outlines`
     if len(empty) == len(files): raise ValueError(
         f"none of {len(files)} files such as {files[0]} holds an outline: draw some")
     for f in empty: warnings.warn(f"{f} holds no outline: its image is one without a nucleus")
-    labels = sorted({o.label for f in found.values() for o in f.nuclei})
+    labels = sorted({o.label for f in found.values() for o in f.nuclei} - {''})
     more = f"; {len(labels)} classes or layers are read as one: {', '.join(map(repr, labels[:6]))}"
     kinds = ', '.join(sorted({o.kind for o in found.values()}))
     say(f"outlines: {len(files)} files of {kinds} hold {sum(map(len, found.values()))} nuclei"
