@@ -6,7 +6,7 @@
 __all__ = ['EpochLines', 'LiveLog']
 
 # %% ../../nbs/04c_log.ipynb #002
-import io, os, sys, time
+import os, sys, time
 from contextlib import suppress
 import matplotlib.pyplot as plt, pandas as pd
 from IPython.display import HTML, display
@@ -32,7 +32,7 @@ def _shown(stream, text): # what of `text` this stream can encode
     code = getattr(stream, 'encoding', None) or 'utf-8'
     return text.encode(code, 'replace').decode(code)
 
-def _hang_up(stream): # else Python tries again when it ends, and its exit code says that this failed
+def _hang_up(stream): # else Python tries again when it ends, and its exit code says so
     with suppress(OSError, ValueError, AttributeError):
         with open(os.devnull, 'w') as nowhere: os.dup2(nowhere.fileno(), stream.fileno())
 
@@ -57,7 +57,8 @@ class EpochLines(LogCallback):
         pairs = zip(self.recorder.metric_names[1:], log[1:])
         known = [(n,v) for n,v in pairs if v is not None and v == v]
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
-        put(sys.stdout, f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells) + '\n')
+        line = f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells)
+        put(sys.stdout, line+'\n')
 
 # %% ../../nbs/04c_log.ipynb #013
 def _table(names, rows): # -> HTML

@@ -235,7 +235,7 @@ def _warn_of_change(learn, path, state):
         f"{path} was written with batches of {was} images and goes on with {bs}: "
         "the weights will be those of neither run")
     steps,now = len(state['log']['losses'])//state['epoch'], _steps(learn.dls.train)
-    if now and steps != now: warnings.warn(
+    if now and steps != now and state['epoch'] < learn.n_epoch: warnings.warn(
         f"{path} was written by epochs of {steps} steps and goes on with epochs of {now}: "
         "the data have changed, and the weights will be those of neither run")
 
