@@ -14,8 +14,9 @@ from .known import known_methods, own_options
 from .runs import code_version
 from .shell import note
 from ..learning import whole_file
+from ..learning.files import clear_leftovers
 from ..learning.log import put
-from ..learning.resume import clear_leftovers, epochs_done
+from ..learning.resume import epochs_done
 try: import fcntl
 except ImportError: fcntl = None # Windows knows no such locks
 

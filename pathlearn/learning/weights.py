@@ -9,7 +9,7 @@ __all__ = ['save_encoder', 'Pretrained', 'load_encoder']
 import importlib, json, sys
 from torch import nn
 from ..networks import Assigns, Configured
-from .resume import whole_file
+from .files import whole_file
 from safetensors import safe_open
 from safetensors.torch import save_file
 
