@@ -15,8 +15,9 @@ import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from PIL import Image
 from .known import load_method
 from .report import figure, plot_curves, save_figure, table_rows, write_page
-from .runs import (Stopwatch, about, asked_of, curves_of, folder, in_lines,
-                                     logged, refuse_others, rescued, run_facts, same_run)
+from .folders import folder, logged, same_run
+from .runs import (Stopwatch, about, asked_of, curves_of, in_lines,
+                                     refuse_others, rescued, run_facts)
 from ..data import (PatchData, list_folder, nuclei_files, nuclei_data, nuclei_items,
                             read_image, semi_dls)
 from ..evaluate import otsu_mask, panoptic_quality, segmentation_scores

@@ -6,15 +6,16 @@
 __all__ = []
 
 # %% ../../nbs/04_learning.ipynb #002
-from . import loop, callbacks, watch, log, resume, weights, methods
+from . import loop, callbacks, watch, log, files, resume, weights, methods
 from .loop import * # it imports `data`, which has to come before fastai
 from .callbacks import *
 from .watch import *
 from .log import *
+from .files import *
 from .resume import *
 from .weights import *
 from .methods import *
 
 # %% ../../nbs/04_learning.ipynb #014
-__all__ = [*loop.__all__, *callbacks.__all__, *watch.__all__, *log.__all__, *resume.__all__,
-           *weights.__all__, *methods.__all__]
+__all__ = [*loop.__all__, *callbacks.__all__, *watch.__all__, *log.__all__, *files.__all__,
+           *resume.__all__, *weights.__all__, *methods.__all__]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from .. import __version__, _modidx
 from ..networks import Assigns, Configured
-from .resume import whole_file
+from .files import whole_file
 from safetensors import safe_open
 from safetensors.torch import save_file
 
