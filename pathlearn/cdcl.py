@@ -17,6 +17,7 @@ from .basics import *
 from .crosspatch import *
 from .learning.loop import first_images, image_settings
 from .learning.watch import check_bf16
+from .transfer import as_target, of_the_rest
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastcore.foundation import L
@@ -121,8 +122,8 @@ class CDCLLoss:
         if w := self.w_ent: yield 'ent', w, prediction_entropy(out.logits_s) # eq. 15
         if w := self.w_contr: yield 'contr', w, self.contrast(out)
 
-    def __call__(self, out, mask): # CDCLOut or logits [B,2,H,W]; [B,H,W]
-        sup = F.cross_entropy(getattr(out, 'logits', out), mask)
+    def __call__(self, out, mask): # CDCLOut or logits [B,2,H,W]; [B,H,W], 255 or -1 is ignored
+        sup = of_the_rest(F.cross_entropy, getattr(out, 'logits', out), as_target(mask))
         self.parts = dict(sup=sup.detach())
         terms = [*self.terms(out)] if isinstance(out, CDCLOut) else []
         self.parts |= {name: value.detach() for name,_,value in terms}
@@ -170,7 +171,7 @@ class SemiViews(Callback):
             x,mask = warp_pair(x, mask, self.geometry)
             used = self.objective.unsupervised and self.epoch >= self.start
             x,u = self.look(x), self.views(*u) if used else ()
-        self.learn.xb,self.learn.yb = (x,*u),(mask.long(),)
+        self.learn.xb,self.learn.yb = (x,*u),(as_target(mask),)
 
     def views(self, x): # [B,C,H,W] -> strong, weak [B,C,size,size]
         weak = self.geometry(to_unit(x))
