@@ -275,6 +275,19 @@ def cdcl_learner(dls,    # of `semi_dls`
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
 # %% ../nbs/41_cdcl.ipynb #069
+_SCALE = (
+    Option('tile', None, "large images are cut into tiles of so many pixels, which are then "
+           "brought to --size if that is given", int, 32, to='data', metavar='PX'),
+    Option('mpp', None, "microns a pixel that images are brought to, which are then cut into "
+           "tiles; their files say their own", float, .01, 100, to='data', metavar='MICRONS'),
+    Option('image_mpp', None, "microns a pixel of images whose files do not say it", float, .01,
+           100, to='data', metavar='MICRONS'))
+_MASKS = (
+    Option('background', None, "value of the background in masks", int, to='data', metavar='VALUE'),
+    Option('ignore', None, "value of pixels in masks that are to be ignored", int, -1, to='data',
+           metavar='VALUE'),
+    Option('threshold', None, "masks are nucleus above this value", float, to='data',
+           metavar='VALUE'))
 _SHARES = '1/128','1/64','1/32','1/16','1/8','1/4','1/2','1'
 register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei',
     paper='Wu et al., 2022', lr='0.0001, with tiny 0.002', own=(
@@ -285,7 +298,7 @@ register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei'
     Option('share', '1', "of the training images keep their masks", str, choices=_SHARES,
            to='data'),
     Option('unlabelled', None, "further images, without masks; predicted ones end in OUT/masks",
-           str, to='data', metavar='FOLDER'))))
+           str, to='data', metavar='FOLDER'), *_SCALE, *_MASKS)))
 
 # %% ../nbs/41_cdcl.ipynb #085
 # what a reader of this method's notebook needs in one import, see the five lines at its top

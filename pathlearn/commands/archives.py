@@ -22,8 +22,8 @@ class _Room:
     def __init__(self, archive, place):
         free = shutil.disk_usage(place).free*9//10
         self.archive,self.files,self.bytes = archive,_MOST_FILES,min(free, _MOST_BYTES)
-        self.limit = f"{self.bytes/1e9:.1f} GB, " + (
-            "the most that is unpacked" if free > _MOST_BYTES else f"what is free in {place.parent}")
+        why = 'the most that is unpacked' if free > _MOST_BYTES else f'what {place.parent} has left'
+        self.limit = f"{self.bytes/1e9:.1f} GB, {why}"
 
     def take(self, size): # bytes of the next entry
         self.files,self.bytes = self.files-1,self.bytes-size

@@ -7,7 +7,8 @@ __all__ = ['native_scores', 'scores_of', 'val_dice', 'otsu_scores', 'ceiling_sco
            'from_worst', 'train_nuclei']
 
 # %% ../../nbs/60g_train_nuclei.ipynb #003
-import argparse
+import argparse, copy, io, tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 import numpy as np, pandas as pd, tifffile, torch, torch.nn.functional as F
 from PIL import Image
@@ -16,11 +17,13 @@ from .nuclei_inputs import Nuclei, images_below, native
 from .report import figure, plot_curves, save_figure, table_rows, write_page
 from .runs import (Stopwatch, about, asked_of, curves_of, folder, in_lines,
                                      logged, refuse_others, rescued, run_facts, same_run)
+from .shell import note
 from ..data import PatchData, semi_dls
 from ..evaluate import otsu_mask, panoptic_quality, segmentation_scores
 from ..learning import Resume, save_encoder, whole_file
 from ..tiles import overlay, segment, split_touching
 from ..views import show_rows, to_unit
+from fastai.torch_core import no_random
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
@@ -85,9 +88,10 @@ _SMALL = dict(arch='tiny', epochs=30, size=128, lr=2e-3)
 _PAPER = dict(arch='densenet161', epochs=80, size=320, lr=1e-4)
 
 def with_defaults(args, **more): # parsed arguments -> the same, completed
-    "What was not asked for"
+    "What was not asked for; tiles are taken as they are"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
     chosen = {**(_SMALL if slow else _PAPER), 'bs': load_method(args.method).bs, **more}
+    if tile := getattr(args, 'tile', None): chosen['size'] = tile
     missing = {n: v for n,v in chosen.items() if getattr(args, n, None) is None}
     return argparse.Namespace(**vars(args) | missing)
 
@@ -127,17 +131,30 @@ def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images,
     return fig
 
 # %% ../../nbs/60g_train_nuclei.ipynb #035
-def _masks_into(folder, learn, unlabelled,
-                scale): # image -> pixels of its shorter side; -> number of files
+def _mask_names(files, folder): # -> relative paths, each of one image alone
+    places = [f.relative_to(folder) for f in files]
+    short = [p.with_suffix('.png') for p in places]
+    alone = len({str(p).casefold() for p in short}) == len(short)
+    return short if alone else [p.with_name(f'{p.name}.png') for p in places]
+
+def _write_ids(ids, file): # [H,W] -> the file
+    "Instances in 16 bits, or 32 where they are too many"
+    few = ids.max() < 2**16
+    file = file if few else file.with_suffix('.tif')
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(file) as tmp:
+        if few: Image.fromarray(ids.astype(np.uint16)).save(tmp, format='png')
+        else: tifffile.imwrite(tmp, ids.astype(np.uint32), compression='zlib')
+    return file
+
+# %% ../../nbs/60g_train_nuclei.ipynb #5fbf1502
+def _masks_into(folder, learn, nuclei, unlabelled, besides): # -> number of files
     "Instance ids of each image of a folder, at its own size"
-    files,*_ = list_folder(unlabelled)
-    for file in files:
-        image = _native(file)
-        mask, = segment(learn, [image], size=scale(image))
-        out = folder/file.relative_to(unlabelled).with_suffix('.png')
-        out.parent.mkdir(parents=True, exist_ok=True)
-        ids = split_touching(mask).numpy().astype(np.uint16)
-        with whole_file(out) as tmp: Image.fromarray(ids).save(tmp, format='png')
+    files = images_below(unlabelled, besides)
+    for file,name in zip(files, _mask_names(files, unlabelled)):
+        image = native(file)
+        mask, = segment(learn, [image], size=nuclei.scale(image, file))
+        _write_ids(split_touching(mask).numpy(), folder/name)
     return len(files)
 
 # %% ../../nbs/60g_train_nuclei.ipynb #037
@@ -149,51 +166,103 @@ def _table(out, nuclei, scores, title): # -> DataFrame, also in scores.csv
     return table
 
 # %% ../../nbs/60g_train_nuclei.ipynb #038
-def _figures(out, learn, nuclei, masks, title, start): # -> dict for the template
-    curves = curves_of(learn).assign(dice=[v[2] for v in learn.recorder.values])
+def _figures(out, nuclei, masks, curves, title, start): # -> dict for the template
     save_figure(from_worst(nuclei, masks), out/'overlays.png')
     save_figure(plot_curves({title:curves}), out/'curves.png')
     colours = ('Test images from the worst to the best, with their Dice. '
-               'Green is predicted, red true, yellow both.')
+               'Green is predicted, red true, yellow both; grey was to be ignored.')
     terms = (f'Training loss, which gains terms after epoch {start}, '
              'and Dice on the validation images.')
     return dict(overlays=figure(out/'overlays.png', colours),
                 curves=figure(out/'curves.png', terms))
 
 # %% ../../nbs/60g_train_nuclei.ipynb #039
-def _report(out, learn, nuclei, few, minutes, args):
+def _side_of(nuclei): # -> how the size of an image x is worked out, as code
+    if not nuclei.tile: return nuclei.size
+    zoom = f'*MICRONS/{nuclei.scaling.mpp}' if nuclei.scaling.mpp else '' # a pixel of x
+    return f'round(min(x.shape[1:]){zoom}*{nuclei.size}/{nuclei.tile})'
+
+def _report(out, nuclei, masks, scores, few, curves, facts, args, **more): # facts: texts
+    "Scores, pictures and the page"
     title = load_method(args.method).title
-    masks,scores = scores_of(nuclei, learn)
     table = _table(out, nuclei, scores, title)
-    shown = _figures(out, learn, nuclei, masks, title, args.start)
-    size = f'round(min(x.shape[1:])*{nuclei.size}/{nuclei.tile})' if nuclei.tile else nuclei.size
+    shown = _figures(out, nuclei, masks, curves, title, args.start)
     write_page(out/'report.html', 'nuclei.html', title=f'{title} on {nuclei.name}', method=title,
                name=nuclei.name, n=len(nuclei.without), n_few=len(few), n_test=len(nuclei.test),
                dice=scores['dice'], floor=table.dice.iloc[0], scores=table_rows(table, title),
-               weights=str(_weights(out, args)), size=size, **shown,
-               about=about(args.device, *run_facts(args, minutes, args.arch)),
-               began_from=learn.began_from, empty=learn.loss_func.empty)
+               weights=str(_weights(out, args)), size=_side_of(nuclei), **shown,
+               about=about(args.device, *facts, *nuclei.notes), **more)
+
+# %% ../../nbs/60g_train_nuclei.ipynb #1a5f9948
+def _trial(nuclei, few, args):
+    "Write a report of nothing; ValueError with what would fail after training"
+    trial = copy.copy(nuclei)
+    trial.test = [(x[:,:32,:32], t[:32,:32].clamp(min=0)) for x,t in nuclei.test[:2]]
+    trial.sides = [32]*len(trial.test)
+    masks = [(t > 0).byte() for _,t in trial.test]
+    scores = native_scores(masks, [t for _,t in trial.test])
+    curves = pd.DataFrame(dict(epoch=[1,2], loss=[1.,.5], dice=[.4,.5]))
+    with tempfile.TemporaryDirectory() as d, redirect_stdout(io.StringIO()), no_random():
+        try: _report(Path(d), trial, masks, scores, few, curves, (), args, began_from='', empty=0)
+        except Exception as e: raise ValueError("nothing was trained, because the report at its "
+                                                f"end could not be written: {e}") from e
 
 # %% ../../nbs/60g_train_nuclei.ipynb #041
 _NOT_OURS = dict(k=None, view=None, view_size=None, skip_bad=False, flip=True)
 
 # %% ../../nbs/60g_train_nuclei.ipynb #043
-_OWN = 'data','unlabelled','share','size','arch','bs','lr','epochs','grid','start','bf16','seed'
+_OWN = ('data','unlabelled','share','size','arch','bs','lr','epochs','grid','start','bf16','seed',
+        'tile','mpp','image_mpp')
+_MASKS = 'background','ignore','threshold' # what the values of masks mean
 
-def _settings(args): # -> dict for `same_run`
+def _how(args): # -> dict for `Nuclei`
+    "What was said of the masks"
+    return {n: v for n in _MASKS if (v := getattr(args, n, None)) is not None}
+
+def _settings(args): # -> dict for `same_run`; None where nothing was said, as in older folders
     places = {n: str(Path(v).resolve()) for n in ('data','unlabelled') if (v := getattr(args, n))}
-    return {n: getattr(args, n) for n in _OWN} | places
+    return {n: getattr(args, n, None) for n in (*_OWN, *_MASKS)} | places
 
 def _weights(out, args): return out/f'{args.method}.safetensors'
 
+# %% ../../nbs/60g_train_nuclei.ipynb #2421478c
+def _check_few(few, args): # images that keep their masks
+    if (few.masks > 0).any(): return
+    raise ValueError(f"--share {args.share} with --seed {args.seed} keeps the masks of {len(few)} "
+                     "images, and none of them holds a nucleus: take a larger share, or another seed")
+
+def _check_size(args):
+    step = 8*args.grid
+    if args.size % step == 0: return
+    near = max(step, round(args.size/step)*step)
+    raise ValueError(f"the network would see {args.size} px a side, which do not divide into a "
+                     f"grid of {args.grid} x {args.grid} patches: take --size {near}, "
+                     "or another --grid")
+
+def _check_out(out, args):
+    ours = {p.resolve() for p in (out, out/'masks')}
+    for name in ('data','unlabelled'):
+        place = getattr(args, name)
+        if place and {Path(place).expanduser().resolve()} & ours: raise ValueError(
+            f"--out {out} would write among the images of --{name} {place}: name another folder")
+
 # %% ../../nbs/60g_train_nuclei.ipynb #044
+def _nuclei_of(args, besides): # besides: folder of runs
+    "The images that were named, at the scale that was asked for"
+    _check_size(args)
+    return Nuclei(args.data, args.size, args.seed, args.unlabelled, args.tile, args.mpp,
+                  args.image_mpp, besides, **_how(args))
+
 def train_nuclei(args): # what `pathlearn_train` has read
     "Train on nuclei with few masks, and report"
     refuse_others(load_method(args.method), args, **_NOT_OURS)
     args = with_defaults(args)
-    nuclei = Nuclei(args.data, args.size, args.seed, args.unlabelled)
-    few = nuclei.labelled(args.share, args.seed)
+    nuclei = _nuclei_of(args, args.out or 'runs')
     out = Path(args.out or f'runs/{args.method}_{nuclei.name}').expanduser()
+    few = nuclei.labelled(args.share, args.seed)
+    _check_few(few, args)
+    _check_out(out, args)
+    _trial(nuclei, few, args)
     torch.manual_seed(args.seed)
     watch, resume = Stopwatch(), Resume(out/'training.pt')
     learn = nuclei_learner(nuclei, few, args, [watch, resume]) # what does not fit is told first
@@ -207,13 +276,27 @@ def _train_into(out, learn, resume, nuclei, few, args):
     title, weights = load_method(args.method).title, _weights(out, args)
     print(f"{title} on {len(nuclei.without)} images, {len(few)} of them with masks: "
           f"{args.epochs} epochs, into {out}", flush=True)
+    for n in nuclei.notes: note(n)
+    scale = dict(tile=nuclei.tile, mpp=nuclei.scaling.mpp)
     meta = dict(data=nuclei.name, size=args.size, seed=args.seed, share=args.share)
+    meta |= {n: v for n,v in scale.items() if v}
     with rescued(learn, resume, weights, **meta): learn.fit(args.epochs)
     save_encoder(learn, weights, epochs=args.epochs, **meta)
 
+# %% ../../nbs/60g_train_nuclei.ipynb #9cc685f4
+def _reported(out, learn, nuclei, few, minutes, args): # -> the error, or None
+    facts = run_facts(args, minutes, args.arch)
+    curves = curves_of(learn).assign(dice=[v[2] for v in learn.recorder.values])
+    try:
+        _report(out, nuclei, *scores_of(nuclei, learn), few, curves, facts, args,
+                began_from=learn.began_from, empty=learn.loss_func.empty)
+    except Exception as e: return e
+
 def _finish(out, learn, nuclei, few, minutes, args):
-    _report(out, learn, nuclei, few, minutes, args)
+    where, lost = f"weights in {_weights(out, args)}", _reported(out, learn, nuclei, few, minutes, args)
     if args.unlabelled:
-        n = _masks_into(out/'masks', learn, args.unlabelled, nuclei.scale)
-        print(f"masks of {n} images in {out/'masks'}")
-    print(f"complete: weights in {_weights(out, args)}, report in {out/'report.html'}", flush=True)
+        n = _masks_into(out/'masks', learn, nuclei, args.unlabelled, args.out or 'runs')
+        where += f", masks of {n} images in {out/'masks'}"
+    if lost: raise RuntimeError(f"the report could not be written ({lost}); {where}. "
+                                "The same command writes the report anew") from lost
+    print(f"complete: {where}, report in {out/'report.html'}", flush=True)
