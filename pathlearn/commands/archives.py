@@ -141,7 +141,10 @@ def _opened(archive): # -> folder with the archive's contents
     with tempfile.TemporaryDirectory() as place:
         print(f"unpacking {archive.name}", flush=True)
         unpack(archive, place)
-        yield _inside(Path(place))
+        try: yield _inside(Path(place))
+        except (ValueError, OSError) as e: # who reads on knows the archive, not where it lies now
+            if place not in str(e): raise
+            raise type(e)(str(e).replace(place, str(archive))) from e
 
 def _archive_in(folder): # -> an archive of the Bowl, or one that is alone in it; else the folder
     bowl,there = sorted(folder.glob('dsb2018*.tar*')), _there(folder)

@@ -229,7 +229,8 @@ def _weights(out, args): return out/f'{args.method}.safetensors'
 def _check_few(few, args): # images that keep their masks
     if (few.masks > 0).any(): return
     raise ValueError(f"--share {args.share} with --seed {args.seed} keeps the masks of {len(few)} "
-                     "images, and none of them holds a nucleus: take a larger share, or another seed")
+                     "images, and none of them holds a nucleus: take a larger share, "
+                     "or another seed")
 
 def _check_size(args):
     step = 8*args.grid
@@ -293,7 +294,8 @@ def _reported(out, learn, nuclei, few, minutes, args): # -> the error, or None
     except Exception as e: return e
 
 def _finish(out, learn, nuclei, few, minutes, args):
-    where, lost = f"weights in {_weights(out, args)}", _reported(out, learn, nuclei, few, minutes, args)
+    where = f"weights in {_weights(out, args)}"
+    lost = _reported(out, learn, nuclei, few, minutes, args)
     if args.unlabelled:
         n = _masks_into(out/'masks', learn, nuclei, args.unlabelled, args.out or 'runs')
         where += f", masks of {n} images in {out/'masks'}"

@@ -176,7 +176,8 @@ def _size_note(own, seen, scale): # diameters in the images and as the network s
 # %% ../../nbs/60m_nuclei_inputs.ipynb #ee30914c
 class _Seen:
     "What was met while images were read"
-    def __init__(self, scale): self.scale,self.own,self.seen,self.dropped,self.small = scale,[],[],[],0
+    def __init__(self, scale):
+        self.scale,self.own,self.seen,self.dropped,self.small = scale,[],[],[],0
 
     def add(self, ids, own): # [H,W], microns a pixel
         diameters,side = _diameters(ids), self.scale.side(ids[None], own)
