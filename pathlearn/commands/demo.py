@@ -9,8 +9,8 @@ __all__ = ['demo']
 import time
 from .known import load_method
 from .report import write_report
-from .runs import (about, curves_of, folder, logged, run_facts, same_run,
-                                     trained, watches)
+from .folders import folder, logged, same_run
+from .runs import about, curves_of, run_facts, trained, watches
 from ..learning import save_encoder
 from ..synthetic import synthetic_tissue
 

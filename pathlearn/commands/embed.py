@@ -11,7 +11,8 @@ import numpy as np, torch
 from .inputs import complete, data_name, read_data
 from .known import title_of
 from .report import write_report
-from .runs import about, folder
+from .folders import folder
+from .runs import about
 from .shell import note
 from ..evaluate import Embeddings, embed
 from ..explore import map_page

@@ -8,15 +8,17 @@ __all__ = ['native_scores', 'scores_of', 'val_dice', 'otsu_scores', 'ceiling_sco
 
 # %% ../../nbs/60g_train_nuclei.ipynb #003
 import argparse, copy, io, tempfile
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 import numpy as np, pandas as pd, tifffile, torch, torch.nn.functional as F
 from PIL import Image
+from .fingerprint import fingerprint
+from .folders import run_folder, usual_of
 from .known import load_method
 from .nuclei_inputs import Nuclei, images_below, native
 from .report import figure, plot_curves, save_figure, table_rows, write_page
-from .runs import (Stopwatch, about, asked_of, curves_of, folder, in_lines,
-                                     logged, refuse_others, rescued, run_facts, same_run)
+from .runs import (Stopwatch, about, asked_of, curves_of, in_lines,
+                                     refuse_others, rescued, run_facts)
 from .shell import note
 from ..data import PatchData, semi_dls
 from ..evaluate import otsu_mask, panoptic_quality, segmentation_scores
@@ -247,6 +249,16 @@ def _check_out(out, args):
         if place and {Path(place).expanduser().resolve()} & ours: raise ValueError(
             f"--out {out} would write among the images of --{name} {place}: name another folder")
 
+# %% ../../nbs/60g_train_nuclei.ipynb #c9ad7e6e
+@contextmanager
+def _run_of(nuclei, out, args):
+    "The folder of this run; whether its images have changed is noted for the report"
+    seen = fingerprint(nuclei.train, nuclei.val, nuclei.test, without=nuclei.without)
+    with run_folder(out, _settings(args), seen=seen, usual=usual_of(load_method(args.method)),
+                    on_new_data=getattr(args, 'continue_on_new_data', False)) as (_,past):
+        if past: nuclei.notes.append('the images have changed since the first epochs')
+        yield
+
 # %% ../../nbs/60g_train_nuclei.ipynb #044
 def _nuclei_of(args, besides): # besides: folder of runs
     "The images that were named, at the scale that was asked for"
@@ -267,8 +279,7 @@ def train_nuclei(args): # what `pathlearn_train` has read
     torch.manual_seed(args.seed)
     watch, resume = Stopwatch(), Resume(out/'training.pt')
     learn = nuclei_learner(nuclei, few, args, [watch, resume]) # what does not fit is told first
-    same_run(folder(out), _settings(args))
-    with logged(out):
+    with _run_of(nuclei, out, args):
         _train_into(out, learn, resume, nuclei, few, args)
         _finish(out, learn, nuclei, few, watch.seconds/60, args)
 

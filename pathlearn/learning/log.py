@@ -6,7 +6,8 @@
 __all__ = ['EpochLines', 'LiveLog']
 
 # %% ../../nbs/04c_log.ipynb #002
-import time
+import os, sys, time
+from contextlib import suppress
 import matplotlib.pyplot as plt, pandas as pd
 from IPython.display import HTML, display
 from .callbacks import InFit
@@ -26,6 +27,26 @@ class LogCallback(InFit):
     def mbar(self): return self
     def update_graph(self, graphs, *bounds): pass # a terminal shows none
 
+# %% ../../nbs/04c_log.ipynb #5d13a8f7
+def _shown(stream, text): # what of `text` this stream can encode
+    code = getattr(stream, 'encoding', None) or 'utf-8'
+    return text.encode(code, 'replace').decode(code)
+
+def _hang_up(stream): # else Python tries again when it ends, and its exit code says so
+    with suppress(OSError, ValueError, AttributeError):
+        with open(os.devnull, 'w') as nowhere: os.dup2(nowhere.fileno(), stream.fileno())
+
+# %% ../../nbs/04c_log.ipynb #1b0db3d5
+def put(stream, text): # sys.stdout or alike, or None; -> was it written?
+    "Write what the stream can show; one that is gone or full is no reason to stop"
+    try:
+        stream.write(_shown(stream, text))
+        stream.flush()
+    except BrokenPipeError: _hang_up(stream)
+    except (OSError, ValueError, AttributeError): pass # no space, closed, or None: no terminal
+    else: return True
+    return False
+
 # %% ../../nbs/04c_log.ipynb #010
 class EpochLines(LogCallback):
     "One line of text an epoch, for terminals and log files"
@@ -36,7 +57,8 @@ class EpochLines(LogCallback):
         pairs = zip(self.recorder.metric_names[1:], log[1:])
         known = [(n,v) for n,v in pairs if v is not None and v == v]
         cells = [f"{n} {v:.4g}" if isinstance(v, float) else f"{n} {v}" for n,v in known]
-        print(f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells), flush=True)
+        line = f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells)
+        put(sys.stdout, line+'\n')
 
 # %% ../../nbs/04c_log.ipynb #013
 def _table(names, rows): # -> HTML

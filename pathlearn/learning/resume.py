@@ -6,28 +6,65 @@
 __all__ = ['whole_file', 'Resume']
 
 # %% ../../nbs/04d_resume.ipynb #002
-import os, random, warnings
+import os, random, re, sys, warnings
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np, torch
 from .callbacks import InFit
+from .log import put
 from fastai.basics import CancelEpochException, noop
 from fastai.callback.training import GradientAccumulation
 from fastcore.foundation import L
 
 # %% ../../nbs/04d_resume.ipynb #012
+def _trouble(e, tmp): # exception, path; -> number of the system's error in writing there, or None
+    if isinstance(e, OSError): return e.errno if e.filename in (None, str(tmp)) else None
+    if number := re.search(r'os error (\d+)', str(e)): return int(number[1])
+    torchs = 'inline_container' in str(e) and isinstance(e.__context__, OSError)
+    return e.__context__.errno if torchs else None
+
+def _unwritten(path, number): # -> the error to raise
+    kept = "; what was written there before is unharmed" if path.exists() else ''
+    e = OSError(f"{path} cannot be written ({os.strerror(number)}){kept}: make room, or write "
+                "to another place")
+    e.errno = number
+    return e
+
+# %% ../../nbs/04d_resume.ipynb #21807cd8
+def _beside(path): return path.with_name(f'{path.name}.{os.getpid()}.tmp')
+
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
-    path = Path(path); tmp = path.with_name(f'{path.name}.{os.getpid()}.tmp')
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(path); tmp = _beside(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield tmp
         umask = os.umask(0); os.umask(umask)
         tmp.chmod(0o666 & ~umask) # some writers keep new files to themselves
         os.replace(tmp, path)
+    except Exception as e:
+        if number := _trouble(e, tmp): raise _unwritten(path, number) from e
+        raise
     finally: tmp.unlink(missing_ok=True)
+
+# %% ../../nbs/04d_resume.ipynb #0c42c406
+def _dead(pid): # a number of this machine
+    if os.name == 'nt': return False # asking there would end the process
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return True
+    except (OSError, OverflowError): pass # it lives and is somebody else's, or it is no such number
+    return False
+
+_OURS = r'.+\.(?:pt|json|html|csv|txt|png|jpg|npz|safetensors)\.(\d+)\.tmp'
+
+# %% ../../nbs/04d_resume.ipynb #452400d4
+def clear_leftovers(folder, name='*'): # name: of the file that was to be written
+    "Remove temporary files of killed processes"
+    for tmp in Path(folder).glob(f'{name}.*.tmp'):
+        mark = re.fullmatch(_OURS, tmp.name)
+        if mark and _dead(int(mark[1])): tmp.unlink(missing_ok=True)
 
 # %% ../../nbs/04d_resume.ipynb #015
 def rng_state(dl=None): # loader whose shuffle order counts
@@ -43,10 +80,11 @@ def rng_state(dl=None): # loader whose shuffle order counts
 def set_rng_state(state, dl=None):
     "Put all dice back"
     as_tuple = lambda s: (s[0], tuple(s[1]), s[2])
-    torch.set_rng_state(state['torch'])
+    torch.set_rng_state(state['torch'].cpu()) # a file read for a GPU has all its tensors there
     np.random.set_state(tuple(state['numpy']))
     random.setstate(as_tuple(state['python']))
-    if state['cuda'] and torch.cuda.is_available(): torch.cuda.set_rng_state_all(state['cuda'])
+    if state['cuda'] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
     if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
 # %% ../../nbs/04d_resume.ipynb #019
@@ -106,27 +144,68 @@ def _restore(learn, state):
 # %% ../../nbs/04d_resume.ipynb #030
 def _check_folder(path):
     "Raise if the file could not be written"
-    probe = path.with_suffix('.probe')
     try:
-        with whole_file(probe) as tmp: tmp.touch()
-        probe.unlink()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _beside(path).touch()
+        _beside(path).unlink()
     except OSError as e: raise OSError(
         f"{path} cannot be written ({e.strerror or e}): expected a folder that exists or can be "
         "made, choose another path for the checkpoint") from e
 
 # %% ../../nbs/04d_resume.ipynb #033
-def _read(path, device): # -> the saved state; nothing is unpickled
-    try: state = torch.load(path, weights_only=True, map_location=device)
+_KINDS = dict(epoch=int, n_epoch=int, threads=int, model=dict, opt=dict, rng=dict, log=dict,
+              smooth=list, cbs=dict)
+
+def _amiss(state): # -> what is wrong, or None
+    if not isinstance(state, dict): return f"it holds a {type(state).__name__}"
+    for n,kind in _KINDS.items():
+        if n not in state: return f"it lacks '{n}'"
+        if not isinstance(state[n], kind): return f"its '{n}' is a {type(state[n]).__name__}"
+    if lost := [n for n in _LOGS if not isinstance(state['log'].get(n), list)]:
+        return f"its log lacks '{lost[0]}'"
+    done = state['epoch']
+    if not 0 < done <= min(state['n_epoch'], len(state['log']['values'])):
+        return f"it says that {done} of {state['n_epoch']} epochs are done"
+
+# %% ../../nbs/04d_resume.ipynb #0c8d763a
+def _tensors(o): # what `_plain` made -> pairs of a name and a tensor
+    pairs = o.items() if isinstance(o, dict) else enumerate(o) if isinstance(o, list) else ()
+    if isinstance(o, torch.Tensor): yield '', o
+    for n,v in pairs: yield from ((f'{n}.{m}'.strip('.'), t) for m,t in _tensors(v))
+
+def _no_number(state): # -> name of a tensor that holds NaN, or None
+    return next((n for n,t in _tensors([state['model'], state['opt']])
+                 if t.is_floating_point() and t.isnan().any()), None)
+
+# %% ../../nbs/04d_resume.ipynb #508ab358
+def _loaded(path, device): # -> what the file holds; nothing is unpickled
+    try: return torch.load(path, weights_only=True, map_location=device)
+    except (MemoryError, torch.cuda.OutOfMemoryError): raise # the file is not to blame
+    except OSError as e: raise OSError(f"{path} cannot be read ({e.strerror or e})") from e
     except Exception as e: raise ValueError(
         f"{path} is no checkpoint of a training run, or a damaged one ({type(e).__name__}): "
         "move it away to begin anew") from e
+
+# %% ../../nbs/04d_resume.ipynb #ff6266f9
+def _read(path, device): # -> the saved state, checked
+    state = _loaded(path, device)
+    if what := _amiss(state): raise ValueError(
+        f"{path} is no checkpoint of a training run of pathlearn ({what}): "
+        "move it away to begin anew")
+    if name := _no_number(state): raise ValueError(
+        f"{path} holds values that are no numbers ({name}): that run has diverged. "
+        "Move the file away to begin anew, with a lower learning rate")
     then,now = state['threads'], torch.get_num_threads()
     if then != now: warnings.warn(
         f"the run began with {then} threads and goes on with {now}: "
         "sums may differ in the last bit")
-    state['rng']['torch'] = state['rng']['torch'].cpu()
-    state['rng']['cuda'] = [s.cpu() for s in state['rng']['cuda']]
     return state
+
+# %% ../../nbs/04d_resume.ipynb #0f755d10
+def epochs_done(path): # of the first fit's file
+    "Epochs of all fits that have this file and its followers; 0 without a file"
+    files = [f for f in (path, *path.parent.glob(f'{path.stem}.*{path.suffix}')) if f.exists()]
+    return sum(_read(f, 'cpu')['epoch'] for f in files)
 
 # %% ../../nbs/04d_resume.ipynb #035
 def _about(learn): # -> dict of text and numbers
@@ -137,19 +216,37 @@ def _about(learn): # -> dict of text and numbers
                 optimiser=' '.join(sorted(learn.opt.hypers[0])), groups=len(learn.opt.hypers))
 
 # %% ../../nbs/04d_resume.ipynb #036
+def _check_about(learn, path, state):
+    "Raise if `state` belongs to another method, optimiser or number of groups"
+    was = state.get('about', {})
+    for n,ours in _about(learn).items():
+        if (theirs := was.get(n, ours)) != ours: raise ValueError(
+            f"{path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
+            "Take the arguments of the first run, or begin in another folder")
+
+def _steps(dl): # of an epoch; a stream may not know
+    try: return len(dl)
+    except TypeError: return None
+
+def _warn_of_change(learn, path, state):
+    "Warn where the epochs that follow are others than those that were"
+    bs,was = getattr(learn.dls.train, 'bs', None), state.get('bs')
+    if was and bs and was != bs: return warnings.warn(
+        f"{path} was written with batches of {was} images and goes on with {bs}: "
+        "the weights will be those of neither run")
+    steps,now = len(state['log']['losses'])//state['epoch'], _steps(learn.dls.train)
+    if now and steps != now and state['epoch'] < learn.n_epoch: warnings.warn(
+        f"{path} was written by epochs of {steps} steps and goes on with epochs of {now}: "
+        "the data have changed, and the weights will be those of neither run")
+
+# %% ../../nbs/04d_resume.ipynb #22d551fb
 def _check_run(learn, path, state):
     "Raise if `state` belongs to another kind of run"
     if state['n_epoch'] != learn.n_epoch: raise ValueError(
         f"{path} belongs to a run of {state['n_epoch']} epochs, this one asks for {learn.n_epoch}: "
         "the schedule would differ. Ask for the same number, or begin in another folder")
-    bs,was = getattr(learn.dls.train, 'bs', None), state.get('bs')
-    if was and bs and was != bs: warnings.warn(
-        f"{path} was written with batches of {was} images and goes on with {bs}: "
-        "the weights will be those of neither run")
-    for n,ours in _about(learn).items():
-        if (theirs := state.get('about', {}).get(n, ours)) != ours: raise ValueError(
-            f"{path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
-            "Take the arguments of the first run, or begin in another folder")
+    _check_about(learn, path, state)
+    _warn_of_change(learn, path, state)
 
 # %% ../../nbs/04d_resume.ipynb #037
 def _check_model(model, path, state):
@@ -159,6 +256,22 @@ def _check_model(model, path, state):
     if differ: raise ValueError(f"{path} holds another model than this one: {differ[0]} differs, "
                                 f"and {len(differ)-1} more. Take the arguments of the first run, "
                                 "or begin in another folder")
+
+# %% ../../nbs/04d_resume.ipynb #8410fd50
+@contextmanager
+def _fits(path):
+    "What cannot be put back is told as a fault of the file"
+    try: yield
+    except (MemoryError, torch.cuda.OutOfMemoryError): raise
+    except (LookupError, TypeError, AttributeError, RuntimeError) as e: raise ValueError(
+        f"{path} is damaged, or of another learner ({type(e).__name__}: {e}): "
+        "move it away to begin anew") from e
+
+def _try_dice(state, dl):
+    now = rng_state(dl)
+    try: set_rng_state(state, dl)
+    except ValueError as e: raise TypeError(e) from e
+    finally: set_rng_state(now, dl)
 
 # %% ../../nbs/04d_resume.ipynb #040
 class _Checkpoint(InFit):
@@ -172,19 +285,23 @@ class _Checkpoint(InFit):
         vars(self)['path'] = self.first.with_stem(f'{self.first.stem}.{n+1}') if n else self.first
         self.about = _about(self.learn)
         _check_folder(self.path)
+        clear_leftovers(self.path.parent, self.path.name)
     def after_fit(self): self.done[str(self.first)] += 1
 
     def read(self): return _read(self.path, getattr(self.dls, 'device', None))
     def check(self, state): _check_model(self.learn.model, self.path, state)
     def write(self):
         state = _plain(dict(about=self.about, **_state(self.learn)))
-        with whole_file(self.path) as tmp: torch.save(state, tmp)
+        with whole_file(self.path) as tmp, open(tmp, 'wb') as f:
+            torch.save(state, f)
+            f.flush()
+            os.fsync(f.fileno()) # a disk may say only now that it is full
 
 # %% ../../nbs/04d_resume.ipynb #042
 def _greet(path, state, n_epoch):
     start = state['epoch']
-    print(f"going on after epoch {start} of {n_epoch}, from {path}" if start < n_epoch
-          else f"all epochs are done, from {path}")
+    put(sys.stdout, f"going on after epoch {start} of {n_epoch}, from {path}\n" if start < n_epoch
+        else f"all epochs are done, from {path}\n")
 
 # %% ../../nbs/04d_resume.ipynb #043
 class Resume(_Checkpoint):
@@ -199,13 +316,17 @@ class Resume(_Checkpoint):
         self.start = self.state['epoch']
         _check_run(self.learn, self.path, self.state)
         if self.learn.logger is not noop: _greet(self.path, self.state, self.n_epoch)
+        with _fits(self.path): self.put_back()
+        self.logger0,self.learn.logger = self.learn.logger,noop
+        self.learn.save = noop # the best epoch's weights were saved when it was the best
+
+    def put_back(self):
         # callbacks first: one may change the model's shape half way through a run
         for cb in _stateful(self.learn):
             cb.load_state_dict(self.state['cbs'].get(cb.name, cb.state_dict()))
         self.check(self.state)
         _restore(self.learn, self.state)
-        self.logger0,self.learn.logger = self.learn.logger,noop
-        self.learn.save = noop # the best epoch's weights were saved when it was the best
+        _try_dice(self.state['rng'], self.dls.train)
 
     def before_epoch(self):
         if self.epoch >= self.start: return
