@@ -270,11 +270,11 @@ def train_nuclei(args): # what `pathlearn_train` has read
     "Train on nuclei with few masks, and report"
     refuse_others(load_method(args.method), args, **_NOT_OURS)
     args = with_defaults(args)
+    _check_out(Path(args.out or 'runs').expanduser(), args)
     nuclei = _nuclei_of(args, args.out or 'runs')
     out = Path(args.out or f'runs/{args.method}_{nuclei.name}').expanduser()
     few = nuclei.labelled(args.share, args.seed)
     _check_few(few, args)
-    _check_out(out, args)
     _trial(nuclei, few, args)
     torch.manual_seed(args.seed)
     watch, resume = Stopwatch(), Resume(out/'training.pt')

@@ -211,6 +211,14 @@ def _test_notes(test): # [(image, ids)] -> sentences
     if ignored := sum(int((t < 0).sum()) for t in masks):
         yield f"{ignored/sum(t.numel() for t in masks):.1%} of the test pixels are ignored"
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #fe53faff
+_OUTLINES = '.xml','.json','.geojson'
+
+def _usual(items, scale): # -> Scale: outlined images are large, and cut as in the paper
+    file,outlines = items[0][1:]
+    if scale.tile or not str(outlines).endswith(_OUTLINES): return scale
+    return Scale(scale.size, 250) if min(native(file).shape[1:]) >= 250 else scale # CDCL sec. 4.3
+
 # %% ../../nbs/60m_nuclei_inputs.ipynb #f4539130
 class Nuclei:
     "Images with masks, divided 7:1:2 or as published, and images without"
@@ -232,8 +240,7 @@ class Nuclei:
 
     def _read(self, path, folder, test, seed, scale): # test: folder, or None
         items = _nuclei_in(path, folder, test)
-        outlined = str(items[0][2]).endswith('.xml') and not scale.tile
-        self.scaling = scale = Scale(scale.size, 250) if outlined else scale # CDCL sec. 4.3
+        self.scaling = scale = _usual(items, scale)
         train,val,held = _divided(list(dict.fromkeys(o[0] for o in items)), test, seed)
         squares,seen = {},_Seen(scale)
         for x,ids,n,own in self._images(folder, items):
