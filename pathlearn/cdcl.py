@@ -17,6 +17,7 @@ from .basics import *
 from .crosspatch import *
 from .learning.loop import first_images, image_settings
 from .learning.watch import check_bf16
+from .transfer import as_target, of_the_rest
 from fastai.callback.core import Callback
 from fastai.callback.progress import ProgressCallback
 from fastcore.foundation import L
@@ -121,8 +122,8 @@ class CDCLLoss:
         if w := self.w_ent: yield 'ent', w, prediction_entropy(out.logits_s) # eq. 15
         if w := self.w_contr: yield 'contr', w, self.contrast(out)
 
-    def __call__(self, out, mask): # CDCLOut or logits [B,2,H,W]; [B,H,W]
-        sup = F.cross_entropy(getattr(out, 'logits', out), mask)
+    def __call__(self, out, mask): # CDCLOut or logits [B,2,H,W]; [B,H,W], 255 or -1 is ignored
+        sup = of_the_rest(F.cross_entropy, getattr(out, 'logits', out), as_target(mask))
         self.parts = dict(sup=sup.detach())
         terms = [*self.terms(out)] if isinstance(out, CDCLOut) else []
         self.parts |= {name: value.detach() for name,_,value in terms}
@@ -170,7 +171,7 @@ class SemiViews(Callback):
             x,mask = warp_pair(x, mask, self.geometry)
             used = self.objective.unsupervised and self.epoch >= self.start
             x,u = self.look(x), self.views(*u) if used else ()
-        self.learn.xb,self.learn.yb = (x,*u),(mask.long(),)
+        self.learn.xb,self.learn.yb = (x,*u),(as_target(mask),)
 
     def views(self, x): # [B,C,H,W] -> strong, weak [B,C,size,size]
         weak = self.geometry(to_unit(x))
@@ -274,6 +275,19 @@ def cdcl_learner(dls,    # of `semi_dls`
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
 # %% ../nbs/41_cdcl.ipynb #069
+_SCALE = (
+    Option('tile', None, "large images are cut into tiles of so many pixels, which are then "
+           "brought to --size if that is given", int, 32, to='data', metavar='PX'),
+    Option('mpp', None, "microns a pixel that images are brought to, which are then cut into "
+           "tiles; their files say their own", float, .01, 100, to='data', metavar='MICRONS'),
+    Option('image_mpp', None, "microns a pixel of images whose files do not say it", float, .01,
+           100, to='data', metavar='MICRONS'))
+_MASKS = (
+    Option('background', None, "value of the background in masks", int, to='data', metavar='VALUE'),
+    Option('ignore', None, "value of pixels in masks that are to be ignored", int, -1, to='data',
+           metavar='VALUE'),
+    Option('threshold', None, "masks are nucleus above this value", float, to='data',
+           metavar='VALUE'))
 _SHARES = '1/128','1/64','1/32','1/16','1/8','1/4','1/2','1'
 register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei',
     paper='Wu et al., 2022', lr='0.0001, with tiny 0.002', own=(
@@ -284,7 +298,7 @@ register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei'
     Option('share', '1', "of the training images keep their masks", str, choices=_SHARES,
            to='data'),
     Option('unlabelled', None, "further images, without masks; predicted ones end in OUT/masks",
-           str, to='data', metavar='FOLDER'))))
+           str, to='data', metavar='FOLDER'), *_SCALE, *_MASKS)))
 
 # %% ../nbs/41_cdcl.ipynb #085
 # what a reader of this method's notebook needs in one import, see the five lines at its top

@@ -125,11 +125,12 @@ def _check_tiles(tile, overlap):
 def segment(net,        # Learner, model, loaded weights, or module: images -> logits [B,2,H,W]
             images,     # PatchData, [N,C,H,W], or list of [C,H,W] of any sizes; uint8 or in [0,1]
             size=None,  # scale to work at: pixels of the shorter side; None: as the images are
-            tile=256,   # side of the tiles in pixels, a multiple of 32
+            tile=256,   # side of the tiles in pixels, a multiple of 32; None: 256
             overlap=64, # pixels that neighbouring tiles share, at most half a tile
             bs=4,       # tiles at a time
 ):                      # -> list of uint8 [H,W], 1 = nucleus, as large as the images
     "Masks of whole images by overlapping tiles, in memory of a few tiles' height"
+    tile = tile or 256
     _check_tiles(tile, overlap)
     net = _segmenter(net)
     with evaluating(net) as place:
@@ -184,13 +185,14 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
 # %% ../nbs/07a_tiles.ipynb #059
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
-            mask,    # [H,W], likewise
+            mask,    # [H,W], likewise; -1 is ignored
             alpha=.45, # how much of the colour
 ):                   # -> [3,H,W] in [0,1]
     "Prediction in green, truth in red, both in yellow, over the image: figure 3 of CDCL"
     image = to_unit(image[None])[0].expand(3,-1,-1)
     both = torch.stack([mask != 0, pred != 0, torch.zeros_like(pred, dtype=torch.bool)]).float()
-    return torch.where(both.any(0), image.lerp(both, alpha), image)
+    drawn = torch.where(both.any(0), image.lerp(both, alpha), image)
+    return torch.where(mask < 0, image.lerp(torch.full_like(image, .5), .8), drawn) # grey
 
 # %% ../nbs/07a_tiles.ipynb #061
 def show_overlays(data, # PatchData with masks
@@ -233,5 +235,6 @@ def show_feature_maps(nets, # dict: name -> as for `segment`
     "Images, their masks, and what each network finds most different in them: figure 4 of CDCL"
     def grey(maps): return maps[:,None].expand(-1,3,-1,-1)
     def seen(net): return grey(torch.stack([feature_map(net, x) for x in data.images]))
-    rows = [to_unit(data.images).expand(-1,3,-1,-1), grey((data.masks > 0).float())]
+    truth = torch.where(data.masks < 0, .5, (data.masks > 0).float()) # what is ignored is grey
+    rows = [to_unit(data.images).expand(-1,3,-1,-1), grey(truth)]
     return show_rows([*rows, *map(seen, nets.values())], ['image','truth',*nets])

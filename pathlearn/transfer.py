@@ -28,6 +28,12 @@ from fastai.losses import CrossEntropyLossFlat
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
+# %% ../nbs/07_transfer.ipynb #8b2b70c7
+def _scorable(data): # PatchData with masks -> the same without images of which all is ignored
+    if data.masks is None: return data
+    left = (data.masks >= 0).flatten(1).any(1)
+    return data if left.all() else data[left.numpy()]
+
 # %% ../nbs/07_transfer.ipynb #009
 def mask_dls(train,      # PatchData with masks
              valid=None, # PatchData with masks, to choose the epoch on
@@ -36,9 +42,9 @@ def mask_dls(train,      # PatchData with masks
 ):                       # -> DataLoaders of (image uint8 [B,C,H,W], foreground uint8 [B,H,W])
     "Whole batches of images and their foreground"
     train = foreground_data(train)
-    if not train.labels.any():
+    if not (train.labels == 1).any():
         raise ValueError(f"all {len(train)} training masks are empty: expected a nucleus")
-    return train.dls(None if valid is None else foreground_data(valid), bs, **kw)
+    return train.dls(None if valid is None else foreground_data(_scorable(valid)), bs, **kw)
 
 # %% ../nbs/07_transfer.ipynb #012
 def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
@@ -57,6 +63,16 @@ def right_angles(size): # side of the views in pixels
     "Flips and right-angle turns, which keep every pixel as it is"
     return Geometry(size, flip=.5, vflip=.5, turn=True)
 
+# %% ../nbs/07_transfer.ipynb #d6207cf6
+def as_target(mask): # [B,H,W] 0, 1, and 255 or -1 where it is to be ignored -> int64, -100 there
+    "What cross-entropy asks for"
+    mask = mask.long()
+    return mask.masked_fill((mask == 255) | (mask < 0), -100)
+
+def of_the_rest(loss, logits, target): # loss of both -> scalar
+    "The loss of the pixels that count, 0 where none does"
+    return loss(logits, target) if (target >= 0).any() else logits.sum()*0
+
 # %% ../nbs/07_transfer.ipynb #020
 class MaskView(Callback):
     "In training draws one view of image and mask; masks become int64, as the loss wants them"
@@ -71,12 +87,18 @@ class MaskView(Callback):
         if self.training:
             x,mask = warp_pair(x, mask, self.geometry)
             if self.look: x = self.look(x)
-        self.learn.xb,self.learn.yb = (x,),(mask.long(),)
+        self.learn.xb,self.learn.yb = (x,),(as_target(mask),)
 
 # %% ../nbs/07_transfer.ipynb #023
-def mean_dice(logits, mask): # [B,n_classes,H,W], [B,H,W] -> float
+def mean_dice(logits, mask): # [B,n_classes,H,W], [B,H,W], 255 is ignored -> float
     "Dice of the foreground, mean over images"
-    return segmentation_scores(logits.argmax(1), mask)['dice']
+    return segmentation_scores(logits.argmax(1), as_target(mask))['dice']
+
+# %% ../nbs/07_transfer.ipynb #811548e1
+class MaskLoss(CrossEntropyLossFlat):
+    "Cross-entropy of the pixels that are not to be ignored"
+    def __init__(self): super().__init__(axis=1)
+    def __call__(self, logits, mask): return of_the_rest(super().__call__, logits, as_target(mask))
 
 # %% ../nbs/07_transfer.ipynb #025
 def mask_learner(dls,           # of images and masks, see `mask_dls`
@@ -93,7 +115,7 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     if hasattr(net, 'n_out'): net = UNet(copy.deepcopy(net), stride=2)
     best = [KeepBest()] if len(dls.valid_ds) else []
     cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), FitGuard(), *L(cbs), *best]
-    learn = Learner(dls, net, loss_func=CrossEntropyLossFlat(axis=1), metrics=metrics, lr=lr,
+    learn = Learner(dls, net, loss_func=MaskLoss(), metrics=metrics, lr=lr,
                     cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
@@ -163,6 +185,15 @@ def _detector_step(net, x, masks, opt): # images in [0,1], masks [B,H,W] -> loss
     opt.zero_grad(); loss.backward(); opt.step()
     return loss.item()
 
+# %% ../nbs/07_transfer.ipynb #ae551189
+def _check_boxes(data): # PatchData with masks
+    if not (foreground_data(data).labels == 1).any():
+        raise ValueError(f"all {len(data)} masks are empty: no box to learn")
+    if n := int((data.masks < 0).flatten(1).any(1).sum()):
+        raise ValueError(f"{n} of {len(data)} masks have pixels that are to be ignored (-1): "
+                         "a detector learns from whole images. Leave these images out, "
+                         "or call those pixels background")
+
 # %% ../nbs/07_transfer.ipynb #049
 def fit_detector(net,           # see `detector`
                  data,          # PatchData with masks; an image without instances is a lesson, too
@@ -172,8 +203,7 @@ def fit_detector(net,           # see `detector`
                  geometry=None, # view of image and mask; None: `right_angles`
 ):                              # -> [epochs] mean loss
     "Train on the boxes of `data.masks` by AdamW"
-    if not foreground_data(data).labels.any():
-        raise ValueError(f"all {len(data)} masks are empty: no box to learn")
+    _check_boxes(data)
     geometry,place = geometry or right_angles(data.size), next(net.parameters()).device
     opt = torch.optim.AdamW(net.parameters(), lr)
     batches = [torch.randperm(len(data)).split(bs) for _ in range(epochs)]

@@ -15,8 +15,8 @@ def _ratio(part, whole): # [B] each -> the mean of their quotients; 0/0 is 1
     return torch.where(whole > 0, part/whole, 1.).mean().item()
 
 # %% ../../nbs/05d_masks.ipynb #010
-def _binary(pred, mask): # -> two bool tensors of one shape
-    "Foreground of both; ValueError for shapes that differ and for probabilities"
+def _binary(pred, mask): # -> three bool tensors of one shape
+    "Foreground of both, and what counts; ValueError for unlike shapes and for probabilities"
     pred, mask = torch.as_tensor(pred), torch.as_tensor(mask)
     if pred.shape != mask.shape:
         raise ValueError(f"pred is {list(pred.shape)} but mask is {list(mask.shape)}: "
@@ -24,17 +24,26 @@ def _binary(pred, mask): # -> two bool tensors of one shape
     if pred.is_floating_point() and ((pred > 0) & (pred < 1)).any():
         raise ValueError("pred holds probabilities between 0 and 1: "
                          "choose a threshold first, such as pred > .5")
-    return pred != 0, mask != 0
+    return pred != 0, mask != 0, mask >= 0
+
+# %% ../../nbs/05d_masks.ipynb #fac8149b
+def _left(keep): # [B,n] bool: which pixels count -> [B] bool: which images do
+    "Is there a pixel to score by? ValueError where no image has one"
+    left = keep.any(1)
+    if left.any(): return left
+    raise ValueError("no pixel is left to score by: all are marked as to be ignored (-1)")
 
 # %% ../../nbs/05d_masks.ipynb #012
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
-                        mask,         # the same shape, nonzero is foreground (instance ids will do)
+                        mask,         # likewise (instance ids will do); -1 is ignored
                         pooled=False, # count over all images at once, no mean over images
 ):                                    # -> dict(dice, jaccard, accuracy, specificity, sensitivity)
     "Agreement of two masks, the mean over images"
-    p, m = _binary(pred, mask)
-    p, m = [t.reshape(1 if pooled or t.ndim < 3 else len(t), -1) for t in (p, m)]
-    tp, fp, fn, tn = [t.sum(1).double() for t in (p & m, p & ~m, ~p & m, ~p & ~m)]
+    p, m, keep = _binary(pred, mask)
+    p, m, keep = [t.reshape(1 if pooled or t.ndim < 3 else len(t), -1) for t in (p, m, keep)]
+    p, m, keep = [t[_left(keep)] for t in (p, m, keep)]
+    counted = p & m & keep, p & ~m & keep, ~p & m & keep, ~p & ~m & keep
+    tp, fp, fn, tn = [t.sum(1).double() for t in counted]
     return dict(dice=_ratio(2*tp, 2*tp+fp+fn), jaccard=_ratio(tp, tp+fp+fn),
                 accuracy=_ratio(tp+tn, tp+fp+fn+tn),
                 specificity=_ratio(tn, tn+fp), sensitivity=_ratio(tp, tp+fn))
@@ -45,11 +54,19 @@ def _numbered(ids): # [H,W] instance ids -> [H*W] int64
     ids = torch.as_tensor(ids)
     return ids.flatten().long().unique(return_inverse=True)[1] + (ids.min() > 0).long()
 
+# %% ../../nbs/05d_masks.ipynb #61ed31ee
+def _counted(pred, true): # ids [H,W] each -> the same, the pixels that count alone
+    pred, true = torch.as_tensor(pred), torch.as_tensor(true)
+    keep = true >= 0
+    _left(keep.flatten()[None])
+    return pred[keep], true[keep]
+
 # %% ../../nbs/05d_masks.ipynb #017
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
-                     true, # [H,W] likewise
+                     true, # [H,W] likewise, -1 is ignored
 ):                         # -> float in [0,1]
     "Sum of matched IoU / (matches + half of the unmatched), Kirillov et al. 2019; both empty: 1"
+    pred, true = _counted(pred, true)
     pred, true = _numbered(pred), _numbered(true)
     n_pred, n_true = int(pred.max()), int(true.max())
     shape = n_pred+1, n_true+1
@@ -92,7 +109,8 @@ def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,
         if data.masks is None:
             raise ValueError("the data have no masks: load them with nuclei_data")
         data = zip(data.images, data.masks)
-    pairs = [(otsu_mask(image).flatten(), mask.flatten() != 0) for image, mask in data]
+    pairs = [(otsu_mask(image).flatten(), torch.as_tensor(mask).flatten()) for image, mask in data]
     if not pairs: raise ValueError("there are no images to score: the data are empty")
+    pairs = [pair for pair in pairs if (pair[1] >= 0).any()] or pairs # what can be scored at all
     if pooled: return segmentation_scores(*(torch.cat(flat) for flat in zip(*pairs)))
     return pd.DataFrame([segmentation_scores(*pair) for pair in pairs]).mean().to_dict()
