@@ -58,7 +58,7 @@ _COMMON = 'arch','bs','k','lr','view','view_size','flip','device'
 def learner_settings(method, args): # -> keyword arguments of `make_learner`
     return {n: getattr(args, n) for n in _COMMON} | asked_of(method, args)
 
-# %% ../../nbs/60d_runs.ipynb #e39edfd7
+# %% ../../nbs/60d_runs.ipynb #013
 def refuse_others(method, args, # Method, parsed arguments
                   **usual):     # further arguments it does not take, with their defaults
     "Say which option this method does not take"
@@ -70,14 +70,14 @@ def refuse_others(method, args, # Method, parsed arguments
         flag = 'no-'*(v is True) + n.replace('_', '-')
         raise ValueError(f"{method.name} has no --{flag}: leave it out")
 
-# %% ../../nbs/60d_runs.ipynb #013
+# %% ../../nbs/60d_runs.ipynb #015
 def hardware(device=None): # name of the device -> text
     "What the numbers were computed on"
     cuda = torch.cuda.is_available() and device != 'cpu'
     place = torch.cuda.get_device_name() if cuda else f'{os.cpu_count()} CPU cores'
     return f"{place}, torch {torch.__version__.split('+')[0]}"
 
-# %% ../../nbs/60d_runs.ipynb #014
+# %% ../../nbs/60d_runs.ipynb #016
 def code_version(): # -> short commit of the checkout; without git the version
     "Which code the numbers were computed by, with + when files differ from the commit"
     package = importlib.import_module('pathlearn')
@@ -88,7 +88,7 @@ def code_version(): # -> short commit of the checkout; without git the version
         return git('rev-parse', '--short', 'HEAD') + '+'*bool(changed)
     except (OSError, subprocess.CalledProcessError): return package.__version__
 
-# %% ../../nbs/60d_runs.ipynb #015
+# %% ../../nbs/60d_runs.ipynb #017
 def about(device, *facts): # -> one line of text
     "Code, machine, date and what else made a report"
     code = f"pathlearn {importlib.import_module('pathlearn').__version__}, code {code_version()}"
@@ -97,7 +97,7 @@ def about(device, *facts): # -> one line of text
 def run_facts(args, minutes, arch):
     return f'network {arch}', f'seed {args.seed}', f'{args.epochs} epochs', f'{minutes:.1f} minutes'
 
-# %% ../../nbs/60d_runs.ipynb #018
+# %% ../../nbs/60d_runs.ipynb #020
 class Stopwatch(Callback):
     "Seconds of training, across interruptions too"
     order,seconds = 69,0. # just before Resume, which keeps it
@@ -106,14 +106,14 @@ class Stopwatch(Callback):
     def state_dict(self): return dict(seconds=self.seconds)
     def load_state_dict(self, state): self.seconds = state['seconds']
 
-# %% ../../nbs/60d_runs.ipynb #019
+# %% ../../nbs/60d_runs.ipynb #021
 def in_lines(learn): # -> the same Learner
     "One line for each epoch, in notebooks too"
     learn.remove_cbs([cb for cb in learn.cbs if cb.name in ('progress','live_log')])
     if not hasattr(learn, 'epoch_lines'): learn.add_cb(EpochLines())
     return learn
 
-# %% ../../nbs/60d_runs.ipynb #021
+# %% ../../nbs/60d_runs.ipynb #023
 def _take_back(learn, resume, state): # -> are the weights those of the last complete epoch?
     try: resume.check(state)
     except ValueError: return False
@@ -130,7 +130,7 @@ def _rescue(learn, resume, weights, **meta):
     done = f"{state['epoch']} of {state['n_epoch']} epochs are safe in {resume.path}"
     return f"{done}{where}. The same command goes on from there"
 
-# %% ../../nbs/60d_runs.ipynb #022
+# %% ../../nbs/60d_runs.ipynb #024
 @contextmanager
 def rescued(learn, resume, weights, **meta): # Learner, its `Resume`, file for weights or None
     "Ctrl-C and its kin keep the last complete epoch and say how to go on"
@@ -138,12 +138,12 @@ def rescued(learn, resume, weights, **meta): # Learner, its `Resume`, file for w
     except KeyboardInterrupt as e:
         raise type(e)(_rescue(learn, resume, weights, **meta)) from None
 
-# %% ../../nbs/60d_runs.ipynb #024
+# %% ../../nbs/60d_runs.ipynb #026
 def _fit(method, learn, epochs, k, seed, **options):
     if method.fit: method.fit(learn, epochs, k, seed, **options)
     else: learn.fit(epochs)
 
-# %% ../../nbs/60d_runs.ipynb #025
+# %% ../../nbs/60d_runs.ipynb #027
 def trained(name, data, file, epochs, # of the method, PatchData, checkpoint, rounds
             seed=0, cbs=(),
             weights=None, # file for the last complete epoch, if somebody stops us
@@ -158,7 +158,7 @@ def trained(name, data, file, epochs, # of the method, PatchData, checkpoint, ro
         _fit(load_method(name), learn, epochs, kw.get('k'), seed, **(fit or {}))
     return learn, watch.seconds/60
 
-# %% ../../nbs/60d_runs.ipynb #028
+# %% ../../nbs/60d_runs.ipynb #030
 def watches(name, splits, epochs): # -> callbacks
     "What looks at the validation part during training"
     if splits.val is None: return []
@@ -167,7 +167,7 @@ def watches(name, splits, epochs): # -> callbacks
     if not labelled(splits.val): return looks
     return looks + [KNNWatch(splits.train, splits.val, every=max(1, epochs//20))]
 
-# %% ../../nbs/60d_runs.ipynb #030
+# %% ../../nbs/60d_runs.ipynb #032
 def curves_of(learn): # -> DataFrame, one row per epoch
     "What the watches of a Learner saw; scores are those of the validation part"
     seen = [pd.DataFrame(cb.history).set_index('epoch')

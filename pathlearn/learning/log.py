@@ -27,7 +27,7 @@ class LogCallback(InFit):
     def mbar(self): return self
     def update_graph(self, graphs, *bounds): pass # a terminal shows none
 
-# %% ../../nbs/04c_log.ipynb #5d13a8f7
+# %% ../../nbs/04c_log.ipynb #010
 def _shown(stream, text): # what of `text` this stream can encode
     code = getattr(stream, 'encoding', None) or 'utf-8'
     return text.encode(code, 'replace').decode(code)
@@ -36,7 +36,7 @@ def _hang_up(stream): # else Python tries again when it ends, and its exit code 
     with suppress(OSError, ValueError, AttributeError):
         with open(os.devnull, 'w') as nowhere: os.dup2(nowhere.fileno(), stream.fileno())
 
-# %% ../../nbs/04c_log.ipynb #1b0db3d5
+# %% ../../nbs/04c_log.ipynb #011
 def put(stream, text): # sys.stdout or alike, or None; -> was it written?
     "Write what the stream can show; one that is gone or full is no reason to stop"
     try:
@@ -47,7 +47,7 @@ def put(stream, text): # sys.stdout or alike, or None; -> was it written?
     else: return True
     return False
 
-# %% ../../nbs/04c_log.ipynb #010
+# %% ../../nbs/04c_log.ipynb #014
 class EpochLines(LogCallback):
     "One line of text an epoch, for terminals and log files"
     def before_fit(self):
@@ -60,7 +60,7 @@ class EpochLines(LogCallback):
         line = f"epoch {log[0]+1:>3}/{self.n_epoch}  " + "  ".join(cells)
         put(sys.stdout, line+'\n')
 
-# %% ../../nbs/04c_log.ipynb #013
+# %% ../../nbs/04c_log.ipynb #017
 def _table(names, rows): # -> HTML
     "Every row of a short run, a dozen of a long one"
     n = len(rows)
@@ -68,7 +68,7 @@ def _table(names, rows): # -> HTML
     frame = pd.DataFrame([rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
     return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../../nbs/04c_log.ipynb #016
+# %% ../../nbs/04c_log.ipynb #020
 def _loss_curve(graphs): # pairs of steps and losses -> Figure
     fig = plt.figure(figsize=(5,1.8)) # before the style, which would undo what a first figure sets
     with plt.style.context('pathlearn.pathlearn'):
@@ -78,7 +78,7 @@ def _loss_curve(graphs): # pairs of steps and losses -> Figure
     plt.close(fig)
     return fig
 
-# %% ../../nbs/04c_log.ipynb #017
+# %% ../../nbs/04c_log.ipynb #021
 class LiveLog(LogCallback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     def before_fit(self):
