@@ -10,12 +10,14 @@ from .patches import *
 from .arrays import *
 from .files import *
 from .nuclei import *
+from .recipes import *
 from .published import *
 
 # %% ../../nbs/00_data.ipynb #013
-from . import patches, arrays, files, nuclei, published
+from . import patches, arrays, files, nuclei, published, recipes
 from .files import list_folder
 from .nuclei import nuclei_files
 
 # %% ../../nbs/00_data.ipynb #014
-__all__ = [*patches.__all__, *arrays.__all__, *files.__all__, *nuclei.__all__, *published.__all__]
+__all__ = [*patches.__all__, *arrays.__all__, *files.__all__, *nuclei.__all__, *published.__all__,
+           *recipes.__all__]

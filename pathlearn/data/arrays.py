@@ -65,11 +65,11 @@ def _npz_labels(arrays, path, findings): # -> part -> labels; names of the class
 
 # %% ../../nbs/00b_arrays.ipynb #79fdf316
 def _npz_part(arrays, split, path, labels, classes):
-    images,groups = (arrays.pop(f'{split}_{k}', None) for k in ('images','groups'))
+    images,groups,names = (arrays.pop(f'{split}_{k}', None) for k in ('images','groups','names'))
     if images is None: return None
     if groups is not None: groups = groups.reshape(len(groups))
     def made(): return PatchData(_channels_first(images), labels, None, classes, Path(path).stem,
-                                 groups, findings=True)
+                                 groups, names, findings=True)
     return _told(path, split, made)
 
 # %% ../../nbs/00b_arrays.ipynb #014

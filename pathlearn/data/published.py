@@ -21,6 +21,7 @@ from .patches import PatchData, Splits, warn_of_leaks
 from .files import (IMAGE_SUFFIXES, check_one_size, images_in, in_threads,
                                   read_image, read_parts)
 from .nuclei import nuclei_data, read_mask, same_size, with_masks
+from .recipes import lc25000_data, lc25000_files
 from fastai.data.transforms import get_files
 
 # %% ../../nbs/00e_published.ipynb #012
@@ -70,9 +71,9 @@ def _read_tissues(path, found, size): # found: folders -> `Splits` without val
     "Both parts; class folders are numbered by their names in capitals"
     dirs = [f and _tissue_folder(f) for f in found]
     if all(dirs): _same_tissues(*dirs)
-    n_files = sum(len(get_files(d[0], extensions=IMAGE_SUFFIXES)) for d in dirs if d)
-    _check_memory(2*n_files, size or 224, "give a smaller size=")
     first,rest = (d and d[0] for d in dirs)
+    n_files = len(get_files(first or rest, extensions=IMAGE_SUFFIXES))
+    _check_memory(2*n_files, size or 224, "give a smaller size=")
     splits = read_parts(path, (first or rest, None, rest if first else None), size)
     for p in (splits.train, splits.test):
         if p is not None: p.classes = [c.upper() for c in p.classes]
@@ -191,14 +192,23 @@ def _glas_files(path):
             for f in images for part in ('train','testA','testB') if f.stem.startswith(part)]
 
 # %% ../../nbs/00e_published.ipynb #037
-def _gland_files(path):
-    "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
-    path = Path(path)
+def _gland_folder(path): # the folder itself, or the one folder in it that holds glands
+    def holds(d): return (d/'train'/'Images').is_dir() or any(d.glob('train_*_anno.*'))
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: an archive must be unpacked first")
-    items = _crag_files(path) if (path/'train'/'Images').is_dir() else _glas_files(path)
+    return next((d for d in (path, *_folders(path).values()) if holds(d)), path)
+
+def _gland_files(path):
+    "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
+    path = _gland_folder(Path(path))
+    crag = (path/'train'/'Images').is_dir()
+    items = _crag_files(path) if crag else _glas_files(path)
     found = Counter(part for *_,part in items)
-    if 'train' in found and len(found) > 1: return with_masks(items)
+    if 'train' in found and len(found) > 1:
+        lost = {'valid'} - {*found} if crag else {'testA','testB'} - {*found}
+        if lost: warnings.warn(f"{path} holds no images of {lost.pop()}: the test part "
+                               "is smaller than published", stacklevel=3)
+        return with_masks(items)
     listed = ', '.join(f'{n} images of {part}' for part,n in found.items())
     raise ValueError(f"{path} holds {listed or 'no images of glands'}: expected train_1.bmp, "
                      "train_1_anno.bmp, testA_1.bmp, ... as in GlaS, "
@@ -219,8 +229,13 @@ def gland_items(path, # folder of GlaS (train_1.bmp, ...) or CRAG (train/Images,
 # %% ../../nbs/00e_published.ipynb #044
 def _grades(path, names):
     "Patient and grade of each image, from the table of GlaS; without a table the names and `None`"
-    file = Path(path)/'Grade.csv'
-    if not file.exists(): return names, None
+    folder = _gland_folder(Path(path))
+    file = next((f for f in sorted(folder.glob('*.csv')) if f.stem.lower() == 'grade'), None)
+    if file is None:
+        if not (folder/'train'/'Images').is_dir(): warnings.warn(
+            f"{folder} has no Grade.csv: glands come without grades, and images of one patient "
+            "may stand in two parts", stacklevel=4)
+        return names, None
     try:
         with open(file, newline='', encoding='utf-8-sig') as f:
             rows = {r['name']: r for r in csv.DictReader(f, skipinitialspace=True)}
@@ -262,11 +277,13 @@ def published_splits(
     path,      # any folder
     size=None, # pixels a side
 ):             # -> `Splits`, or `None` if the folder has none of these layouts
-    "Read a folder of NCT-CRC, PatchCamelyon, GlaS, CRAG or the Data Science Bowl (divided 7:1:2)"
+    "A folder of NCT-CRC, PatchCamelyon, GlaS, CRAG, LC25000 or the Data Science Bowl (both 7:1:2)"
     path = Path(path)
-    if any((path/n).is_dir() for n in _NCT): return nct_crc_data(path, size)
-    if any(path.glob('pcam/camelyonpatch*')): return pcam_data(path, size, download=False)
-    if (path/'train'/'Annotation').is_dir() or any(path.glob('train_*_anno.*')):
+    if any(_kather(path)): return nct_crc_data(path, size)
+    if any(_h5_folder(path).glob('camelyonpatch*')): return pcam_data(path, size, download=False)
+    glands = _gland_folder(path)
+    if any((glands/'train').glob('Annotation')) or any(glands.glob('train_*_anno.*')):
         return gland_data(path, size)
+    if lc25000_files(path): return lc25000_data(path, size)
     if (path/'stage1_train').is_dir() or all((path/n).is_dir() for n in ('images','masks')):
         return nuclei_data(path, size).split(.1, .2)
