@@ -6,21 +6,17 @@
 __all__ = ['prepare']
 
 # %% ../../nbs/60j_prepare.ipynb #662d81da
-from pathlib import Path
 import shutil
+from pathlib import Path
 from ..data import lc25000_data, medmnist_data, save_splits
-from ..data.recipes import data_folders
+from ..data.recipes import data_home
 
 # %% ../../nbs/60j_prepare.ipynb #656ad74a
 def _target(args, name): # -> path to write, its folder made; what is there is never overwritten
-    out = Path(args.out).expanduser() if args.out else data_folders()[0 if _named() else -1]/name
+    out = Path(args.out).expanduser() if args.out else data_home()/name
     if out.exists(): raise ValueError(f"{out} is there already: remove it, or give another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
-
-def _named():
-    import os
-    return 'PATHLEARN_DATA' in os.environ
 
 # %% ../../nbs/60j_prepare.ipynb #935ba423
 def _lc25000(args):

@@ -58,7 +58,7 @@ def _npz_labels(arrays, path, findings): # -> part -> labels; names of the class
     for s in _PARTS:
         images,y = (arrays.pop(f'{s}_{k}', None) if k == 'labels' else arrays.get(f'{s}_{k}')
                     for k in ('images','labels'))
-        if images is None or y is None: continue
+        if images is None or y is None or not len(images): continue
         labels[s],own = _told(path, s, read_labels, y, len(images), names, findings, False)
         found.append(own)
     return labels, max(found, key=len, default=None)
@@ -106,7 +106,7 @@ def _need_images(arrays, path):
 
 # %% ../../nbs/00b_arrays.ipynb #ea137dbd
 def npz_data(path,          # an npz file with `train_images`, `train_labels`, ... as in MedMNIST
-             findings=None, # labels [N,L]: True: L findings a patch; False: one class; None: as they look
+             findings=None, # of labels [N,L]: True: findings; False: one class; None: as they look
 ):                          # -> `Splits`; a part whose images are not in the file is `None`
     "Read arrays in MedMNIST's format, with groups and class names where the file has them"
     arrays = _read_npz(path)

@@ -41,7 +41,8 @@ def _scale(x): # -> how to bring such numbers to bytes
     if low < 0: return found + "negative numbers: undo their normalisation first"
     if high <= 1: return found + "so (images*255).round() and a conversion make them that"
     if high <= 255: return found + "so round and convert them"
-    return found + f"so scale them by 255/{2**math.ceil(math.log2(high))-1:d}, round and convert them"
+    depth = 2**math.ceil(math.log2(high)) - 1
+    return found + f"so scale them by 255/{depth}, round and convert them"
 
 def _check_images(x):
     x = torch.as_tensor(x)
@@ -115,7 +116,7 @@ class PatchData(Moments):
         name='',      # what to call this data in pictures and tables
         groups=None,  # [N] the patient, slide or photograph each patch was cut from
         names=None,   # [N] what each patch is called: its file, relative to its folder
-        findings=None, # labels [N,L]: True: L findings an image; False: one class; None: as they look
+        findings=None, # of labels [N,L]: True: L findings; False: one class; None: as they look
     ):
         self.images,self.name = _check_images(images),name
         self.classes = None if classes is None else [str(c) for c in classes]

@@ -112,16 +112,17 @@ def _h5_folder(root): # the folder `pcam` in it, or itself where the files lie t
 def _pcam_files(root, part, download):
     "Images and labels of one part, unpacked or fetched where they are not there"
     name = f"camelyonpatch_level_2_split_{part.replace('val','valid')}"
-    files,why = [_h5_folder(root)/f'{name}_{k}.h5' for k in 'xy'], 'download=False'
+    files = [_h5_folder(root)/f'{name}_{k}.h5' for k in 'xy']
+    why,cause = 'download=False',None
     try:
         for file in files: _unpack(file)
         if download and not all(f.exists() for f in files): PCAM(root, part, download=True)
     except Exception as e: # gdown, gzip and the network each fail their own way
-        why = f"fetching or unpacking failed: {e}"
+        why,cause = f"fetching or unpacking failed: {e}",e
     lost = next((f for f in files if not f.exists()), None)
     if not lost: return files
     raise FileNotFoundError(f"{lost.name} is not in {lost.parent} ({why}): fetch {lost.name}.gz "
-                            "from https://zenodo.org/records/2546921 and put it there")
+                            "from https://zenodo.org/records/2546921 and put it there") from cause
 
 # %% ../../nbs/00e_published.ipynb #025
 def _draw_rows(total, n, seed): # -> [n] row numbers, rising
@@ -158,7 +159,9 @@ def _pcam_parts(root, download): # -> files of each part, `None` for those that 
     found,lost = {},{}
     for part in _PCAM_PARTS:
         try: found[part] = _pcam_files(root, part, download)
-        except FileNotFoundError as e: lost[part] = e
+        except FileNotFoundError as e:
+            if e.__cause__: raise # it was there, or should have come, and went wrong
+            lost[part] = e
     if 'train' not in found: raise lost['train']
     for part,e in lost.items():
         warnings.warn(f"PCam without its {part} part: {e}", stacklevel=3)

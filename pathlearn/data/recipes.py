@@ -30,6 +30,9 @@ def data_folders(): # -> list of folders
     named = os.environ.get('PATHLEARN_DATA')
     return [*([Path(named).expanduser()] if named else []), Path.cwd(), Path.home()/'.pathlearn']
 
+def data_home(): # the one of them that `pathlearn_prepare` writes to
+    return data_folders()[0 if os.environ.get('PATHLEARN_DATA') else -1]
+
 # %% ../../nbs/00i_recipes.ipynb #3390644b
 def prepared(
     name, # of a file or folder, such as 'lc25000_lung_64.npz'
@@ -38,11 +41,10 @@ def prepared(
     for folder in data_folders():
         for file in (folder/name, *sorted(folder.glob(name + '.*'))):
             if file.exists(): return file
-    first = data_folders()[0] if 'PATHLEARN_DATA' in os.environ else data_folders()[-1]
     looked = ', '.join(map(str, data_folders()))
-    way = _WAYS.get(name, "{file} must be put there").format(file=first/name)
-    raise FileNotFoundError(f"{name} is in none of {looked} (PATHLEARN_DATA=FOLDER names another): "
-                            f"to make it: {way}")
+    way = _WAYS.get(name, "{file} must be put there").format(file=data_home()/name)
+    raise FileNotFoundError(f"{name} is in none of {looked} "
+                            f"(PATHLEARN_DATA=FOLDER names another): to make it: {way}")
 
 # %% ../../nbs/00i_recipes.ipynb #87957797
 def _log_polar(x, n_rings=32, n_angles=128): # [N,S,S] -> [N,n_rings,n_angles]
@@ -146,7 +148,8 @@ def lc25000_data(
     for label,(name,own) in enumerate(files.items()):
         group = photographs(np.stack(in_threads(_thumb, own)))
         rows = _chosen(group, copies, seed)
-        print(f"{name}: {len(own)} pictures of {group.max()+1} photographs, {len(rows)} taken", flush=True)
+        print(f"{name}: {len(own)} pictures of {group.max()+1} photographs, "
+              f"{len(rows)} taken", flush=True)
         picked += [own[i] for i in rows]
         groups += [f'{name} {group[i]}' for i in rows]
         labels += [label]*len(rows)
