@@ -1,10 +1,13 @@
+import os
 from pathlib import Path
 import pytest
 
+# prepared data beside the checkout serve the notebooks too, unless somebody names another folder
 SHARED = Path(__file__).parents[2]/'shared'/'data'
+if SHARED.exists(): os.environ.setdefault('PATHLEARN_DATA', str(SHARED))
 
 @pytest.fixture(scope='session')
 def shared():
-    "The folder of real images beside the checkout"
-    if not SHARED.exists(): pytest.skip('no data')
-    return SHARED
+    "The folder of real images: PATHLEARN_DATA, or the one beside the checkout"
+    if not (folder := os.environ.get('PATHLEARN_DATA')): pytest.skip('no data')
+    return Path(folder)

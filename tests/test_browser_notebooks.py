@@ -51,17 +51,17 @@ def test_each_component_has_its_knob(chromium, lab, name):
 
 LONG = re.compile(r'compare\(|floor_rows\(|by_kind\(|read_csv\(|save_encoder\(|os\.remove\(|\bboth\b|hist\(')
 
-def shortened(name, data): # -> the tutorial's cells with one epoch each, without those that score or write
+def shortened(name): # -> the tutorial's cells with one epoch each, without those that score or write
     cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs'/'tutorials'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
              if c['cell_type'] == 'code']
     kept = [c for c in cells if not LONG.search(c)]
-    return [re.sub(r'\.fit\(\d+\)', '.fit(1)', c).replace('../../../shared/data', str(data)) for c in kept]
+    return [re.sub(r'\.fit\(\d+\)', '.fit(1)', c) for c in kept]
 
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize('name', ['first_look','clusiam_lung','hard_pairs','fifteen_nuclei','autoencoder_digits'])
 def test_each_tutorial_shows_its_widgets(chromium, lab, shared, name):
-    cells = evaluated(f'tutorials/{name}.ipynb') if name == 'autoencoder_digits' else shortened(name, shared)
+    cells = evaluated(f'tutorials/{name}.ipynb') if name == 'autoencoder_digits' else shortened(name)
     nb = Notebook(chromium, lab, name, cells)
     boxes = nb.page.locator('.jp-OutputArea-output .pathlearn')
     boxes.first.wait_for()

@@ -294,7 +294,7 @@ def test_streaming_over_a_bad_image_trains(tmp_path):
 
 def test_a_class_too_small_to_divide_is_named():
     few = PatchData(torch.zeros(9, 1, 16, 16, dtype=torch.uint8), [0]*8 + [1])
-    with pytest.raises(ValueError, match='class of 1 images cannot be divided into 3 parts'): few.split()
+    with pytest.warns(UserWarning, match=r'too few images for 3 parts in 1 of 2 classes, 1 \(1\)'): few.split()
     with pytest.raises(ValueError, match='leave nothing to train on'): few.split(.6, .6)
 
 # published layouts
@@ -325,7 +325,6 @@ def test_nct_crc_class_in_one_folder_only(nct):
     (nct/'NCT-CRC-HE-100K'/'MUS').mkdir()
     with pytest.raises(ValueError, match='MUS holds no image'): nct_crc_data(nct)
     shutil.rmtree(nct/'CRC-VAL-HE-7K')
-    with pytest.raises(ValueError, match=r'CRC-VAL-HE-7K does not exist: expected .* in both NCT-CRC-HE-100K and'): nct_crc_data(nct)
     shutil.rmtree(nct/'NCT-CRC-HE-100K')
     with pytest.raises(ValueError, match='NCT-CRC-HE-100K does not exist'): nct_crc_data(nct)
     assert published_splits(nct) is None

@@ -6,32 +6,71 @@
 __all__ = ['npz_data', 'medmnist_data']
 
 # %% ../../nbs/00b_arrays.ipynb #003
-import os, tempfile
+import os, tempfile, warnings
 from http.client import HTTPException
 from pathlib import Path
 import numpy as np, torch
 from torchvision.datasets.utils import check_integrity, download_url
+from .labels import is_one_hot, numbered, read_labels, warn_of_classes
 from .patches import PatchData, Splits, warn_of_leaks
 
 # %% ../../nbs/00b_arrays.ipynb #009
+def _layout(shape): # -> what to do about images of this shape
+    if len(shape) != 4: return ''
+    if shape[-1] == 4: return ": x[...,:3] leaves out the transparency"
+    if shape[1] in (1,3): return ": np.moveaxis(x, 1, -1) puts the channels last"
+    return ''
+
 def _channels_first(x):
     "The npz layout [N,H,W] or [N,H,W,C] as a tensor [N,C,H,W]"
     if x.ndim not in (3,4) or (x.ndim == 4 and x.shape[-1] not in (1,3)):
         raise ValueError(f"images have shape {[*x.shape]}, expected [N,H,W] (grey) "
-                         "or [N,H,W,3] (colour) in a file")
+                         f"or [N,H,W,3] (colour) in a file{_layout(x.shape)}")
+    if x.dtype.kind not in 'biuf': raise ValueError(
+        f"images are {x.dtype}, expected uint8 in 0..255")
     x = x[:,None] if x.ndim == 3 else np.moveaxis(x, -1, 1)
-    return torch.from_numpy(np.ascontiguousarray(x))
+    x = np.ascontiguousarray(x)
+    return torch.from_numpy(x.astype(np.int64) if x.dtype.kind == 'u' and x.itemsize > 1 else x)
 
 # %% ../../nbs/00b_arrays.ipynb #012
-def _npz_part(arrays, split, path):
-    images,labels,groups = (arrays.pop(f'{split}_{k}', None) for k in ('images','labels','groups'))
-    if images is None: return None
-    if labels is not None and labels.ndim == 2 and labels.shape[1] == 1: labels = labels[:,0]
-    if groups is not None: groups = groups.reshape(len(groups))
-    try:
-        images = _channels_first(images)
-        return PatchData(images, labels, None, arrays.get('classes'), Path(path).stem, groups)
+def _kind_of_rows(arrays, path, findings): # -> findings, decided for all parts
+    "Are rows of zeros and ones findings, or does each name one class?"
+    rows = [a for k,a in arrays.items()
+            if k.endswith('_labels') and a.ndim == 2 and a.shape[1] > 1]
+    if findings is not None or not rows: return findings
+    hot,n = all(map(is_one_hot, rows)), rows[0].shape[1]
+    warnings.warn(f"{path}: labels [N,{n}] have one 1 in every row and are read as {n} classes "
+                  "(findings=True keeps them as findings)" if hot else
+                  f"{path}: labels [N,{n}] are read as {n} findings a patch; scores that compare "
+                  "with one class a patch leave them out", stacklevel=3)
+    return not hot
+
+# %% ../../nbs/00b_arrays.ipynb #0168262a
+_PARTS = 'train','val','test'
+
+def _told(path, split, f, *args): # what `f` returns; its complaints with file and part
+    try: return f(*args)
     except (ValueError, TypeError) as e: raise ValueError(f"{path}, {split} part: {e}") from None
+
+def _npz_labels(arrays, path, findings): # -> part -> labels; names of the classes, or None
+    names,labels,found = arrays.get('classes'),{},[]
+    names = None if names is None else [*map(str, names.ravel())]
+    for s in _PARTS:
+        images,y = (arrays.pop(f'{s}_{k}', None) if k == 'labels' else arrays.get(f'{s}_{k}')
+                    for k in ('images','labels'))
+        if images is None or y is None or not len(images): continue
+        labels[s],own = _told(path, s, read_labels, y, len(images), names, findings, False)
+        found.append(own)
+    return labels, max(found, key=len, default=None)
+
+# %% ../../nbs/00b_arrays.ipynb #79fdf316
+def _npz_part(arrays, split, path, labels, classes):
+    images,groups,names = (arrays.pop(f'{split}_{k}', None) for k in ('images','groups','names'))
+    if images is None: return None
+    if groups is not None: groups = groups.reshape(len(groups))
+    def made(): return PatchData(_channels_first(images), labels, None, classes, Path(path).stem,
+                                 groups, names, findings=True)
+    return _told(path, split, made)
 
 # %% ../../nbs/00b_arrays.ipynb #014
 def _read_npz(path):
@@ -45,24 +84,39 @@ def _read_npz(path):
 
 # %% ../../nbs/00b_arrays.ipynb #017
 def _fit_together(parts, path):
-    "Refuse parts of several shapes, and give all the longest list of classes"
+    "Refuse parts of several shapes"
     shapes = [[*p.images.shape[1:]] for p in parts]
-    if any(o != shapes[0] for o in shapes):
-        listed = ', '.join(map(str, shapes))
-        raise ValueError(f"{path} mixes images of {listed}: expected one shape")
-    classes = max((p.classes or [] for p in parts), key=len) or None
-    for p in parts: p.classes = classes
+    if all(o == shapes[0] for o in shapes): return
+    listed = ', '.join(map(str, shapes))
+    raise ValueError(f"{path} mixes images of {listed}: expected one shape")
+
+def _say_unread(arrays, path): # what is left of the arrays of a file
+    if left := sorted({*arrays} - {'classes'}): warnings.warn(
+        f"{path} also holds {', '.join(left[:9])}, which is not read", stacklevel=3)
 
 # %% ../../nbs/00b_arrays.ipynb #018
-def npz_data(path, # an npz file with `train_images`, `train_labels`, ... as in MedMNIST
-):                 # -> `Splits`; a part whose images are not in the file is `None`
+def _need_images(arrays, path):
+    if 'train_images' in arrays: return
+    held = ', '.join(f'{k} {[*a.shape]}' for k,a in [*arrays.items()][:9])
+    like = next((k for k,a in arrays.items() if a.ndim in (3,4)), None)
+    hint = like and (f": np.savez('new.npz', train_images=f[{like!r}], train_labels=...) "
+                     f"with f = np.load({Path(path).name!r}) gives them their names")
+    raise ValueError(f"{path} holds {held or 'nothing'}: expected train_images, train_labels, "
+                     f"val_images, val_labels, test_images, test_labels{hint or ''}")
+
+# %% ../../nbs/00b_arrays.ipynb #ea137dbd
+def npz_data(path,          # an npz file with `train_images`, `train_labels`, ... as in MedMNIST
+             findings=None, # of labels [N,L]: True: findings; False: one class; None: as they look
+):                          # -> `Splits`; a part whose images are not in the file is `None`
     "Read arrays in MedMNIST's format, with groups and class names where the file has them"
     arrays = _read_npz(path)
-    if 'train_images' not in arrays:
-        raise ValueError(f"{path} holds {', '.join(arrays) or 'nothing'}: expected train_images, "
-                         "train_labels, val_images, val_labels, test_images, test_labels")
-    splits = Splits(*(_npz_part(arrays, s, path) for s in ('train','val','test')))
+    _need_images(arrays, path)
+    findings = _kind_of_rows(arrays, path, findings)
+    labels,classes = _npz_labels(arrays, path, findings)
+    splits = Splits(*(_npz_part(arrays, s, path, labels.get(s), classes) for s in _PARTS))
     _fit_together([p for p in splits if p is not None], path)
+    _say_unread(arrays, path)
+    if classes: warn_of_classes(labels, classes, path)
     warn_of_leaks(splits, path)
     return splits
 
@@ -112,5 +166,6 @@ def medmnist_data(
     file = Path(root or Path.home()/'.medmnist').expanduser()/filename
     _get_medmnist(file, url, md5, download)
     splits = npz_data(file)
-    for p in splits: p.classes = classes
+    for p in splits:
+        if p is not None: p.classes = classes
     return splits

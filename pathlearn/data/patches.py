@@ -22,6 +22,7 @@ from numbers import Integral
 import matplotlib.pyplot as plt, numpy as np, torch
 from fastcore.basics import patch
 from sklearn.model_selection import train_test_split
+from .labels import read_labels
 
 # %% ../../nbs/00a_patches.ipynb #014
 def _n_nan(x): return int(x.isnan().sum()) if x.is_floating_point() else 0
@@ -34,45 +35,27 @@ def _check_shape(x):
                      "permute(0,3,1,2) moves a last one")
 
 # %% ../../nbs/00a_patches.ipynb #016
+def _scale(x): # -> how to bring such numbers to bytes
+    low,high = float(x.min()),float(x.max())
+    found = f"found {low:.4g} to {high:.4g}, "
+    if low < 0: return found + "negative numbers: undo their normalisation first"
+    if high <= 1: return found + "so (images*255).round() and a conversion make them that"
+    if high <= 255: return found + "so round and convert them"
+    depth = 2**math.ceil(math.log2(high)) - 1
+    return found + f"so scale them by 255/{depth}, round and convert them"
+
 def _check_images(x):
     x = torch.as_tensor(x)
     if n := _n_nan(x):
         raise ValueError(f"images hold {n} NaN values: expected whole numbers 0..255 as uint8")
     if x.dtype != torch.uint8:
-        raise ValueError(f"images are {x.dtype}, expected uint8 in 0..255: "
-                         "scale, round and convert them first")
+        raise ValueError(f"images are {x.dtype}, expected uint8 in 0..255"
+                         + (f": {_scale(x)}" if x.numel() else ''))
     _check_shape(x)
     if not len(x): raise ValueError("images hold no image: expected at least one")
+    if x.max() == 1: warnings.warn("images hold 0 and 1 alone, which is black in 0..255: "
+                                   "multiply them by 255", stacklevel=3)
     return x
-
-# %% ../../nbs/00a_patches.ipynb #019
-def _class_numbers(y, classes): # [N] -> int64
-    if y.ndim != 1 or y.is_floating_point() or y.is_complex():
-        raise ValueError(f"labels are {y.dtype} of shape {[*y.shape]}, "
-                         "expected whole numbers of shape [N]")
-    y = y.long()
-    top = len(classes)-1 if classes else int(y.max())
-    if y.min() < 0 or y.max() > top:
-        raise ValueError(f"labels run from {int(y.min())} to {int(y.max())}, expected 0 to {top}: "
-                         "one number a class")
-    return y
-
-# %% ../../nbs/00a_patches.ipynb #020
-def _findings(y): # [N,L] -> float32
-    if not ((y==0)|(y==1)).all():
-        raise ValueError("labels of several findings [N,L] hold more than zeros and ones")
-    return y.float()
-
-# %% ../../nbs/00a_patches.ipynb #021
-def _check_labels(y, n, classes):
-    try: y = torch.as_tensor(y)
-    except (TypeError, ValueError):
-        raise ValueError("labels are no numbers: expected whole numbers from 0, "
-                         "names belong in classes=") from None
-    if len(y) != n:
-        raise ValueError(f"labels number {len(y)}, images {n}: expected one label an image")
-    if bad := _n_nan(y): raise ValueError(f"labels hold {bad} NaN values")
-    return _findings(y) if y.ndim == 2 else _class_numbers(y, classes)
 
 # %% ../../nbs/00a_patches.ipynb #024
 def _check_masks(m, images):
@@ -127,20 +110,22 @@ class PatchData(Moments):
     "Patches in memory: one uint8 tensor, with labels, instance masks and groups where they exist"
     def __init__(self,
         images,       # [N,C,H,W] uint8 tensor or array, C = 1 (grey) or 3 (colour)
-        labels=None,  # [N] whole numbers from 0; or [N,L] zeros and ones, L findings an image
+        labels=None,  # [N] whole numbers from 0; or [N,L] zeros and ones, see `findings`
         masks=None,   # [N,H,W] whole numbers: instance ids, 0 = background, -1 = to be ignored
         classes=None, # names of the classes in the order of their numbers; by default '0', '1', ...
         name='',      # what to call this data in pictures and tables
         groups=None,  # [N] the patient, slide or photograph each patch was cut from
         names=None,   # [N] what each patch is called: its file, relative to its folder
+        findings=None, # of labels [N,L]: True: L findings; False: one class; None: as they look
     ):
         self.images,self.name = _check_images(images),name
         self.classes = None if classes is None else [str(c) for c in classes]
-        self.labels = None if labels is None else _check_labels(labels, len(self), self.classes)
+        self.labels = None
+        if labels is not None:
+            self.labels,self.classes = read_labels(labels, len(self), self.classes, findings)
         self.masks = None if masks is None else _check_masks(masks, self.images)
         self.groups = None if groups is None else _check_groups(groups, len(self))
         self.names = None if names is None else _check_names(names, len(self))
-        if labels is not None and classes is None: self.classes = _numbered(self.labels)
 
     def __len__(self): return len(self.images)
     def find_moments(self): return _byte_moments(self.images)
@@ -161,12 +146,6 @@ class PatchData(Moments):
             res += f", {self.c} {'classes' if self.labels.ndim == 1 else 'findings'}"
         if self.masks is not None: res += ", masks"
         return res if self.groups is None else res + f", {len(np.unique(self.groups))} groups"
-
-# %% ../../nbs/00a_patches.ipynb #037
-def _numbered(labels):
-    "'0', '1', ... for the classes or findings of `labels`"
-    n = labels.shape[1] if labels.ndim == 2 else int(labels.max())+1
-    return [str(i) for i in range(n)]
 
 # %% ../../nbs/00a_patches.ipynb #042
 @patch
@@ -234,7 +213,7 @@ class PatchLoader(DataLoader):
         masks,labels = (y[-1],None) if y and y[-1].ndim == 3 else (None, y[0] if y else None)
         x = x if x.dtype == torch.uint8 else (x*255).byte()
         classes = None if labels is None else self.dataset.classes
-        PatchData(x, labels, masks, classes).show(max_n, **kwargs)
+        PatchData(x, labels, masks, classes, findings=True).show(max_n, **kwargs)
 
 # %% ../../nbs/00a_patches.ipynb #061
 def batch_size(n, bs, shuffle, drop_last):
@@ -293,36 +272,56 @@ def warn_of_leaks(splits, where):
                           stacklevel=3)
 
 # %% ../../nbs/00a_patches.ipynb #079
-def _check_shares(classes, val, test, unit_name): # [U] class of each unit
+def _check_shares(val, test):
     if not 0 <= val + test < 1:
         raise ValueError(f"val={val} and test={test} leave nothing to train on: "
                          "expected shares that add up to less than 1")
-    least,parts = np.unique(classes, return_counts=True)[1].min(), 1 + (val>0) + (test>0)
-    if least < parts:
-        raise ValueError(f"a class of {least} {unit_name} cannot be divided into {parts} parts: "
-                         "give more of it, or leave it out")
+
+def _rare(classes, n_parts): # [U] class of each unit -> classes with fewer units, and how many
+    kinds,counts = np.unique(classes, return_counts=True)
+    return {k: n for k,n in zip(kinds.tolist(), counts.tolist()) if n < n_parts}
 
 # %% ../../nbs/00a_patches.ipynb #080
 def _draw(pool, share, classes, seed): # [P] numbers of units -> those that stay, those drawn
+    kinds,counts = np.unique(classes[pool], return_counts=True)
+    alone = np.isin(classes[pool], kinds[counts < 2]) # stratifying needs two of each class
+    pool,held = pool[~alone],pool[alone]
+    n_kinds = len(np.unique(classes[pool]))
     n = round(share*len(classes))
-    if share: n = max(n, len(np.unique(classes))) # stratifying needs one of each class
-    if not n: return pool,[]
-    return train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed)
+    if share: n = min(max(n, n_kinds), len(pool)-n_kinds) # ... and one of each on both sides
+    if not n: return np.sort(np.append(pool, held)),pool[:0]
+    stay,drawn = train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed)
+    return np.append(stay, held),drawn
 
 # %% ../../nbs/00a_patches.ipynb #082
+def _say_rare(data, rare, n_parts, unit): # rare: class -> how many units it has
+    listed = [f"{data.classes[int(k)]} ({n})" for k,n in rare.items()]
+    names = ', '.join(listed[:5]) + (', ...' if len(listed) > 5 else '')
+    warnings.warn(f"{data.name or 'the data'}: too few {unit} for {n_parts} parts in "
+                  f"{len(rare)} of {data.c} classes, {names}: they stay in train whole",
+                  stacklevel=3)
+
+# %% ../../nbs/00a_patches.ipynb #bb19b2e5
 @patch
 def split(self:PatchData,
     val=.15,  # share of the images, or of the groups where there are groups
     test=.15, # likewise; 0 for none
     seed=0,   # the same seed divides the same way
-):            # -> `Splits`
+):            # -> `Splits`; a part for which no class has enough is `None`
     "Divide at random, keeping groups whole and classes in proportion"
+    _check_shares(val, test)
     groups = np.arange(len(self)) if self.groups is None else self.groups
     units,first,unit = np.unique(groups, return_index=True, return_inverse=True)
     one_label = self.labels is not None and self.labels.ndim == 1
     classes = self.labels[first].numpy() if one_label else np.zeros(len(units))
-    _check_shares(classes, val, test, 'images' if self.groups is None else 'groups')
-    rest,in_test = _draw(np.arange(len(units)), test, classes, seed)
+    n_parts,what = 1 + (val>0) + (test>0), 'images' if self.groups is None else 'groups'
+    if rare := _rare(classes, n_parts):
+        if not one_label: raise ValueError(
+            f"{len(units)} {what} cannot be divided into {n_parts} parts: give more")
+        _say_rare(self, rare, n_parts, what)
+    scarce = np.isin(classes, [*rare])
+    rest,in_test = _draw(np.flatnonzero(~scarce), test, classes, seed)
     in_train,in_val = _draw(rest, val, classes, seed)
+    in_train = np.append(in_train, np.flatnonzero(scarce))
     return Splits(*(self[np.isin(unit, part)] if len(part) else None
                     for part in (in_train, in_val, in_test)))

@@ -6,7 +6,7 @@
 __all__ = ['nct_crc_data', 'pcam_data', 'gland_items', 'gland_data', 'published_splits']
 
 # %% ../../nbs/00e_published.ipynb #003
-import csv, math, os, tempfile
+import csv, math, os, tempfile, warnings
 from collections import Counter
 from importlib.util import find_spec
 from itertools import chain
@@ -20,25 +20,43 @@ from torchvision.transforms.functional import resize
 from .patches import PatchData, Splits, warn_of_leaks
 from .files import (IMAGE_SUFFIXES, check_one_size, images_in, in_threads,
                                   read_image, read_parts)
-from .masks import read_mask
-from .nuclei import nuclei_data, same_size
-from .pairs import with_masks
+from .nuclei import nuclei_data, read_mask, same_size, with_masks
+from .recipes import lc25000_data, lc25000_files
 from fastai.data.transforms import get_files
 
 # %% ../../nbs/00e_published.ipynb #012
 _NCT = 'NCT-CRC-HE-100K','NCT-CRC-HE-100K-NONORM','CRC-VAL-HE-7K'
 _TISSUES = ['ADI','BACK','DEB','LYM','MUC','MUS','NORM','STR','TUM']
 
+def _folders(path): # -> dict: name in capitals -> folder
+    if not path.is_dir(): return {}
+    return {d.name.upper(): d for d in sorted(path.iterdir()) if d.is_dir() and d.name[0] != '.'}
+
+def _kather(path): # -> folder to train on, folder to test on; either may be `None`
+    "The two folders in `path`, or in the one folder it holds; NCT... may be `path` itself"
+    for root in (path, *_folders(path).values()):
+        found = _folders(root)
+        train = next((found[n] for n in _NCT[:2] if n in found), None)
+        test = found.get(_NCT[2])
+        if train or test: return train,test
+    name = path.name.upper()
+    return path if name in _NCT[:2] else None, path if name == _NCT[2] else None
+
 # %% ../../nbs/00e_published.ipynb #013
-def _tissue_folder(path, both): # both: what the set consists of
-    "`path`, once it holds the nine class folders"
-    what = 'does not exist'
-    if path.is_dir():
-        found = sorted(d.name for d in path.iterdir() if d.is_dir() and d.name[0] != '.')
-        if found == _TISSUES: return path
-        what = f"holds {', '.join(found) or 'no folder'}"
-    raise ValueError(f"{path} {what}: expected the nine class folders "
-                     f"{', '.join(_TISSUES)} in both {both}")
+def _tissue_folder(path): # folder, perhaps with one of the same name in it -> folder, its tissues
+    "The folder that holds the nine class folders, or all but the background"
+    found = _folders(path)
+    if [*found] == [path.name.upper()]: return _tissue_folder(found[path.name.upper()])
+    if sorted(found) in (_TISSUES, [t for t in _TISSUES if t != 'BACK']): return path, sorted(found)
+    raise ValueError(f"{path} holds {', '.join(found) or 'no folder'}: expected the nine class "
+                     f"folders {', '.join(_TISSUES)}, or the eight without BACK")
+
+def _same_tissues(train, test): # what `_tissue_folder` gave for each
+    if train[1] != test[1]: raise ValueError(
+        f"{(train if len(train[1]) < len(test[1]) else test)[0]} lacks the folder BACK "
+        "that the other part has: add it here, or take it out there")
+    if len(train[1]) == 8: warnings.warn(
+        f"{train[0].parent}: eight tissues, without the background BACK", stacklevel=3)
 
 # %% ../../nbs/00e_published.ipynb #016
 def _check_memory(n, size, instead):
@@ -49,6 +67,18 @@ def _check_memory(n, size, instead):
                                      f"this machine has {have:.3g} GB: {instead}")
 
 # %% ../../nbs/00e_published.ipynb #017
+def _read_tissues(path, found, size): # found: folders -> `Splits` without val
+    "Both parts; class folders are numbered by their names in capitals"
+    dirs = [f and _tissue_folder(f) for f in found]
+    if all(dirs): _same_tissues(*dirs)
+    first,rest = (d and d[0] for d in dirs)
+    n_files = len(get_files(first or rest, extensions=IMAGE_SUFFIXES))
+    _check_memory(2*n_files, size or 224, "give a smaller size=")
+    splits = read_parts(path, (first or rest, None, rest if first else None), size)
+    for p in (splits.train, splits.test):
+        if p is not None: p.classes = [c.upper() for c in p.classes]
+    return splits
+
 def nct_crc_data(
     path,      # folder with NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
     size=None, # pixels a side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
@@ -57,13 +87,15 @@ def nct_crc_data(
 ):             # -> `Splits`; `val` may hold patients of `train` (nobody knows), `test` does not
     "Nine tissues of colorectal cancer, Kather et al. 2019: 100,000 to train on, 7,180 to test"
     path = Path(path)
-    first = next((n for n in _NCT[:2] if (path/n).is_dir()), _NCT[0])
-    train,test = (_tissue_folder(path/n, f'{first} and {_NCT[2]}') for n in (first, _NCT[2]))
-    n_files = len(get_files(train, extensions=IMAGE_SUFFIXES))
-    _check_memory(2*n_files, size or 224, "give a smaller size=")
-    whole = read_parts(path, (train,None,test), size)
-    parts = whole.train.split(val=val, test=0, seed=seed)
-    return Splits(parts.train, parts.val, whole.test)
+    found = _kather(path)
+    if found == (None,None): raise ValueError(
+        f"{path/_NCT[0]} does not exist: expected it and {_NCT[2]}, unpacked")
+    whole = _read_tissues(path, found, size)
+    lost = [n for n,f in zip((_NCT[0], _NCT[2]), found) if f is None]
+    if lost: warnings.warn(f"{path}: {lost[0]} is missing; the other folder alone is divided, "
+                           "and patients may stand on both sides", stacklevel=2)
+    parts = whole.train.split(val=val, test=.2*bool(lost), seed=seed)
+    return Splits(parts.train, parts.val, parts.test if lost else whole.test)
 
 # %% ../../nbs/00e_published.ipynb #020
 def _unpack(file):
@@ -74,19 +106,23 @@ def _unpack(file):
         os.replace(extract_archive(packed, tmp), file)
 
 # %% ../../nbs/00e_published.ipynb #021
+def _h5_folder(root): # the folder `pcam` in it, or itself where the files lie there
+    return next((d for d in (root/'pcam', root) if any(d.glob('camelyonpatch*'))), root/'pcam')
+
 def _pcam_files(root, part, download):
     "Images and labels of one part, unpacked or fetched where they are not there"
     name = f"camelyonpatch_level_2_split_{part.replace('val','valid')}"
-    files,why = [root/'pcam'/f'{name}_{k}.h5' for k in 'xy'], 'download=False'
+    files = [_h5_folder(root)/f'{name}_{k}.h5' for k in 'xy']
+    why,cause = 'download=False',None
     try:
         for file in files: _unpack(file)
-        if download: PCAM(root, part, download=True)
+        if download and not all(f.exists() for f in files): PCAM(root, part, download=True)
     except Exception as e: # gdown, gzip and the network each fail their own way
-        why = f"fetching or unpacking failed: {e}"
+        why,cause = f"fetching or unpacking failed: {e}",e
     lost = next((f for f in files if not f.exists()), None)
     if not lost: return files
     raise FileNotFoundError(f"{lost.name} is not in {lost.parent} ({why}): fetch {lost.name}.gz "
-                            "from https://zenodo.org/records/2546921 and put it there")
+                            "from https://zenodo.org/records/2546921 and put it there") from cause
 
 # %% ../../nbs/00e_published.ipynb #025
 def _draw_rows(total, n, seed): # -> [n] row numbers, rising
@@ -118,19 +154,34 @@ def _read_pcam(files, size, n, seed):
     return PatchData(images, y[idx], classes=['normal','metastasis'], name='PCam')
 
 # %% ../../nbs/00e_published.ipynb #030
+def _pcam_parts(root, download): # -> files of each part, `None` for those that are not there
+    "All parts, or those that are there; what is missing is said"
+    found,lost = {},{}
+    for part in _PCAM_PARTS:
+        try: found[part] = _pcam_files(root, part, download)
+        except FileNotFoundError as e:
+            if e.__cause__: raise # it was there, or should have come, and went wrong
+            lost[part] = e
+    if 'train' not in found: raise lost['train']
+    for part,e in lost.items():
+        warnings.warn(f"PCam without its {part} part: {e}", stacklevel=3)
+    return [found.get(part) for part in _PCAM_PARTS]
+
+_PCAM_PARTS = 'train','val','test'
+
 def pcam_data(
-    root=None,     # folder whose folder `pcam` holds the h5 or h5.gz files, by default ~/.pathlearn
+    root=None,     # folder of the h5 or h5.gz files, or with a folder `pcam`; default ~/.pathlearn
     size=None,     # pixels a side; `None` keeps 96, for which all parts are 9 GB in memory
     download=True, # fetch files that are not there, 7 GB
     n=None,        # at most so many patches a part, spread evenly over it; `None` takes all
     seed=0,        # the same seed takes the same patches
-):                 # -> `Splits`
+):                 # -> `Splits`; without a download, a part that is not there is `None`
     "Metastases in lymph nodes, PatchCamelyon of Veeling et al. 2018, in its published parts"
     if find_spec('h5py') is None: raise ImportError(
         "PatchCamelyon is stored in h5 files, and h5py is not installed: pip install h5py gdown")
     root = Path(root or Path.home()/'.pathlearn').expanduser()
-    files = [_pcam_files(root, part, download) for part in ('train','val','test')]
-    return Splits(*(_read_pcam(f, size, n, seed) for f in files))
+    files = _pcam_parts(root, download)
+    return Splits(*(f and _read_pcam(f, size, n, seed) for f in files))
 
 # %% ../../nbs/00e_published.ipynb #035
 def _crag_files(path): # -> (name, image file, mask file, part) of each image
@@ -144,14 +195,23 @@ def _glas_files(path):
             for f in images for part in ('train','testA','testB') if f.stem.startswith(part)]
 
 # %% ../../nbs/00e_published.ipynb #037
-def _gland_files(path):
-    "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
-    path = Path(path)
+def _gland_folder(path): # the folder itself, or the one folder in it that holds glands
+    def holds(d): return (d/'train'/'Images').is_dir() or any(d.glob('train_*_anno.*'))
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: an archive must be unpacked first")
-    items = _crag_files(path) if (path/'train'/'Images').is_dir() else _glas_files(path)
+    return next((d for d in (path, *_folders(path).values()) if holds(d)), path)
+
+def _gland_files(path):
+    "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
+    path = _gland_folder(Path(path))
+    crag = (path/'train'/'Images').is_dir()
+    items = _crag_files(path) if crag else _glas_files(path)
     found = Counter(part for *_,part in items)
-    if 'train' in found and len(found) > 1: return with_masks(items)
+    if 'train' in found and len(found) > 1:
+        lost = {'valid'} - {*found} if crag else {'testA','testB'} - {*found}
+        if lost: warnings.warn(f"{path} holds no images of {lost.pop()}: the test part "
+                               "is smaller than published", stacklevel=3)
+        return with_masks(items)
     listed = ', '.join(f'{n} images of {part}' for part,n in found.items())
     raise ValueError(f"{path} holds {listed or 'no images of glands'}: expected train_1.bmp, "
                      "train_1_anno.bmp, testA_1.bmp, ... as in GlaS, "
@@ -172,8 +232,13 @@ def gland_items(path, # folder of GlaS (train_1.bmp, ...) or CRAG (train/Images,
 # %% ../../nbs/00e_published.ipynb #044
 def _grades(path, names):
     "Patient and grade of each image, from the table of GlaS; without a table the names and `None`"
-    file = Path(path)/'Grade.csv'
-    if not file.exists(): return names, None
+    folder = _gland_folder(Path(path))
+    file = next((f for f in sorted(folder.glob('*.csv')) if f.stem.lower() == 'grade'), None)
+    if file is None:
+        if not (folder/'train'/'Images').is_dir(): warnings.warn(
+            f"{folder} has no Grade.csv: glands come without grades, and images of one patient "
+            "may stand in two parts", stacklevel=4)
+        return names, None
     try:
         with open(file, newline='', encoding='utf-8-sig') as f:
             rows = {r['name']: r for r in csv.DictReader(f, skipinitialspace=True)}
@@ -215,11 +280,13 @@ def published_splits(
     path,      # any folder
     size=None, # pixels a side
 ):             # -> `Splits`, or `None` if the folder has none of these layouts
-    "Read a folder of NCT-CRC, PatchCamelyon, GlaS, CRAG or the Data Science Bowl (divided 7:1:2)"
+    "A folder of NCT-CRC, PatchCamelyon, GlaS, CRAG, LC25000 or the Data Science Bowl (both 7:1:2)"
     path = Path(path)
-    if any((path/n).is_dir() for n in _NCT): return nct_crc_data(path, size)
-    if any(path.glob('pcam/camelyonpatch*')): return pcam_data(path, size, download=False)
-    if (path/'train'/'Annotation').is_dir() or any(path.glob('train_*_anno.*')):
+    if any(_kather(path)): return nct_crc_data(path, size)
+    if any(_h5_folder(path).glob('camelyonpatch*')): return pcam_data(path, size, download=False)
+    glands = _gland_folder(path)
+    if any((glands/'train').glob('Annotation')) or any(glands.glob('train_*_anno.*')):
         return gland_data(path, size)
+    if lc25000_files(path): return lc25000_data(path, size)
     if (path/'stage1_train').is_dir() or all((path/n).is_dir() for n in ('images','masks')):
         return nuclei_data(path, size).split(.1, .2)

@@ -7,6 +7,7 @@ __all__ = ['neighbours', 'knn_vote', 'knn_predict', 'knn_score', 'label_subset',
            'classification_scores']
 
 # %% ../../nbs/05b_labels.ipynb #002
+import warnings
 import numpy as np, torch, torch.nn as nn, torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_recall_fscore_support
@@ -109,6 +110,21 @@ def _drawn(n, keep, rng, replace): # -> `keep` numbers below n
     return torch.randperm(n, generator=rng)[:keep]
 
 # %% ../../nbs/05b_labels.ipynb #033
+def _share_of(labels, frac): # -> class -> how many patches to keep, of classes that keep any
+    "A class too small for the share is left out and named; two classes must remain"
+    counts = list(zip(*(t.tolist() for t in labels.unique(return_counts=True))))
+    keep = {c: round(frac*n) for c,n in counts}
+    empty = [(c,n) for c,n in counts if not keep[c]]
+    if empty and len(counts) - len(empty) < min(2, len(counts)):
+        c,n = empty[0]
+        raise ValueError(f"{frac:.2%} of the {n} patches of class {c} leave it empty: "
+                         f"use frac >= {1/n:.2g}")
+    if empty: warnings.warn(f"{frac:.2%} of the labels leave out "
+                            + ', '.join(f'class {c} ({n} patches)' for c,n in empty[:5])
+                            + (', ...' if len(empty) > 5 else ''), stacklevel=4)
+    return {c: n for c,n in keep.items() if n}
+
+# %% ../../nbs/05b_labels.ipynb #d1c1e28a
 def label_subset(labels,        # int64 [N]
                  frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
@@ -117,12 +133,9 @@ def label_subset(labels,        # int64 [N]
     "A stratified subset of the labelled rows, without replacement unless asked"
     if not 0 < frac <= 1:
         raise ValueError(f"frac is a share of the labels, 0 < frac <= 1, not {frac}")
-    labels, rng, rows = torch.as_tensor(labels).flatten(), torch.Generator().manual_seed(seed), []
-    for c, n in zip(*(t.tolist() for t in labels.unique(return_counts=True))):
-        if not (keep := round(frac*n)):
-            raise ValueError(f"{frac:.2%} of the {n} patches of class {c} leave it empty: "
-                             f"use frac >= {1/n:.2g}")
-        rows.append((labels == c).nonzero().flatten()[_drawn(n, keep, rng, replace)])
+    labels, rng = torch.as_tensor(labels).flatten(), torch.Generator().manual_seed(seed)
+    def drawn(rows, keep): return rows[_drawn(len(rows), keep, rng, replace)]
+    rows = [drawn((labels == c).nonzero().flatten(), n) for c,n in _share_of(labels, frac).items()]
     return torch.cat(rows).sort().values
 
 # %% ../../nbs/05b_labels.ipynb #036
@@ -131,6 +144,23 @@ def check_classes(labels):
     if len(found := labels.unique()) < 2:
         raise ValueError(f"all {len(labels)} labels are {found.tolist()}, one class only: "
                          "a classifier needs two")
+
+# %% ../../nbs/05b_labels.ipynb #86578b17
+def say_classes(train, test, classes, k=5): # labels of both parts [N], names
+    "Warn of classes that a score cannot do justice to"
+    shown,tested = (dict(zip(*(o.tolist() for o in t.unique(return_counts=True))))
+                    for t in (train, test))
+    def named(which): return ', '.join(str(classes[c]) if classes else str(c) for c in which[:5])
+    say = {"never shown in train, so never found in test": [c for c in tested if c not in shown],
+           f"too few in train for a majority of {k} neighbours":
+               [c for c,n in shown.items() if n <= k//2],
+           "in train but not in test, where no score sees them":
+               [c for c in shown if c not in tested]}
+    for words,which in say.items():
+        if which: warnings.warn(f"classes {words}: {named(which)}", stacklevel=4)
+    if len(tested) == 1: warnings.warn(
+        f"test holds one class only, {named([*tested])}: accuracy is how much of it is found, "
+        "F1 means little", stacklevel=4)
 
 # %% ../../nbs/05b_labels.ipynb #037
 def labelled_parts(splits): # Splits
@@ -142,6 +172,7 @@ def labelled_parts(splits): # Splits
                              "scores need one to learn from and one to test on")
         need_labels(**{name: part})
     check_classes(train.labels)
+    say_classes(train.labels, test.labels, getattr(train, 'classes', None))
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
 # %% ../../nbs/05b_labels.ipynb #040
