@@ -188,8 +188,7 @@ def _wrong(train, test, k=5): # Embeddings -> rows of test, the clearest votes f
 def _draw_wrong(data, names, words, across=6): # PatchData, text of each patch twice -> Figure
     lines = -(-len(data)//across)
     with house_style():
-        fig,axs = plt.subplots(lines, across, figsize=(1.6*across,1.9*lines), squeeze=False,
-                               layout='constrained')
+        fig,axs = plt.subplots(lines, across, figsize=(1.6*across,1.9*lines), squeeze=False)
         for ax in axs.flat: ax.axis('off')
         for ax,image,*said in zip(axs.flat, data.images, names, words):
             ax.imshow(rgb(image).permute(1,2,0))
@@ -272,9 +271,8 @@ class _Attempts:
 # %% ../../nbs/60e_report.ipynb #63d88ee9
 def _collapses(model): # Learner or encoder -> a sentence, or None
     watch = getattr(model, 'collapse_watch', None)
-    seen = getattr(watch, 'history', [])[-getattr(watch, 'patience', 1):]
-    kinds = [collapse_kind(**row) for row in seen]
-    return kinds[-1] if kinds and all(kinds) else None
+    warned = getattr(watch, 'warned', None) and watch.history
+    return collapse_kind(**watch.history[-1]) if warned else None
 
 def _pictures(attempt, out, model, splits, seed): # -> dict for the template
     "All that the encoder's features show, as far as it can be made"
@@ -316,12 +314,12 @@ class _Shrunken(torch.nn.Module):
         bright = self(x).mean(1)
         return torch.stack([bright, 1-bright], 1)
 
-def _handful(data, most=100, side=32): # PatchData or None -> PatchData or None
+def _handful(data, most, side=16): # PatchData or None -> PatchData or None
     "Some patches of each class, small"
     if data is None: return None
     rows, size = {*_evenly(len(data), most)}, max(1, data.size//side)
-    if data.labels is not None and data.labels.ndim == 1: # the first of each class
-        rows |= {*np.unique(data.labels.numpy(), return_index=True)[1].tolist()}
+    if data.labels is not None and data.labels.ndim == 1: # the first of each class, of 30 classes
+        rows |= {*np.unique(data.labels.numpy(), return_index=True)[1][:30].tolist()}
     few = data[sorted(rows)]
     few.images = few.images[...,::size,::size]
     return few
@@ -330,7 +328,8 @@ def _handful(data, most=100, side=32): # PatchData or None -> PatchData or None
 def rehearse(splits, template='patches.html', name='encoder', # what is to be reported, and as what
              seed=0, **words):                                # for the template, as `write_report`
     "Write a trial of the report before training; ValueError with what would fail after it"
-    few = Splits(*map(_handful, splits))
+    few = Splits(_handful(splits.train, 96 if splits.test is None else 48), None,
+                 _handful(splits.test, 96)) # t-SNE needs more than 90
     curves = {name: pd.DataFrame(dict(epoch=[1,2], loss=[1.,.5]))}
     words = dict(title=name, lead='', about='', weights='') | words
     with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(), no_random():

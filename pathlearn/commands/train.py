@@ -8,7 +8,7 @@ __all__ = ['train']
 # %% ../../nbs/60f_train.ipynb #003
 from .inputs import complete, data_name, read_data
 from .known import load_method
-from .report import write_report
+from .report import rehearse, write_report
 from .runs import (about, asked_of, curves_of, folder, learner_settings, logged,
                                      make_learner, refuse_others, run_facts, same_run,
                                      settings_of, trained, watches)
@@ -21,6 +21,7 @@ def train(args): # what `pathlearn_train` has read
     refuse_others(method, args)
     args.bs = args.bs or method.bs
     splits = complete(read_data(args.data, args.size, args.skip_bad), args.seed)
+    rehearse(splits, 'train.html', method.title, args.seed)
     out = folder(args.out or f'runs/{args.method}_{data_name(args.data)}')
     make_learner(args.method, splits.train, **learner_settings(method, args))
     same_run(out, settings_of(method, args))
