@@ -76,7 +76,7 @@ def _plot_curve(ax, curves, column):
 def plot_curves(curves): # name -> DataFrame of `curves_of`
     "Loss, live clusters and nearest-neighbour score over the epochs, as far as they are known"
     shown = [n for n in _CURVES if any(n in c for c in curves.values())]
-    with plt.style.context('pathlearn.pathlearn'):
+    with house_style():
         size = 3.6*len(shown), 2.7
         fig,axs = plt.subplots(1, len(shown), figsize=size, layout='constrained', squeeze=False)
         for ax,column in zip(axs[0], shown): _plot_curve(ax, curves, column)
@@ -140,9 +140,10 @@ def _montage(out, seen, seed): # -> figure
 def _drawings(out, model, images): # -> figures, none without a decoder
     net = getattr(model, 'model', model)
     if not getattr(net, 'decoder', None): return []
-    save_figure(show_rows(prototype_images(net)[:16]), out/'prototypes.png')
     pair = [to_unit(images), reconstruct(net, images)]
-    save_figure(show_rows(pair, ['patch','drawn']), out/'reconstructions.png')
+    with house_style():
+        save_figure(show_rows(prototype_images(net)[:16]), out/'prototypes.png')
+        save_figure(show_rows(pair, ['patch','drawn']), out/'reconstructions.png')
     return [figure(out/'prototypes.png', 'The prototype of each cluster, the largest first.'),
             figure(out/'reconstructions.png',
                    'Patches, and below what is drawn from their place in the latent space.')]

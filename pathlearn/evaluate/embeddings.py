@@ -156,7 +156,7 @@ def collapsed(emb): # Embeddings, or features [N,F]
 def sameness(emb): # Embeddings, or features [N,F] -> a sentence, or None
     "What to know before looking for structure in these rows"
     if collapsed(emb): return (
-        f"all {len(emb)} patches are alike to this encoder (spread {spread(emb):.1g}, usual is 0.1 "
+        f"all {len(emb)} patches are alike to this encoder (spread {spread(emb):.4f}, usual is 0.1 "
         "or more): either the patches are, or the encoder has collapsed")
     if (n := len(places(emb)[1])) <= len(emb)/2: return (
         f"{len(emb)} patches, but {n} different ones: copies lie in one place")
