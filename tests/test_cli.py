@@ -114,8 +114,8 @@ def trained(patches, tmp_path_factory):
 
 def test_training_leaves_a_folder(trained):
     _, out, done = trained
-    assert {p.name for p in out.iterdir()} == {'clusiam.safetensors', 'curves.csv', 'curves.png', 'log.txt', 'map_cluster.png', 'map_label.png',
-                                              'montage.png', 'report.html', 'settings.json', 'table.csv', 'table.txt', 'training.pt'}
+    assert {p.name for p in out.iterdir()} - {'misclassified.png'} == {'clusiam.safetensors', 'clusters.csv', 'curves.csv', 'curves.png', 'log.txt', 'map_cluster.png',
+                                              'map_label.png', 'misclassified.csv', 'montage.png', 'report.html', 'settings.json', 'table.csv', 'table.txt', 'training.pt'}
     table = pd.read_csv(out/'table.csv', index_col=0)
     assert list(table.index) == ['majority class', 'mean RGB', 'colour histogram', 'colour histogram, cosine', 'untrained encoder', 'CluSiam']
     assert len(pd.read_csv(out/'curves.csv')) == 2

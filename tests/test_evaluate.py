@@ -3,7 +3,8 @@ import warnings
 import numpy as np, pytest, torch, torch.nn as nn
 from pathlearn.data import PatchData, npz_data
 from pathlearn.evaluate import Embeddings, KeepBest, embed, floor_rows, knn_vote, otsu_mask
-from pathlearn.explore.maps import MapJob, Mapper, reduce
+from pathlearn.explore.jobs import MapJob
+from pathlearn.explore.maps import Mapper, reduce
 
 @pytest.mark.data
 def test_floor_of_the_lung_patches(shared):

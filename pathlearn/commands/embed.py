@@ -10,9 +10,8 @@ from pathlib import Path
 import numpy as np, torch
 from .inputs import complete, data_name, read_data
 from .known import title_of
-from .report import write_report
-from .folders import folder
-from .runs import about
+from .report import rehearse, write_report
+from .runs import about, folder
 from .shell import note
 from ..evaluate import Embeddings, embed
 from ..explore import map_page
@@ -78,6 +77,7 @@ def embed_patches(args): # what `pathlearn_embed` has read
     model = load_encoder(args.weights)
     seed = int(model.meta.get('seed', 0))
     splits = read_data(args.data, args.size or model.meta.get('size'), args.skip_bad)
+    rehearse(splits, seed=seed)
     out = folder(args.out or Path(args.weights).with_suffix('')/data_name(args.data))
     parts,arrays = _embedded(model, splits, out, args.device)
     title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"

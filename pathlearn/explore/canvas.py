@@ -11,7 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 import anywidget, ipywidgets as W, numpy as np, traitlets, matplotlib.pyplot as plt
 from PIL import Image
-from .plots import group_styles, rgb
+from .plots import group_styles, readable, rgb
 
 # %% ../../nbs/06g_canvas.ipynb #00000006
 def packed(values, kind): # as map.js reads them
@@ -22,8 +22,8 @@ def look(groups, names, heading): # a Grouping -> what map.js paints by
     "Groups, colours, names and ramp of a colouring"
     if names is not None:
         colours = [s['color'] for s in group_styles(len(names), heading)]
-        return dict(groups=packed(groups, 'u2'), colours=colours, names=names, ramp=[],
-                    heading=heading)
+        return dict(groups=packed(groups, 'u2'), colours=colours, names=[*map(readable, names)],
+                    ramp=[], heading=heading)
     low, high = float(groups.min()), float(groups.max())
     steps = ((groups - low)/max(high-low, 1e-9)*63).round()
     colours = [plt.matplotlib.colors.to_hex(c) for c in plt.cm.viridis(np.linspace(0,1,64))]

@@ -11,9 +11,12 @@ import ipywidgets as W, numpy as np, matplotlib.pyplot as plt
 from IPython import get_ipython
 from fastcore.basics import patch
 from ..data import PatchData
+from ..evaluate import sameness
 from .canvas import ROW, PatchMap, packed, png_bytes
-from .maps import MapJob, most_neighbours, reduce
-from .plots import COLOURS, Colours, images_of, patch_sheet, plot_map
+from .jobs import MapJob
+from .maps import most_neighbours, reduce
+from .plots import (COLOURS, Colours, images_of, in_figure, patch_sheet, plot_map,
+                                     readable)
 from .widgets import Picture, Still, choice, picture_bytes, slider
 
 # %% ../../nbs/06c_explorer.ipynb #00000011
@@ -89,7 +92,8 @@ def _tally(groups, names, rows): # numbers of patches -> [(name, count), ...]
 
 # %% ../../nbs/06c_explorer.ipynb #00000026
 def _counted(heading, counts, n): # as `_tally` gives them, patches selected -> HTML
-    shown = [f'{html.escape(name.removeprefix("cluster "))}:&nbsp;{count}&nbsp;({count/n:.0%})'
+    def plain(name): return name.removeprefix('cluster ') if heading == 'cluster' else name
+    shown = [f'{html.escape(readable(plain(name)))}:&nbsp;{count}&nbsp;({count/n:.0%})'
              for name,count in counts[:8]]
     if len(counts) > 8: shown.append(f'and {len(counts)-8} more')
     return f'<i>{heading}</i> {", ".join(shown)}'
@@ -117,8 +121,8 @@ class _Panel(W.VBox):
         self.sheet.show(rows[:most], f'{min(n, most)} patches of the selection' if n else '')
 
     def show_near(self, rows, words, close): # example and relatives; what it is; their cosines
-        self.near_text.value = (f'<b>Nearest to {html.escape(words)}</b>, which comes first; '
-                                f'cosine {close[0]:.3f} to {close[-1]:.3f}')
+        range_ = f'; cosine {close[0]:.3f} to {close[-1]:.3f}' if len(close) else ''
+        self.near_text.value = (f'<b>Nearest to {html.escape(words)}</b>, which comes first' + range_)
         self.near_sheet.show(rows, f'patch {rows[0]} and its nearest relatives')
 
 # %% ../../nbs/06c_explorer.ipynb #00000034
@@ -146,7 +150,7 @@ class Explorer(Still):
         background=None, # make maps in another process; None: where a kernel runs
     ):
         self.data,self.emb,self.normed,self.seed = _patches(emb, images),emb,emb.normed,seed
-        self.colours = Colours(emb, values, train, k)
+        self.colours,self.alike = Colours(emb, values, train, k), sameness(emb)
         self.background = has_kernel() if background is None else background
         self.selected, self.example, self.job, self.xy = np.empty(0, int), None, None, None
         self.map = PatchMap(self.data and self.data.images, self.colours.words, height=height,
@@ -196,8 +200,9 @@ def remap(self:Explorer, change=None):
 # %% ../../nbs/06c_explorer.ipynb #00000045
 @patch
 def place(self:Explorer, xy): # float32 [N,2]
-    "Put the points there"
+    "Put the points there, and say if there is nothing to see"
     self.xy, self.map.xy = xy, packed(xy, 'f4')
+    if self.alike: self.controls.alert(self.alike)
 
 @patch
 def _failed(self:Explorer, why):
@@ -298,7 +303,8 @@ def _draw_selection(self:Explorer, left, right): # Axes of the map, and beside i
     left.scatter(*self.xy[self.selected].T, s=26, fc='none', ec='#222222', lw=.6, zorder=5)
     lines = self.panel.counts.value.split('<br>')
     lines = [html.unescape(re.sub('<[^>]*>|&nbsp;', ' ', line)) for line in lines]
-    right.set_title('\n'.join(textwrap.fill(line, 52) for line in lines), fontsize=8, loc='left')
+    words = [textwrap.fill(in_figure(line, 300), 52) for line in lines]
+    right.set_title('\n'.join(words), fontsize=8, loc='left')
     if self.panel.sheet.png: right.imshow(plt.imread(io.BytesIO(self.panel.sheet.png)))
     right.axis('off')
 

@@ -10,7 +10,8 @@ import html, os, threading
 import ipywidgets as W, numpy as np, matplotlib.pyplot as plt
 from fastcore.basics import patch
 from .canvas import ROW, PatchMap, packed
-from .maps import MapJob, aligned_maps, reduce
+from .jobs import MapJob
+from .maps import aligned_maps, reduce
 from .plots import (PALETTE, Grouping, colourings, group_style, grouping,
                                      house_style)
 from .widgets import Picture, Still, choice, picture_bytes

@@ -10,8 +10,9 @@ const sheets = DATA.sheets.map(src => Object.assign(new Image(), {src}))
 const coloured = ([name, look]) => [name, {...look, groups: view(look.groups)}]
 const looks = Object.fromEntries(Object.entries(DATA.looks).map(coloured))
 const kinds = Object.keys(looks).filter(name => !looks[name].ramp.length && !['prediction', 'error'].includes(name))
-const group = (name, i) => looks[name].names[looks[name].groups.getUint16(2*i, true)].replace(/^cluster /, '')
-const words = i => [`patch ${i}`, ...kinds.map(name => `${name} ${group(name, i)}`)].join(', ')
+const named = (name, text) => name === 'cluster' ? text.replace(/^cluster /, '') : text
+const group = (name, i) => named(name, looks[name].names[looks[name].groups.getUint16(2*i, true)])
+const words = i => [DATA.names?.[i] ?? `patch ${i}`, ...kinds.map(name => `${name} ${group(name, i)}`)].join(', ')
 
 function picture(i) { // a canvas with one patch, or null
   if (!sheets.length) return null
@@ -66,4 +67,5 @@ for (const name of Object.keys(looks)) $('colour').add(new Option(name))
 $('colour').onchange = e => model.set(looks[e.target.value])
 await Promise.all(sheets.map(sheet => sheet.decode()))
 widget.render({model, el: $('map')})
+$('said').textContent = DATA.said
 selected([])

@@ -11,9 +11,10 @@ from importlib.resources import files
 from string import Template
 import numpy as np, torch.nn.functional as F
 from PIL import Image
+from ..evaluate import sameness
 from .canvas import look, packed
 from .maps import reduce
-from .plots import Colours, images_of, rgb
+from .plots import Colours, images_of, readable, rgb
 
 # %% ../../nbs/06e_page.ipynb #00000008
 PER_ROW, PER_SHEET = 32, 1024
@@ -45,7 +46,12 @@ def _fill(title, data): # dict for page.js -> the text of an HTML file
     draw = _asset('map.js').replace('export default', 'const widget =')
     written = json.dumps(data).replace('<', '\\u003c') # a name with </script> in it
     script = f"{draw}\nconst DATA = {written}\n{_asset('page.js')}"
-    return Template(_asset('page.html')).substitute(title=html.escape(title), script=script)
+    return Template(_asset('page.html')).substitute(title=html.escape(readable(title)),
+                                                    script=script)
+
+# %% ../../nbs/06e_page.ipynb #5e3edef6
+def _names(emb): # -> list of text, or None
+    return None if emb.names is None else [readable(str(name)) for name in emb.names]
 
 # %% ../../nbs/06e_page.ipynb #00000017
 def map_page(emb,            # Embeddings
@@ -64,5 +70,6 @@ def map_page(emb,            # Embeddings
     xy = reduce(emb, how, seed) if xy is None else xy
     return _fill(title, dict(
         xy=_text(packed(xy, 'f4')), alt=f'Map of {len(emb)} patches', looks=looks,
+        names=_names(emb), said=sameness(emb) or '',
         sheets=[] if images is None else [*_sheets(images, side)],
         side=side, per_row=PER_ROW, per_sheet=PER_SHEET))

@@ -6,10 +6,13 @@
 __all__ = ['PALETTE', 'COLOURS', 'group_style', 'colourings', 'plot_map', 'cluster_montage']
 
 # %% ../../nbs/06a_plots.ipynb #004
+import re, textwrap
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 import matplotlib.pyplot as plt, numpy as np, torch
-from ..evaluate import knn_vote
+from matplotlib import font_manager
+from ..evaluate import knn_vote, sameness
 from .maps import reduce
 
 # %% ../../nbs/06a_plots.ipynb #010
@@ -19,9 +22,10 @@ PALETTE = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9',
 # %% ../../nbs/06a_plots.ipynb #017
 @contextmanager
 def house_style():
-    "The style of all pictures, for a while"
+    "The style of all pictures, for a while; names in them are no formulas"
     plt.draw_if_interactive() # loads the backend, outside of what is put back
-    with plt.style.context('pathlearn.pathlearn'): yield
+    own = {'text.usetex': False, 'text.parse_math': True}
+    with plt.style.context(['pathlearn.pathlearn', own]): yield
 
 # %% ../../nbs/06a_plots.ipynb #020
 MARKERS = ['o', '^', 's', 'D', 'v', 'P']
@@ -30,6 +34,34 @@ MARKERS = ['o', '^', 's', 'D', 'v', 'P']
 def group_style(i): # number of the group
     "Colour and marker of group `i`"
     return dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i//len(PALETTE) % len(MARKERS)])
+
+# %% ../../nbs/06a_plots.ipynb #163f0236
+def readable(text): # any text -> text that UTF-8 can hold
+    "Stray bytes in names are read as Latin-1"
+    def letter(found):
+        code = ord(found[0]) - 0xDC00
+        return chr(code) if 0x80 <= code <= 0xFF else '\N{REPLACEMENT CHARACTER}'
+    return re.sub('[\ud800-\udfff]', letter, text)
+
+# %% ../../nbs/06a_plots.ipynb #df4788c3
+@cache
+def _glyphs(*families): # -> set of the code points that these fonts can draw
+    files = (font_manager.findfont(font_manager.FontProperties([f])) for f in families)
+    return frozenset().union(*(font_manager.get_font(f).get_charmap() for f in files))
+
+def _drawable(text):
+    "Text in letters that there are in the font"
+    known = _glyphs(*plt.rcParams['font.family'])
+    return ''.join(c if ord(c) in known else ascii(c)[1:-1] for c in text)
+
+# %% ../../nbs/06a_plots.ipynb #f023d781
+def in_figure(name, most=40): # what to call something; letters
+    "A name as matplotlib shows it: letter by letter, in one line, shortened in the middle"
+    name = ' '.join(re.sub(r'[\x00-\x1f\x7f-\x9f]', ' ', readable(str(name))).split())
+    name = _drawable(name) or '(no name)'
+    if len(name) > most: name = f"{name[:most//2]}…{name[1-most//2:]}"
+    name = name.replace('$', r'\$')
+    return '\N{THIN SPACE}'*name.startswith('_') + name # else a legend leaves it out
 
 # %% ../../nbs/06a_plots.ipynb #024
 COLOURS = 'label','cluster','prediction','error','confidence'
@@ -105,7 +137,7 @@ class Colours:
 
     def words(self, i): # number of a patch
         "What is known of a patch"
-        said = [f'patch {i}']
+        said = [f'patch {i}' if self.emb.names is None else readable(str(self.emb.names[i]))]
         for name in self.facts:
             groups,names,_ = self[name]
             said.append(names[groups[i]] if name == 'cluster' else f'{name} {names[groups[i]]}')
@@ -167,7 +199,7 @@ def _draw_groups(ax, xy, grouped, size): # -> colour of each point
     groups, names, heading = grouped
     styles, counts = group_styles(len(names), heading), np.bincount(groups, minlength=len(names))
     def draw(i):
-        name = f'{names[i]} ({counts[i]})'
+        name = f'{in_figure(names[i])} ({counts[i]})'
         return ax.scatter(*xy[groups == i].T, s=size, lw=0, label=name, **styles[i])
     _legend(ax, [draw(i) for i in range(len(names)) if counts[i]], counts[counts > 0])
     return [styles[g]['color'] for g in groups]
@@ -178,6 +210,13 @@ def _draw_fractions(ax, xy, grouped, size): # -> colour of each point
     points = ax.scatter(*xy.T, c=grouped.groups, s=size, cmap='viridis', lw=0)
     ax.figure.colorbar(points, ax=ax, shrink=.7)
     return points.to_rgba(grouped.groups)
+
+# %% ../../nbs/06a_plots.ipynb #1051b044
+def _say(ax, words): # a sentence
+    "Words across a map"
+    lines = textwrap.fill(words, 44)
+    ax.text(.5, .97, lines, transform=ax.transAxes, ha='center', va='top', fontsize=9, zorder=9,
+            color='#1c2126', bbox=dict(fc='#FFF3D6', ec='#E69F00', boxstyle='round'))
 
 # %% ../../nbs/06a_plots.ipynb #056
 def plot_map(emb,            # Embeddings
@@ -201,6 +240,7 @@ def plot_map(emb,            # Embeddings
         if ax is None: _, ax = plt.subplots(figsize=(6.4,4.6), dpi=80, layout='constrained')
         frames = draw(ax, xy, grouped, float(np.clip(3000/len(emb), 3, 30)))
         if images is not None: _thumbnails(ax, xy, images, thumbs, frames)
+        if words := sameness(emb): _say(ax, words)
     title = title or f'{named} of {len(emb)} patches by {grouped.heading}'
     ax.set(xticks=[], yticks=[], title=title, frame_on=False)
     ax.set_box_aspect(1)
@@ -221,7 +261,8 @@ def _cluster_name(c, members, data):
     name = f'cluster {c}: {len(members)}'
     if data.labels is None or data.labels.ndim != 1: return name
     share, common = (t.item() for t in (data.labels[members].bincount()/len(members)).max(0))
-    return name + f'\n{share:.0%} {data.classes[common] if data.classes else common}'
+    common = data.classes[common] if data.classes else common
+    return f'{name}\n{share:.0%} {in_figure(common, 24)}'
 
 # %% ../../nbs/06a_plots.ipynb #069
 def patch_sheet(data, # PatchData
@@ -252,10 +293,12 @@ def cluster_montage(data,     # PatchData
                          "expected one each")
     drawn = [*_largest(clusters, n, rows, seed)]
     live, ticks = len(clusters.unique()), [data.size/2 + i*(data.size+3) for i in range(len(drawn))]
-    fig, ax = plt.subplots(figsize=(.52*n+1.5, .52*len(drawn)+.4), dpi=80, layout='constrained')
-    ax.imshow(patch_sheet(data, [picks for *_,picks in drawn], n), interpolation='antialiased')
-    ax.set(title=f'{live} live clusters' + (f', the {rows} largest' if live > rows else ''),
-           xticks=[], frame_on=False)
-    ax.set_yticks(ticks, [_cluster_name(c, members, data) for c,members,_ in drawn], fontsize=8)
-    ax.tick_params(length=0)
+    names = [_cluster_name(c, members, data) for c,members,_ in drawn]
+    with house_style():
+        fig, ax = plt.subplots(figsize=(.52*n+1.5, .52*len(drawn)+.4), dpi=80, layout='constrained')
+        ax.imshow(patch_sheet(data, [picks for *_,picks in drawn], n), interpolation='antialiased')
+        ax.set(title=f'{live} live clusters' + (f', the {rows} largest' if live > rows else ''),
+               xticks=[], frame_on=False)
+        ax.set_yticks(ticks, names, fontsize=8)
+        ax.tick_params(length=0)
     return fig

@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np, torch
 from torch.nn import functional as F
 from ..data import PatchData
-from ..evaluate import Embeddings, cluster_scores, embed, knn_score
+from ..evaluate import Embeddings, cluster_scores, embed, knn_score, sameness
 from .callbacks import Column, InFit
 from fastai.callback.tracker import TrackerCallback
 from fastai.callback.training import GradientAccumulation
@@ -114,6 +114,19 @@ def collapse_kind(spread=None, live=None, # these four as in the table above
 # %% ../../nbs/04b_watch.ipynb #032
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
+# %% ../../nbs/04b_watch.ipynb #a618d8a0
+def _all_one_picture(data, most=2): # a dataset; grey values of 255 that are but noise
+    "Do its patches differ from the first by no more than noise?"
+    images = getattr(data, 'images', None)
+    if not isinstance(images, torch.Tensor) or len(images) < 2: return False
+    first = images[:1].int()
+    return all((part.int() - first).abs().max() <= most for part in images.split(64))
+
+def _warn_of_one_picture(data):
+    if _all_one_picture(data): warnings.warn(
+        f"all {len(data)} patches are the same picture: whatever this run finds is noise. "
+        "Look at the data", CollapseWarning, stacklevel=3)
+
 # %% ../../nbs/04b_watch.ipynb #033
 def _assigns(learn): return hasattr(learn.model, 'assign')
 
@@ -129,6 +142,7 @@ class CollapseWatch(Watch):
     def before_fit(self):
         super().before_fit()
         self.warned = set()
+        _warn_of_one_picture(getattr(self.dls.train, 'dataset', None))
     def load_state_dict(self, state):
         rows = [{_OLD.get(n,n): v for n,v in row.items()} for row in state['history']]
         super().load_state_dict(state | dict(history=rows))
@@ -182,11 +196,20 @@ class KNNWatch(Watch):
     ):
         self.train,self.valid,self.k,self.every,self.metric = train,valid,k,every,metric
 
+    def before_fit(self):
+        super().before_fit()
+        self.warned = set()
+    def tell(self, words): # a sentence, or None
+        if not words or self.warned: return
+        self.warned = {'sameness'}
+        warnings.warn(f"epoch {self.epoch+1}, validation: {words}", CollapseWarning, stacklevel=3)
+
     @property
     def names(self): return ('knn','rand','clusters') if _assigns(self.learn) else ('knn',)
     def after_train(self):
         if (self.epoch+1)%self.every and self.epoch+1 != self.n_epoch: return
         train,valid = (embed(self.learn, o) for o in (self.train, self.valid))
+        self.tell(sameness(valid))
         now = dict(knn=knn_score(train, valid, self.k, metric=self.metric))
         if valid.assignments is not None:
             s = cluster_scores(valid.labels, valid.assignments)
@@ -239,13 +262,17 @@ def _likely_cause(learn): # -> a sentence
     return f"The learning rate of {lr:.3g} is probably too high: try a tenth of it"
 
 # %% ../../nbs/04b_watch.ipynb #050
+def _last_good(learn): # -> a sentence, or nothing before the first epoch has ended
+    done = [v[0] for v in learn.recorder.values if isinstance(v[0], float) and np.isfinite(v[0])]
+    return f"The loss of the epoch before was {done[-1]:.3g}. " if done else ''
+
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
-    cause,resume,kept = _likely_cause(learn), getattr(learn, 'resume', None), ''
+    resume,kept = getattr(learn, 'resume', None), ''
     if resume and resume.path.exists(): kept = f". The last complete epoch is kept in {resume.path}"
     raise FloatingPointError(
-        f"{found} at epoch {learn.epoch+1}, step {learn.train_iter+1} of the fit: "
-        f"training cannot go on. {cause}{kept}")
+        f"{found} at epoch {learn.epoch+1}, step {learn.train_iter+1} of the fit: training cannot "
+        f"go on. {_last_good(learn)}{_likely_cause(learn)}{kept}")
 
 # %% ../../nbs/04b_watch.ipynb #052
 def _images(dl): # -> how many an epoch has; of a loader of fastai or of torch
@@ -265,10 +292,20 @@ def _check_device(model):
         "to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
 
 # %% ../../nbs/04b_watch.ipynb #055
+def _overflowed(model): # -> are there weights or running statistics that are no number?
+    kept = [b for n,b in model.named_buffers() if 'running_' in n]
+    tensors = [t.detach() for t in (*model.parameters(), *kept)]
+    return not torch.isfinite(torch.stack(torch._foreach_norm(tensors))).all()
+
+def _too_large(loss, first): # mean of an epoch and loss of the first step -> a sentence, or None
+    if loss > 100*max(1., abs(first)): return (
+        f"the training loss is {loss:.3g} and began at {first:.3g}: it diverges")
+
+# %% ../../nbs/04b_watch.ipynb #4d2330df
 class FitGuard(InFit):
-    "Refuses a fit that cannot do what is asked; stops one whose loss or gradient is no number"
+    "Refuses a fit that cannot do what is asked; stops one that diverges"
     # columns have their names by then, and mixed precision has taken its scale off the gradients
-    order = 55
+    order,first = 55,None
     def before_fit(self):
         columns,images = list(self.recorder.metric_names[1:]), _images(self.dls.train)
         if not images: raise ValueError(
@@ -276,7 +313,9 @@ class FitGuard(InFit):
             "learner travels without them, give it new ones by learn.dls = data.dls()")
         for cb in self.learn.cbs: _check_wish(cb, columns, images)
         if getattr(self.learn, 'mixed_precision', None): _check_device(self.model)
+        self.first = None
 
+    def before_train(self): self.sum,self.n = 0.,0
     def before_step(self): # one number, so that a GPU has to wait once
         grads = [p.grad for p in self.learn.model.parameters() if p.grad is not None]
         norms = torch._foreach_norm(grads) if grads else [self.loss.detach()]
@@ -289,6 +328,16 @@ class FitGuard(InFit):
         fine = torch.isfinite(self.loss).all()
         stop_fit(self.learn, "the norm of the gradient is not finite" if fine
                  else f"the loss is {self.loss.item():.3g}")
+
+    def after_batch(self):
+        if not self.training: return
+        self.sum,self.n = self.sum + self.loss.detach().mean(), self.n+1
+        if self.first is None: self.first = self.loss.detach().mean().item()
+        if self.iter+1 == self.n_iter: self.check_epoch((self.sum/self.n).item())
+    def check_epoch(self, loss): # mean of the epoch
+        if words := _too_large(loss, self.first): stop_fit(self.learn, words)
+        if not getattr(self.learn, 'mixed_precision', None) and _overflowed(self.model):
+            stop_fit(self.learn, "weights or running statistics are not finite")
     def after_epoch(self): # columns look after themselves
         for n,v in zip(self.recorder.metric_names[1:3], self.recorder.values[-1]):
             bad = n in ('train_loss','valid_loss') and isinstance(v, float) and not np.isfinite(v)

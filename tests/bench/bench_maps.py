@@ -16,7 +16,8 @@ warnings.simplefilter('ignore')
 from openTSNE import TSNE
 from sklearn.manifold import TSNE as SklearnTSNE
 from umap import UMAP
-from pathlearn.explore.maps import MapJob, reduce, unit_rows
+from pathlearn.explore.jobs import MapJob
+from pathlearn.explore.maps import reduce, unit_rows
 
 rng = np.random.default_rng(0)
 centres = rng.normal(size=(12,128))*1.2
