@@ -19,13 +19,14 @@ from ..explore import map_page
 from ..learning import load_encoder, whole_file
 from ..learning.weights import weights_file
 
-# %% ../../nbs/60h_embed.ipynb #c857172a
+# %% ../../nbs/60h_embed.ipynb #22e70923
 def _arrays(parts): # name of a part -> Embeddings
     "One row per patch of all parts; what one part lacks is left out"
     def known(name): return all(getattr(e, name) is not None for e in parts.values())
     def column(name): return np.concatenate([getattr(e, name).numpy() for e in parts.values()])
     arrays = {n: column(n) for n in ('features','labels','assignments') if known(n)}
-    names = [n for e in parts.values() for n in (e.names or map(str, range(len(e))))]
+    names = [n for e in parts.values()
+             for n in (map(str, range(len(e))) if e.names is None else e.names)]
     return arrays | dict(part=np.repeat([*parts], [len(e) for e in parts.values()]),
                          names=np.array(names))
 
