@@ -154,7 +154,7 @@ def _touch(out, splits, parts, arrays, seed, title, how):
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #f32fce2e
+# %% ../../nbs/60h_embed.ipynb #1db98bcd
 def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
     seed = int(model.meta.get('seed') or 0)
     title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
@@ -175,6 +175,7 @@ def embed_patches(args): # what `pathlearn_embed` has read
     folder(out)
     parts,arrays = _embedded(model, splits, file, args.device)
     _write_clusters(out/'clusters.csv', arrays, parts['train'].classes)
-    page = _shown(model, splits, parts, arrays, out, file, args)
     n,width = arrays['features'].shape
-    print(f"complete: features {n}x{width} in {file}, report in {page}", flush=True)
+    if n > 1: words = f"report in {_shown(model, splits, parts, arrays, out, file, args)}"
+    else: words = "no report: one patch makes no map"
+    print(f"complete: features {n}x{width} in {file}, {words}", flush=True)

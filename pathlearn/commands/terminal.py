@@ -85,11 +85,12 @@ def stoppable(): # -> a list, which holds the number of the signal once one has 
     finally:
         for n in ours: signal.signal(n, signal.SIG_DFL)
 
-# %% ../../nbs/60a1_terminal.ipynb #67422982
+# %% ../../nbs/60a1_terminal.ipynb #0b07e9ff
 @contextlib.contextmanager
 def deaf(ending): # ending: does the process end after this?
-    "Ctrl-C is not heard inside; a process that ends afterwards dies of it quietly"
+    "Ctrl-C is not heard inside, and in a process that ends not afterwards either"
     if threading.current_thread() is not threading.main_thread(): yield; return
     was = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try: yield
-    finally: signal.signal(signal.SIGINT, signal.SIG_DFL if ending else was)
+    finally:
+        if not ending: signal.signal(signal.SIGINT, was)
