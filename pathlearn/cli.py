@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['pathlearn_train', 'pathlearn_embed', 'pathlearn_demo', 'pathlearn_reproduce', 'pathlearn_prepare']
 
-# %% ../nbs/65_cli.ipynb #003
-import importlib, sys
+# %% ../nbs/65_cli.ipynb #a1ce9c2b
+import argparse, importlib, re
 from importlib.resources import files
 from .commands.known import known_methods, methods_for, own_arguments
-from .commands.shell import make_parser, number, run
+from .commands.shell import filled, make_parser, number, run, seed
 
 # %% ../nbs/65_cli.ipynb #005
 def _later(module, function): # -> function of the parsed arguments
@@ -19,7 +19,7 @@ def _later(module, function): # -> function of the parsed arguments
         return getattr(room, function)(args)
     return work
 
-# %% ../nbs/65_cli.ipynb #007
+# %% ../nbs/65_cli.ipynb #8142a093
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder a class, with train, val and test in it, "
          "or as NCT-CRC, PCam, GlaS and CRAG were published), "
@@ -27,20 +27,29 @@ _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
          "or as images/ and masks/")
 
+def _place(text): # 'cuda:1' is no choice
+    if not re.match(r'(cuda|gpu):\d', text): return text
+    raise argparse.ArgumentTypeError(f"expected cpu or cuda, found {text!r}: to choose among several "
+        "GPUs set CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
+
 def _device(add, doing):
-    add('--device', choices=('cpu','cuda'), help=f"{doing} (default: a GPU if there is one)")
+    add('--device', type=_place, choices=('cpu','cuda'),
+        help=f"{doing} (default: a GPU if there is one)")
+
+# %% ../nbs/65_cli.ipynb #e20cac7b
+_SIZE = number(int, 16, 10_000) # pixels a side
 
 def _data_arguments(parser):
-    add = parser.add_argument
-    add('--data', required=True, metavar='NAME|FILE|FOLDER', help=_DATA)
-    add('--size', type=number(int, 16), metavar='PX',
+    add = parser.add_argument_group('data').add_argument
+    add('--data', required=True, type=filled, metavar='NAME|FILE|FOLDER', help=_DATA)
+    add('--size', type=_SIZE, metavar='PX',
         help="pixels a side that patches are brought to "
         "(default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true',
         help="leave out images of a folder that cannot be read, and count them")
-    add('--channels', type=int, choices=(1,3),
+    add('--channels', type=number(int, 1, 3), choices=(1,3),
         help="3 makes every image colour, 1 grey (default: as they are, all of one kind)")
-    _device(add, "where to compute")
+    return add
 
 # %% ../nbs/65_cli.ipynb #009
 def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
@@ -50,42 +59,51 @@ def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     others = [f'of {m.name} {v}' for m,v in zip(methods, values) if v != usual]
     return '; '.join([str(usual), *([', '.join(others)] if others else [])])
 
-# %% ../nbs/65_cli.ipynb #011
-def _network_arguments(add, methods):
-    add('--arch', metavar='NAME',
+# %% ../nbs/65_cli.ipynb #02ea5a59
+def _network_arguments(parser, methods):
+    add = parser.add_argument_group('network').add_argument
+    add('--arch', type=filled, metavar='NAME',
         help="a torchvision network, 'tiny', the small encoder for a CPU, "
         f"or 'conv3', three convolutions (default: {_by_method(methods, 'arch')})")
-    add('--bs', type=number(int, 2),
-        help="patches a batch, at most all of them "
-        f"(default: {_by_method(methods, 'bs')} with masks and as many without)")
     clusters = ', '.join(f'{m.k} for {m.name}' for m in methods if m.k)
     add('--k', type=number(int, 2), help=f"number of clusters (default: at most {clusters}; "
         "for the autoencoder the knee of an elbow search)")
-    add('--lr', type=number(float, 1e-8),
-        help=f"learning rate (default: {_by_method(methods, 'lr')})")
 
-# %% ../nbs/65_cli.ipynb #012
-def _view_arguments(add):
+# %% ../nbs/65_cli.ipynb #2e6d5328
+def _view_arguments(parser):
+    add = parser.add_argument_group('views').add_argument
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
         help="how far a patch is changed before it is compared with itself (default: standard; "
         "of ca2cl a strong and a weak view, of the autoencoder its own)")
-    add('--view-size', type=number(int, 16), metavar='PX',
+    add('--view-size', type=_SIZE, metavar='PX',
         help="pixels a side of the views alone (default: those of the patches); "
         "smaller ones train faster")
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/65_cli.ipynb #013
+# %% ../nbs/65_cli.ipynb #c49e8c37
 _VARIES = " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"
 
-def _common(parser, methods, epochs=100): # methods: rows
-    "The arguments that every training command takes"
-    _data_arguments(parser)
-    add = parser.add_argument
+def _training_arguments(parser, methods, epochs): # -> `add_argument` of the group
+    add = parser.add_argument_group('training').add_argument
     add('--epochs', type=number(int, 1), default=epochs,
         help="rounds through the training patches" + ('' if epochs else _VARIES))
-    _network_arguments(add, methods)
-    _view_arguments(add)
+    add('--bs', type=number(int, 2),
+        help="patches a batch, at most all of them "
+        f"(default: {_by_method(methods, 'bs')} with masks and as many without)")
+    add('--lr', type=number(float, 1e-8),
+        help=f"learning rate (default: {_by_method(methods, 'lr')})")
+    _device(add, "where to compute")
+    return add
+
+# %% ../nbs/65_cli.ipynb #0229cbfc
+def _common(parser, methods, epochs=100): # methods: rows; -> `add_argument` of the training's group
+    "The arguments that every training command takes"
+    _data_arguments(parser)
+    _network_arguments(parser, methods)
+    add = _training_arguments(parser, methods, epochs)
+    _view_arguments(parser)
+    return add
 
 # %% ../nbs/65_cli.ipynb #015
 _TRAIN = [
@@ -98,52 +116,61 @@ _TRAIN = [
      'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
      'pathlearn_train cdcl --data nuclei/ --share 1/8']]
 
-# %% ../nbs/65_cli.ipynb #016
-def _train_parser(named): # dict: name -> row, or None for what another package has, not asked for
-    p, methods = make_parser('pathlearn_train', *_TRAIN), [m for m in named.values() if m]
+# %% ../nbs/65_cli.ipynb #8b5a9a88
+def _train_arguments(p, named): # named: name -> row, or None: another package's, not asked for
+    methods = [m for m in named.values() if m]
     p.add_argument('method', choices=[*named], metavar='METHOD', help=', '.join(named))
-    _common(p, methods)
+    _common(p, methods)('--seed', type=seed, default=0,
+                        help="of the weights, the views, the order and the split")
     own_arguments(p, methods)
-    p.add_argument('--seed', type=number(int, 0), default=0,
-                   help="of the weights, the views, the order and the split")
-    p.add_argument('--out', metavar='FOLDER',
-                   help="where everything goes (default: runs/METHOD_DATA)")
-    p.add_argument('--continue-on-new-data', action='store_true',
-                   help="go on with the run in that folder although its data have changed")
-    return p
+    add = p.add_argument_group('output').add_argument
+    add('--out', type=filled, metavar='FOLDER',
+        help="where everything goes (default: runs/METHOD_DATA)")
+    add('--continue-on-new-data', action='store_true',
+        help="go on with the run in that folder although its data have changed")
 
-# %% ../nbs/65_cli.ipynb #018
+# %% ../nbs/65_cli.ipynb #2cc339ab
 # data of the method: module, function
 _ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei'))
 
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
-    argv = sys.argv[1:] if argv is None else argv
-    named = methods_for(argv)
+    named = {}
+    def arguments(p, words):
+        named.update(methods_for(words))
+        _train_arguments(p, named)
     def work(args): return _later(*_ROOMS[named[args.method].data])(args)
-    return run(_train_parser(named), work, argv)
+    return run(make_parser('pathlearn_train', *_TRAIN), work, argv, arguments)
 
-# %% ../nbs/65_cli.ipynb #023
+# %% ../nbs/65_cli.ipynb #d3b9e49d
 _EMBED = [
-    "Write features, labels and clusters of patches into features.npz, with a map, a montage\n"
+    "Write features, names, labels and clusters of patches into one file, with a map, a montage\n"
     "and, where there are labels, the table of scores.",
     ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
+     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out lung.csv',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html']]
 
+def _embed_parser():
+    p = make_parser('pathlearn_embed', *_EMBED)
+    p.add_argument('weights', type=filled, metavar='WEIGHTS',
+                   help="a .safetensors file that pathlearn wrote, or a folder that holds one")
+    _device(_data_arguments(p), "where to compute")
+    add = p.add_argument_group('output').add_argument
+    add('--out', type=filled, metavar='FOLDER|FILE',
+        help="a folder for everything; or a file .npz, .csv or .parquet for the features, with all "
+        "else in a folder of its name beside it (default: a folder beside WEIGHTS)")
+    add('--html', nargs='?', const='umap', choices=('umap','tsne','pca'),
+        help="also write map.html: the map as one interactive file "
+        "that opens without Python (by UMAP unless another is named)")
+    return p
+
+# %% ../nbs/65_cli.ipynb #3dda9808
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches by trained weights"
-    p = make_parser('pathlearn_embed', *_EMBED)
-    p.add_argument('weights', metavar='WEIGHTS', help="a .safetensors file that pathlearn wrote")
-    _data_arguments(p)
-    p.add_argument('--out', metavar='FOLDER',
-                   help="where everything goes (default: a folder beside WEIGHTS)")
-    p.add_argument('--html', nargs='?', const='umap', choices=('umap','tsne','pca'),
-                   help="also write map.html: the map as one interactive file "
-                   "that opens without Python (by UMAP unless another is named)")
-    return run(p, _later('embed', 'embed_patches'), argv)
+    return run(_embed_parser(), _later('embed', 'embed_patches'), argv)
 
-# %% ../nbs/65_cli.ipynb #025
+# %% ../nbs/65_cli.ipynb #4928220d
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
@@ -152,15 +179,16 @@ _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
     p = make_parser('pathlearn_demo', *_DEMO)
-    add = p.add_argument
-    add('--out', default='demo', metavar='FOLDER', help="where everything goes")
+    add = p.add_argument_group('training').add_argument
     add('--epochs', type=number(int, 1), default=60,
         help="rounds through the 900 training patches, for each method")
-    add('--seed', type=number(int, 0), default=0,
+    add('--seed', type=seed, default=0,
         help="of the tissue, the weights, the views and the order")
     add('--fast', action='store_true',
         help="few small patches and two epochs: to see that all works, not to learn")
     _device(add, "where to train")
+    p.add_argument_group('output').add_argument('--out', type=filled, default='demo',
+        metavar='FOLDER', help="where everything goes")
     return run(p, _later('demo', 'demo'), argv)
 
 # %% ../nbs/65_cli.ipynb #027
@@ -202,7 +230,7 @@ def _ca2cl_rows(p):
         help="encoders to carry over to masks and boxes, "
         "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #031
+# %% ../nbs/65_cli.ipynb #7a91f0e7
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW',
@@ -210,28 +238,31 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
-def _where_to(add):
-    add('--out', default='nbs/results', metavar='FOLDER', help="where the CSV files are")
-    add('--runs', default='runs', metavar='FOLDER', help="where checkpoints and weights go")
-    add('--commit', help="name of the code's version (default: what git says)")
+def _where_to(p):
+    add = p.add_argument_group('output').add_argument
+    add('--out', type=filled, default='nbs/results', metavar='FOLDER',
+        help="where the CSV files are")
+    add('--runs', type=filled, default='runs', metavar='FOLDER',
+        help="where checkpoints and weights go")
+    add('--commit', type=filled, help="name of the code's version (default: what git says)")
+    add('--curves', action='store_true',
+        help="clusiam: also train K = 10 and K = 100, "
+        "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #032
+# %% ../nbs/65_cli.ipynb #b388b970
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
-    add = p.add_argument
-    add('method', choices=_papers(methods), help="which paper")
-    _common(p, methods, epochs=None)
-    add('--seed', type=number(int, 0), nargs='+',
+    p.add_argument('method', choices=_papers(methods), metavar='PAPER',
+                   help=f"which paper: {', '.join(_papers(methods))}")
+    add = _common(p, methods, epochs=None)
+    add('--seed', type=seed, nargs='+',
         help="one run a seed (default: 0; autoencoder: 0 1 2, but for mnist without a GPU 0 alone)")
     add('--opt', choices=('lars','adamw'),
         help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
     own_arguments(p, [known['ca2cl'], known['cdcl']], to=('learner',))
     _ca2cl_rows(p)
     _cdcl_rows(p, next(o.choices for o in known['cdcl'].own if o.name == 'share'))
-    add('--curves', action='store_true',
-        help="clusiam: also train K = 10 and K = 100, "
-        "scores of every epoch in OUT/clusiam_DATA_curves.csv")
-    _where_to(add)
+    _where_to(p)
     return p
 
 # %% ../nbs/65_cli.ipynb #033

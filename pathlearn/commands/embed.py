@@ -5,25 +5,71 @@
 # %% auto #0
 __all__ = ['write_map', 'embed_patches']
 
-# %% ../../nbs/60h_embed.ipynb #003
+# %% ../../nbs/60h_embed.ipynb #b5fce3c7
+from importlib.util import find_spec
 from pathlib import Path
-import numpy as np, torch
+import numpy as np, pandas as pd, torch
 from .inputs import complete, data_name, read_data
 from .known import title_of
-from .report import rehearse, write_report
+from .report import write_report
 from .runs import about, folder
 from .shell import note
 from ..evaluate import Embeddings, embed
 from ..explore import map_page
 from ..learning import load_encoder, whole_file
+from ..learning.weights import weights_file
 
-# %% ../../nbs/60h_embed.ipynb #005
+# %% ../../nbs/60h_embed.ipynb #22e70923
 def _arrays(parts): # name of a part -> Embeddings
     "One row per patch of all parts; what one part lacks is left out"
     def known(name): return all(getattr(e, name) is not None for e in parts.values())
     def column(name): return np.concatenate([getattr(e, name).numpy() for e in parts.values()])
     arrays = {n: column(n) for n in ('features','labels','assignments') if known(n)}
-    return arrays | dict(part=np.repeat([*parts], [len(e) for e in parts.values()]))
+    names = [n for e in parts.values()
+             for n in (map(str, range(len(e))) if e.names is None else e.names)]
+    return arrays | dict(part=np.repeat([*parts], [len(e) for e in parts.values()]),
+                         names=np.array(names))
+
+# %% ../../nbs/60h_embed.ipynb #b1a02f0a
+_TABLES = '.npz','.csv','.parquet'
+_OTHERS = '.tsv','.txt','.json','.h5','.hdf5','.pkl','.npy','.pt','.feather','.xlsx','.mat'
+
+def _places(out): # what `--out` says -> folder for everything, file for the features
+    out = Path(out).expanduser()
+    kind = out.suffix.lower()
+    if out.is_dir() or kind not in _TABLES + _OTHERS: return out, out/'features.npz'
+    if kind in _OTHERS: raise ValueError(f"--out {out}: features are written as .npz, .csv or "
+                                         ".parquet, name such a file or a folder")
+    if kind == '.parquet' and not any(map(find_spec, ('pyarrow','fastparquet'))): raise ImportError(
+        f"--out {out}: a Parquet file needs one more package, pip install pyarrow, or take .csv")
+    return out.with_suffix(''), out
+
+# %% ../../nbs/60h_embed.ipynb #f932382d
+def _table(arrays, classes): # of `_arrays`; names of classes or None -> DataFrame without features
+    "One row per patch: name, part, and label and cluster where they are known"
+    columns = dict(name=[*map(_readable, arrays['names'])], part=arrays['part'])
+    if (labels := arrays.get('labels')) is not None and labels.ndim == 1:
+        columns['label'] = [classes[i] if classes and 0 <= i < len(classes) else i for i in labels]
+    if 'assignments' in arrays: columns['cluster'] = arrays['assignments']
+    return pd.DataFrame(columns)
+
+def _readable(name): # letters that no encoding knows are written as their numbers
+    return str(name).encode('utf-8', 'backslashreplace').decode()
+
+# %% ../../nbs/60h_embed.ipynb #7b9010f7
+def _write(file, arrays, classes): # .npz, .csv or .parquet
+    with whole_file(file) as tmp:
+        if file.suffix.lower() == '.npz':
+            with open(tmp, 'wb') as f: return np.savez_compressed(f, **arrays)
+        features = arrays['features']
+        columns = [f'f{i}' for i in range(features.shape[1])]
+        table = _table(arrays, classes).join(pd.DataFrame(features, columns=columns))
+        if file.suffix.lower() == '.csv': table.to_csv(tmp, index=False)
+        else: table.to_parquet(tmp, index=False)
+
+def _write_clusters(file, arrays, classes):
+    if 'assignments' not in arrays: return
+    with whole_file(file) as tmp: _table(arrays, classes).to_csv(tmp, index=False)
 
 # %% ../../nbs/60h_embed.ipynb #008
 def _thinned(n, most): # -> rows to show
@@ -46,22 +92,59 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #010
-def _embedded(model, splits, out, device): # -> part -> Embeddings, arrays
-    "Embed each part, and write features.npz"
+# %% ../../nbs/60h_embed.ipynb #8442dc31
+def _try_size(model, size, asked): # a `Pretrained`, pixels a side; asked: by `--size`?
+    "Raise where these weights cannot look at such patches; say where they were trained on others"
+    settings = model.encoder.settings
+    own = model.meta.get('size') or settings['size']
+    try:
+        with torch.no_grad(): model.encoder(torch.zeros(1, settings['n_in'], size, size))
+    except (RuntimeError, ValueError, AssertionError) as e:
+        if not own: raise ValueError(f"these weights cannot look at patches of {size} px: "
+                                     "give another --size") from e
+        way = "leave --size out" if asked else f"give --size {own}"
+        raise ValueError(f"these weights take patches of {own} px, and not of {size} px: {way}") from e
+    if own and own != size: note(f"the weights were trained on patches of {own} px, "
+                                 f"and look at patches of {size} px here")
+
+def _try_channels(model, data):
+    takes, has = model.encoder.settings['n_in'], data.images.shape[1]
+    if takes == has: return
+    kinds = {1: 'grey', 3: 'colour'}
+    raise ValueError(f"these weights take {kinds.get(takes, takes)} patches, and {data.name or 'these'} "
+                     f"are {kinds.get(has, has)}: give --channels {takes}")
+
+# %% ../../nbs/60h_embed.ipynb #4a9b4d9d
+def _read(args, model): # -> Splits that the weights can look at
+    asked = args.size or model.meta.get('size')
+    if args.size: _try_size(model, args.size, True)
+    wanted = {} if args.channels is None else dict(channels=args.channels)
+    splits = read_data(args.data, asked, args.skip_bad, **wanted)
+    _try_channels(model, splits.train)
+    if not args.size: _try_size(model, splits.train.size, False)
+    return splits
+
+# %% ../../nbs/60h_embed.ipynb #4a1dfc4b
+def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
+    "Embed each part, and write the features"
     named = zip(('train','val','test'), splits)
     parts = {n: embed(model, d, device=device) for n,d in named if d is not None}
     arrays = _arrays(parts)
-    with whole_file(out/'features.npz') as tmp, open(tmp, 'wb') as f:
-        np.savez_compressed(f, **arrays)
+    _write(file, arrays, parts['train'].classes)
     return parts, arrays
 
-# %% ../../nbs/60h_embed.ipynb #011
+def _divided(splits, seed): # as the training did; features need no division
+    try: return complete(splits, seed)
+    except ValueError as e:
+        note(f"no scores: {e}")
+        return splits
+
+# %% ../../nbs/60h_embed.ipynb #9adeeb93
 def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of the page
     lead = f"{n} patches, as the weights in {Path(args.weights).name} see them."
     facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items()))
     models = {title_of(model.meta['method']): model}
-    return write_report(out, 'patches.html', models, complete(splits, seed), seed,
+    return write_report(out, 'patches.html', models, _divided(splits, seed), seed,
                         model.encoder.settings['arch'], title=title, lead=lead, about=facts)
 
 # %% ../../nbs/60h_embed.ipynb #012
@@ -71,17 +154,28 @@ def _touch(out, splits, parts, arrays, seed, title, how):
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #014
+# %% ../../nbs/60h_embed.ipynb #1db98bcd
+def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
+    seed = int(model.meta.get('seed') or 0)
+    title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
+    try:
+        page = _report(model, splits, out, title, seed, len(arrays['part']), args)
+        if args.html: _touch(out, splits, parts, arrays, seed, title, args.html)
+    except Exception as e: raise RuntimeError(
+        f"the features are in {file}, but the report could not be made: {e}") from e
+    return page
+
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
-    model = load_encoder(args.weights)
-    seed = int(model.meta.get('seed', 0))
-    splits = read_data(args.data, args.size or model.meta.get('size'), args.skip_bad)
-    rehearse(splits, seed=seed)
-    out = folder(args.out or Path(args.weights).with_suffix('')/data_name(args.data))
-    parts,arrays = _embedded(model, splits, out, args.device)
-    title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
-    n, width = arrays['features'].shape
-    page = _report(model, splits, out, title, seed, n, args)
-    print(f"features {n}x{width} in {out/'features.npz'}, report in {page}")
-    if args.html: _touch(out, splits, parts, arrays, seed, title, args.html)
+    weights = weights_file(args.weights)
+    model = load_encoder(weights)
+    out,file = _places(args.out or weights.with_suffix('')/data_name(args.data))
+    args.weights, args.out = str(weights), str(out)
+    splits = _read(args, model)
+    folder(out)
+    parts,arrays = _embedded(model, splits, file, args.device)
+    _write_clusters(out/'clusters.csv', arrays, parts['train'].classes)
+    n,width = arrays['features'].shape
+    if n > 1: words = f"report in {_shown(model, splits, parts, arrays, out, file, args)}"
+    else: words = "no report: one patch makes no map"
+    print(f"complete: features {n}x{width} in {file}, {words}", flush=True)

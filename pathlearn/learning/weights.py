@@ -5,15 +5,14 @@
 # %% auto #0
 __all__ = ['save_encoder', 'Pretrained', 'load_encoder']
 
-# %% ../../nbs/04e_weights.ipynb #002
-import importlib, inspect, json, sys
-from numbers import Number
+# %% ../../nbs/04e_weights.ipynb #0cd18b5f
+import importlib, json, math, sys
 from pathlib import Path
 import torch
 from torch import nn
-from .. import __version__, _modidx
+from .. import __version__
 from ..networks import Assigns, Configured
-from .files import whole_file
+from .resume import whole_file
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -34,38 +33,50 @@ def module_spec(m): # -> something JSON can hold
     plain = {n: module_spec(v) if isinstance(v, nn.Module) else v for n,v in given.items()}
     return dict(cls=_public_path(type(m)), **plain)
 
-# %% ../../nbs/04e_weights.ipynb #014
-def _classes(): # -> dict: name of a class -> the modules of pathlearn that define one
-    "Every class of this package, by pathlearn's own list"
-    found = {}
-    for module,names in _modidx.d['syms'].items():
-        for path in names:
-            name = path.removeprefix(module+'.')
-            if '.' not in name: found.setdefault(name, []).append(module)
-    return found
+# %% ../../nbs/04e_weights.ipynb #57abc617
+_MAY_BE_BUILT = {
+    **{f'pathlearn.networks.{n}': 'pathlearn.networks'
+       for n in ('Encoder','Projector','Predictor','UNet','DenseUNet')},
+    'pathlearn.decoder.Decoder': 'pathlearn.decoder',
+    'pathlearn.decoder.ConditionalDecoder': 'pathlearn.decoder',
+    'pathlearn.gumbel.GumbelAssigner': 'pathlearn.gumbel',
+    'pathlearn.prototypes.Prototypes': 'pathlearn.prototypes'}
 
-# %% ../../nbs/04e_weights.ipynb #015
 def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     "Raise unless this is a class that may be built from a file"
-    where,_,cls = str(name).rpartition('.')
-    for module in _classes().get(cls, []):
-        if where != module and where != '.'.join(module.split('.')[:2]): continue
-        found = getattr(importlib.import_module(module), cls)
-        if isinstance(found, type) and issubclass(found, Configured): return found
+    room = _MAY_BE_BUILT.get(name) if isinstance(name, str) else None
+    if room: return getattr(importlib.import_module(room), name.rpartition('.')[2])
     raise ValueError(
-        f"'{name}' is not a module of pathlearn, which builds no other: make it yourself, with the "
-        "arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
+        f"'{str(name)[:100]}' is not a module of pathlearn, which builds no other: make it yourself, "
+        "with the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #017
+# %% ../../nbs/04e_weights.ipynb #ca770fec
+_LARGEST = 2**16 # of widths, sides and counts
+
+def _is_number(v): return isinstance(v, (int,float)) and math.isfinite(v) and abs(v) <= _LARGEST
+
+def _is_plain(v):
+    if isinstance(v, list): return len(v) <= 64 and all(map(_is_number, v))
+    return v is None or _is_number(v) or isinstance(v, str) and len(v) <= 64
+
+def _checked(name, v): # -> v
+    if not _is_plain(v): raise ValueError(f"its {name} is {str(v)[:60]}, expected a number of at most "
+                                          f"{_LARGEST}, a few of them, or a word")
+    if name == 'weights' and v is not None: raise ValueError(f"its weights are {v}, expected none")
+    return v
+
+# %% ../../nbs/04e_weights.ipynb #88b30044
 def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
+    if not isinstance(spec, dict): raise ValueError(f"{str(spec)[:60]} describes no module")
     spec = dict(spec)
-    cls = _class_at(spec.pop('cls'))
+    cls = _class_at(spec.pop('cls', None))
     inside = lambda v: isinstance(v, dict) and 'cls' in v
-    return cls(**{n: module_from_spec(v) if inside(v) else v for n,v in spec.items()})
+    return cls(**{n: module_from_spec(v) if inside(v) else _checked(n, v)
+                  for n,v in spec.items()})
 
-# %% ../../nbs/04e_weights.ipynb #020
+# %% ../../nbs/04e_weights.ipynb #018
 def _parts(model): # -> dict of the modules that a user of the encoder needs
     names = 'encoder','cluster_head','decoder'
     if getattr(model, 'segmenter', None) is not None: names = 'segmenter',
@@ -75,17 +86,18 @@ def _tensors(parts): # -> dict; copies, on the CPU
     return {f'{n}.{k}'.replace('_orig_mod.', ''):v.cpu().contiguous().clone()
             for n,m in parts.items() for k,v in m.state_dict().items()}
 
-# %% ../../nbs/04e_weights.ipynb #021
+# %% ../../nbs/04e_weights.ipynb #42430114
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or segmenter, of a Learner (or model) as a safetensors file"
     model = getattr(learn, 'model', learn)
     model = getattr(model, '_orig_mod', model)
     parts = _parts(model)
-    text = dict(spec=json.dumps({n:module_spec(m) for n,m in parts.items()}),
-                meta=json.dumps(dict(method=type(model).__name__) | meta), version=__version__)
+    spec = json.dumps({n:module_spec(m) for n,m in parts.items()})
+    text = dict(version=__version__, spec=spec,
+                meta=json.dumps(dict(method=type(model).__name__) | meta))
     with whole_file(path) as tmp: save_file(_tensors(parts), tmp, metadata=text)
 
-# %% ../../nbs/04e_weights.ipynb #023
+# %% ../../nbs/04e_weights.ipynb #021
 class Pretrained(Assigns, nn.Module):
     "A loaded encoder, with cluster head, decoder or segmenter if any; `meta` says where it is from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -98,97 +110,114 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04e_weights.ipynb #024
-def _weights_file(path): # -> Path of a file
-    "The file itself, or the only one in a folder of a run"
-    path = Path(path)
+# %% ../../nbs/04e_weights.ipynb #13d11dda
+def weights_file(path): # of a file, or of a folder with one -> Path
+    "Where the weights are; raise where there are none or several"
+    path = Path(path).expanduser()
     if not path.exists(): raise FileNotFoundError(f"there are no weights at {path}")
-    if path.is_file(): return path
+    if not path.is_dir(): return path
     found = sorted(path.glob('*.safetensors'))
     if len(found) == 1: return found[0]
-    listed = ', '.join(f.name for f in found) or 'none'
-    raise ValueError(f"{path} is a folder, expected one .safetensors file; it holds {listed}")
+    names = ', '.join(p.name for p in found[:5]) or 'none'
+    raise ValueError(f"{path} is a folder, expected one .safetensors file in it, found {names}: "
+                     "name the file")
 
-def _read_weights(path): # -> texts, tensors
+def _check_kind(path): # a file
+    with open(path, 'rb') as f: start = f.read(9)
+    if not start: raise ValueError(f"{path} is empty: the weights were not written, or not copied")
+    if start[8:] == b'{': return
+    if start[:2] == b'PK' or start[:1] == b'\x80': raise ValueError(
+        f"{path} is a pickle or an archive, as PyTorch writes them, and reading one may run anything: "
+        "pathlearn reads .safetensors alone, write one with save_encoder")
+    raise ValueError(f"{path} is no safetensors file, or a damaged one")
+
+# %% ../../nbs/04e_weights.ipynb #fb59bb13
+def _read_weights(path): # -> metadata as text, tensors
+    _check_kind(path)
     try:
         with safe_open(path, 'pt') as f:
-            return f.metadata() or {}, {k:f.get_tensor(k) for k in f.keys()}
-    except Exception as e: # every damage has its own words
-        raise ValueError(f"{path} is no safetensors file, or a damaged one ({e}): pathlearn reads "
-                         "no other kind of weights, for those can run code") from None
+            text,tensors = f.metadata(), {k:f.get_tensor(k) for k in f.keys()}
+    except Exception as e:
+        raise ValueError(f"{path} is no safetensors file, or a damaged one ({e})") from None
+    if not text or 'spec' not in text: raise ValueError(
+        f"{path} holds weights without pathlearn's settings: write them with save_encoder")
+    return text,tensors
 
-# %% ../../nbs/04e_weights.ipynb #026
-def _table(text, name, path): # -> dict
-    "One of the texts of a file, which has to be a table"
-    try: value = json.loads(text[name])
-    except (KeyError, ValueError, RecursionError): value = None
-    if isinstance(value, dict): return value
-    raise ValueError(f"{path} holds weights without pathlearn's '{name}': another program wrote "
-                     "them, or the file is damaged. Write weights with save_encoder")
+# %% ../../nbs/04e_weights.ipynb #879ce5d4
+_PARTS = {'encoder','cluster_head','decoder','segmenter'}
 
-# %% ../../nbs/04e_weights.ipynb #027
-_PARTS = 'encoder','cluster_head','decoder','segmenter'
-_MOST = 2**20 # no number in the settings of a network is larger
+def _as_dict(text, name): # metadata, which of its texts -> dict
+    if name not in text: raise ValueError(f"it lacks its '{name}'")
+    try: found = json.loads(text[name]) if len(text[name]) < 10**5 else None
+    except (ValueError, RecursionError): found = None
+    if isinstance(found, dict): return found
+    raise ValueError(f"its '{name}' is no table of settings")
 
-def _bounded(value): # what JSON can hold -> is every number within reason?
-    if isinstance(value, (dict,list)):
-        return all(map(_bounded, value.values() if isinstance(value, dict) else value))
-    return not isinstance(value, Number) or abs(value) <= _MOST
+def _check_meta(meta): # what the commands read from it
+    wrong = [n for n,most in (('size', _LARGEST), ('seed', 2**32-1)) if meta.get(n) is not None
+             and not (type(meta[n]) is int and 0 <= meta[n] <= most)]
+    if wrong: raise ValueError(f"its {wrong[0]} is {str(meta[wrong[0]])[:60]}")
+    if not isinstance(meta.setdefault('method', 'encoder'), str):
+        raise ValueError("its 'method' is no name")
+    return meta
 
-# %% ../../nbs/04e_weights.ipynb #028
-def _check_spec(spec, path): # what a file says of its parts
-    "Raise unless these are parts that can be built"
-    if strange := [*set(spec) - {*_PARTS}]:
-        raise ValueError(f"{path} holds a '{min(strange)}', expected {', '.join(_PARTS)}")
-    if not {'encoder','segmenter'} & set(spec):
-        raise ValueError(f"{path} holds {', '.join(spec) or 'no part'}, and no encoder")
-    if not _bounded(spec): raise ValueError(
-        f"{path} asks for a network with a number above {_MOST} in its settings: it is damaged")
+def _other_version(path, text, why): # -> ValueError
+    theirs = text.get('version', 'of another version, it does not say which')[:60]
+    hint = "it is damaged, or was changed by hand" if theirs == __version__ else \
+        "install the version that wrote it, or write it anew with save_encoder"
+    why = ' '.join(str(why).split())[:300]
+    return ValueError(f"{path} was written by pathlearn {theirs}, and pathlearn {__version__} cannot "
+                      f"build it ({why}): {hint}")
 
-# %% ../../nbs/04e_weights.ipynb #029
-def _versions(text): # -> which version wrote the file, for a sentence
-    theirs = text.get('version', 'an earlier one')
-    return f"it was written by pathlearn {theirs}, this is {__version__}"
+# %% ../../nbs/04e_weights.ipynb #4e768a90
+def _built(spec, own): # dict of `module_spec`s; modules handed over -> dict of modules
+    if not {'encoder','segmenter'} & {*spec} or not {*spec} <= _PARTS:
+        raise ValueError(f"it holds {', '.join(spec)[:100] or 'nothing'}, expected an encoder")
+    return {n: own[n] if n in own else module_from_spec(s) for n,s in spec.items()}
 
-def _unknown(spec): # -> words on what is wrong with the settings of a module
-    known = inspect.signature(_class_at(spec['cls']).__init__).parameters if 'cls' in spec else {}
-    strange = [n for n in spec if n not in {'cls', *known}]
-    return f"no setting '{strange[0]}' is known here" if strange else 'its settings are damaged'
+def _on_paper(spec, own):
+    with torch.device('meta'):
+        try: return _built(spec, own)
+        except NotImplementedError: return None # RegNets count with tensors; their widths are fixed
 
-def _built(spec, path, text): # one part -> module
-    "Build a part, or say why it cannot be"
-    try: return module_from_spec(spec)
-    except ValueError as e: raise ValueError(f"{path}: {e} ({_versions(text)})") from None
-    except Exception as e: # a setting that this version does not know, or of another kind
-        what = _unknown(spec) if isinstance(spec, dict) else 'its settings are damaged'
-        raise ValueError(f"{path} describes a network that cannot be built: {what} "
-                         f"({_versions(text)})") from e
+def _misfit(parts, tensors): # -> what differs, as text, or None
+    ours = {f'{n}.{k}': v for n,m in parts.items() for k,v in m.state_dict().items()}
+    if odd := sorted(ours.keys() ^ tensors.keys()):
+        return f"{odd[0][:80]} {'is missing' if odd[0] in ours else 'is unknown'}, {len(odd)} in all"
+    for n,v in ours.items():
+        if v.shape != tensors[n].shape:
+            return f"{n} is {[*tensors[n].shape]}, expected {[*v.shape]}"
+        if v.is_floating_point() != tensors[n].is_floating_point() or tensors[n].is_complex():
+            return f"{n} holds {tensors[n].dtype}, expected {v.dtype}"
 
-# %% ../../nbs/04e_weights.ipynb #030
-def _check_fit(model, tensors, path, text): # tensors: name -> tensor of the file
-    "Raise unless the file has just the weights of the model, all of them finite"
-    ours = model.state_dict()
-    wrong = sorted(set(ours) ^ set(tensors)) or [
-        n for n,t in tensors.items() if t.shape != ours[n].shape
-        or t.is_floating_point() != ours[n].is_floating_point()]
-    if wrong: raise ValueError(f"{path} does not fit the modules it describes or was given: "
-                               f"{wrong[0]} differs, and {len(wrong)-1} more ({_versions(text)})")
-    if bad := [n for n,t in tensors.items() if not t.isfinite().all()]: raise ValueError(
-        f"{path} holds NaN or infinity in {bad[0]}, and {len(bad)-1} more: training diverged")
+# %% ../../nbs/04e_weights.ipynb #5d880354
+def _check_numbers(path, tensors):
+    bad = [n for n,t in tensors.items() if t.is_floating_point() and not t.float().isfinite().all()]
+    if bad: raise ValueError(
+        f"{path} holds numbers that are none (NaN or infinite) in {bad[0]} and {len(bad)-1} more: its "
+        "training had diverged, train again with a lower learning rate")
 
-# %% ../../nbs/04e_weights.ipynb #031
-def load_encoder(path, # a file that `save_encoder` wrote, or a folder with one
+def _model(path, text, tensors, own): # -> Pretrained
+    try:
+        spec,meta = _as_dict(text, 'spec'), _check_meta(_as_dict(text, 'meta'))
+        paper = _on_paper(spec, own)
+        if paper and (why := _misfit(paper, tensors)): raise ValueError(why)
+        parts = _built(spec, own)
+        if why := _misfit(parts, tensors): raise ValueError(why)
+        return Pretrained(**parts, meta=meta)
+    except Exception as e:
+        if own: raise ValueError(f"{path} does not fit the modules given ({e})") from None
+        if 'load_encoder(path' in str(e): raise ValueError(f"{path}: {e}") from None
+        raise _other_version(path, text, e) from None
+
+# %% ../../nbs/04e_weights.ipynb #88b44350
+def load_encoder(path, # of a file, or of a folder that holds one
     **own, # modules that are not pathlearn's, by name: encoder=MyEncoder(...)
 ):         # -> Pretrained, in eval mode on the CPU
     "The encoder of a file written by `save_encoder`, ready for `embed`"
-    path = _weights_file(path)
+    path = weights_file(path)
     text,tensors = _read_weights(path)
-    spec,meta = (_table(text, n, path) for n in ('spec','meta'))
-    _check_spec(spec, path)
-    with torch.device('meta'): # shapes without memory
-        empty = Pretrained(**{n: own.get(n) or _built(s, path, text) for n,s in spec.items()})
-    _check_fit(empty, tensors, path, text)
-    parts = {n: own[n] if n in own else module_from_spec(s) for n,s in spec.items()}
-    model = Pretrained(**parts, meta=meta)
+    model = _model(path, text, tensors, own)
+    _check_numbers(path, tensors)
     model.load_state_dict(tensors)
     return model.eval()
