@@ -6,12 +6,14 @@
 __all__ = ['train']
 
 # %% ../../nbs/60f_train.ipynb #003
+from contextlib import contextmanager
+from .fingerprint import fingerprint
+from .folders import looked_at, run_folder, settings_of, usual_of
 from .inputs import complete, data_name, read_data
 from .known import load_method
 from .report import rehearse, write_report
-from .runs import (about, asked_of, curves_of, folder, learner_settings, logged,
-                                     make_learner, refuse_others, run_facts, same_run,
-                                     settings_of, trained, watches)
+from .runs import (about, asked_of, curves_of, learner_settings, make_learner,
+                                     refuse_others, run_facts, trained, watches)
 from ..learning import save_encoder
 
 # %% ../../nbs/60f_train.ipynb #005
@@ -20,16 +22,16 @@ def train(args): # what `pathlearn_train` has read
     method = load_method(args.method)
     refuse_others(method, args)
     args.bs = args.bs or method.bs
-    splits = complete(read_data(args.data, args.size, args.skip_bad), args.seed)
+    splits = complete(read_data(args.data, args.size, args.skip_bad, args.channels), args.seed)
     rehearse(splits, 'train.html', method.title, args.seed)
-    out = folder(args.out or f'runs/{args.method}_{data_name(args.data)}')
     make_learner(args.method, splits.train, **learner_settings(method, args))
-    same_run(out, settings_of(method, args))
-    with logged(out):
+    path = args.out or f'runs/{args.method}_{data_name(args.data)}'
+    with run_folder(path, settings_of(method, args), seen=fingerprint(*splits),
+                    usual=usual_of(method), on_new_data=args.continue_on_new_data) as (out,past):
         print(f"{method.title} on {splits.train}: {args.epochs} epochs, into {out}{_state(out)}",
               flush=True)
         learn,minutes = _trained(method, splits, out, args)
-        _report(method, learn, splits, out, minutes, args)
+        with _safe(_weights(method, out)): _report(method, learn, splits, out, past, minutes, args)
 
 # %% ../../nbs/60f_train.ipynb #007
 def _state(out): # -> text
@@ -49,15 +51,35 @@ def _trained(method, splits, out, args): # -> Learner, minutes
                  epochs=args.epochs, seed=args.seed)
     return learn, minutes
 
-# %% ../../nbs/60f_train.ipynb #009
-def _report(method, learn, splits, out, minutes, args):
+# %% ../../nbs/60f_train.ipynb #010
+@contextmanager
+def _safe(weights):
+    "Say what is there, if the rest fails"
+    try: yield
+    except BaseException:
+        print(f"trained: the weights are in {weights}, only the report is not complete. "
+              "The same command writes it anew", flush=True)
+        raise
+
+# %% ../../nbs/60f_train.ipynb #011
+def _lead(title, splits, past, args): # -> what the page says first
+    n, source = len(splits.train), data_name(args.data)
+    now = f" The page shows them as they are now, {n} for training." if past else ''
+    return (f"{title} looked at {looked_at(past, n, args.epochs, source)}, and never at a label."
+            f"{now} Here is what it made of them.")
+
+def _end(weights, page): # -> the last line
+    out = page.parent
+    files = dict(weights=weights, report=page, log=out/'log.txt', table=out/'table.csv')
+    return ', '.join(f"{n} in {f}" for n,f in files.items() if f.exists())
+
+# %% ../../nbs/60f_train.ipynb #012
+def _report(method, learn, splits, out, past, minutes, args):
     "The page, and a last line that says where everything is"
     title, source, weights = method.title, data_name(args.data), _weights(method, out)
     arch = learn.model.encoder.settings['arch']
-    lead = (f"{title} looked at {len(splits.train)} patches of {source}, and never at a label. "
-            "Here is what it made of them.")
     page = write_report(out, 'train.html', {title:learn}, splits, args.seed, arch,
-                        {title:curves_of(learn)}, title=f'{title} on {source}', lead=lead,
-                        weights=str(weights),
+                        {title:curves_of(learn)}, title=f'{title} on {source}',
+                        lead=_lead(title, splits, past, args), weights=str(weights),
                         about=about(args.device, *run_facts(args, minutes, arch)))
-    print(f"complete: weights in {weights}, report in {page}", flush=True)
+    print(f"complete: {_end(weights, page)}", flush=True)

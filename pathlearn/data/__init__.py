@@ -8,16 +8,20 @@ __all__ = []
 # %% ../../nbs/00_data.ipynb #012
 from .patches import *
 from .arrays import *
+from .pixels import *
 from .files import *
+from .outlines import *
 from .nuclei import *
 from .recipes import *
 from .published import *
 
 # %% ../../nbs/00_data.ipynb #013
-from . import patches, arrays, files, nuclei, published, recipes
+from . import (patches, arrays, pixels, files, outlines, nuclei, published,
+                            recipes)
 from .files import list_folder
-from .nuclei import nuclei_files
+from .pairs import nuclei_files
+from .meanings import is_outline
 
 # %% ../../nbs/00_data.ipynb #014
-__all__ = [*patches.__all__, *arrays.__all__, *files.__all__, *nuclei.__all__, *published.__all__,
-           *recipes.__all__]
+__all__ = [*patches.__all__, *arrays.__all__, *pixels.__all__, *files.__all__, *outlines.__all__,
+           *nuclei.__all__, *published.__all__, *recipes.__all__]

@@ -20,7 +20,9 @@ from torchvision.transforms.functional import resize
 from .patches import PatchData, Splits, warn_of_leaks
 from .files import (IMAGE_SUFFIXES, check_one_size, images_in, in_threads,
                                   read_image, read_parts)
-from .nuclei import nuclei_data, read_mask, same_size, with_masks
+from .masks import read_mask
+from .nuclei import nuclei_data, same_size
+from .pairs import with_masks
 from .recipes import lc25000_data, lc25000_files
 from fastai.data.transforms import get_files
 

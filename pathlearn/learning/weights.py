@@ -10,9 +10,9 @@ import importlib, json, math, sys
 from pathlib import Path
 import torch
 from torch import nn
-from .. import __version__
+from .. import __version__, _modidx
 from ..networks import Assigns, Configured
-from .resume import whole_file
+from .files import whole_file
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -34,18 +34,20 @@ def module_spec(m): # -> something JSON can hold
     return dict(cls=_public_path(type(m)), **plain)
 
 # %% ../../nbs/04e_weights.ipynb #57abc617
-_MAY_BE_BUILT = {
-    **{f'pathlearn.networks.{n}': 'pathlearn.networks'
-       for n in ('Encoder','Projector','Predictor','UNet','DenseUNet')},
-    'pathlearn.decoder.Decoder': 'pathlearn.decoder',
-    'pathlearn.decoder.ConditionalDecoder': 'pathlearn.decoder',
-    'pathlearn.gumbel.GumbelAssigner': 'pathlearn.gumbel',
-    'pathlearn.prototypes.Prototypes': 'pathlearn.prototypes'}
+def _classes(): # -> dict: name of a class or function -> the modules of pathlearn that define one
+    "What this package defines, by its own list"
+    found = {}
+    for module,names in _modidx.d['syms'].items():
+        for path in names: found.setdefault(path.removeprefix(module+'.'), []).append(module)
+    return found
 
 def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     "Raise unless this is a class that may be built from a file"
-    room = _MAY_BE_BUILT.get(name) if isinstance(name, str) else None
-    if room: return getattr(importlib.import_module(room), name.rpartition('.')[2])
+    where,_,cls = str(name).rpartition('.')
+    for module in _classes().get(cls, []):
+        if where != module and where != '.'.join(module.split('.')[:2]): continue
+        found = getattr(importlib.import_module(module), cls, None)
+        if isinstance(found, type) and issubclass(found, Configured): return found
     raise ValueError(
         f"'{str(name)[:100]}' is not a module of pathlearn, which builds no other: make it yourself, "
         "with the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
