@@ -310,3 +310,27 @@ def test_bytes_of_checkpoints(what, checkpoint, tmp_path):
     if what == 'a list': torch.save([1,2,3], file)
     else: file.write_bytes(change(data) if change else data+data)
     settled(lambda: learner(file), file, lambda learn: all(torch.equal(v, end[k]) for k,v in learn.model.state_dict().items()))
+
+# settings of a run
+
+RUN = dict(method='simsiam', data='patches', epochs=2, seed=0, arch='tiny', size=None)
+JSONS = {'as it is': (lambda t: t, 'read'), 'empty': (lambda t: '', 'refused'), 'blanks': (lambda t: ' \n', 'refused'), 'with a mark in front': (lambda t: '\ufeff'+t, 'read'),
+    **{f'{v}': (lambda t, v=v: v, 'refused') for v in ('[]','null','3','"x"','{}','{"a": 1}','NaN')}, 'deep': (lambda t: '['*100_000, 'refused'),
+    **{f'without {k}': (lambda t, k=k: json.dumps({n: v for n,v in json.loads(t).items() if n != k}), None) for k in ('method','epochs','seed','data_seen','code')},
+    **{f'{k} is {v!r}': (lambda t, k=k, v=v: json.dumps(json.loads(t) | {k: v}), m) for k,v,m in (('epochs','two','refused'), ('epochs',3,'refused'), ('seed',None,'refused'),
+        ('method',['simsiam'],'refused'), ('data_seen',3,'refused'), ('data_seen',{},None), ('data_seen',dict(n='many'),'refused'), ('data_before','x','refused'), ('code',None,'refused'), ('notes','mine','read'))},
+    **{f'cut {i}': (lambda t, i=i: cut(t, random.Random(i)), 'refused') for i in range(6)}}
+
+@mutated('settings', JSONS)
+@pytest.mark.filterwarnings('ignore')
+def test_settings(what, tmp_path, capsys):
+    from pathlearn.commands.fingerprint import fingerprint
+    from pathlearn.commands.folders import same_run
+    change,must = JSONS[what]
+    seen = fingerprint(PatchData(torch.randint(256, (8,3,16,16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))))
+    same_run(tmp_path, RUN, seen)
+    file = tmp_path/'settings.json'
+    file.write_text(change(file.read_text(encoding='utf-8')), encoding='utf-8')
+    before = file.read_bytes()
+    if settled(lambda: same_run(tmp_path, RUN, seen), tmp_path, lambda past: past == [], must) == 'refused': assert file.read_bytes() == before
+    elif 'data_seen' in what: assert 'cannot be checked' in capsys.readouterr().out # not in silence
