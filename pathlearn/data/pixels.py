@@ -6,7 +6,7 @@
 __all__ = ['Look', 'UnreadableImage', 'opened', 'read_pixels', 'read_image']
 
 # %% ../../nbs/00f_pixels.ipynb #003
-import logging, math, re, sys
+import logging, math, re, sys, warnings
 from collections import namedtuple
 from contextlib import contextmanager
 from functools import wraps
@@ -253,13 +253,17 @@ def _check_range(x, top):
                                        f"{max(int(x.max()).bit_length(), 8)} or more")
 
 # %% ../../nbs/00f_pixels.ipynb #045
-def _eight_bits(x, look, depth): # array -> PIL image
-    depth = depth or look.depth or 8*x.dtype.itemsize
+def _eight_bits(x, look, depth, path): # array -> PIL image
+    stated = look.depth or depth
+    depth = stated or 8*x.dtype.itemsize
     if depth > 16: raise ValueError(f"its values have {depth} bits and run from {x.min()} to "
                                     f"{x.max()}: depth= says how many bits are used")
     top,samples = 2**depth-1, x.shape[2] if x.ndim == 3 else 1
     colour = x if samples == look.channels else x[...,:look.channels]
     _check_range(colour, top)
+    if depth == 16 and not stated and colour.max() < 2**12: warnings.warn(
+        f"{path} has room for {depth} bits, but no value above {colour.max()}: it comes out nearly "
+        "black unless depth= says how many bits are used", stacklevel=4)
     colour = colour/top
     if samples > look.channels and look.alpha:
         a = x[...,-1:]/(2**(8*x.dtype.itemsize)-1 if x.max() > top else top)
@@ -297,7 +301,7 @@ def read_image(
     with opened(path, page) as (look,load):
         _check_numbers(look, load)
         img = load()
-        if isinstance(img, np.ndarray): img = _eight_bits(img, look, depth)
+        if isinstance(img, np.ndarray): img = _eight_bits(img, look, depth, path)
         img = _plain(img, channels)
     if size: img = ImageOps.fit(img, (size,size), Image.BILINEAR)
     x = np.asarray(img)
