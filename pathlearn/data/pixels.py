@@ -144,6 +144,8 @@ def _check_whole(tif, p): # tifffile takes what is missing for empty
     size = tif.filehandle.size
     if any(not n or o+n > size for o,n in zip(p.dataoffsets, p.databytecounts)):
         raise ValueError("it is cut short: its pages reach beyond its end")
+    if p.compression == 1 and sum(p.databytecounts)*8 < p.size*p.bitspersample:
+        raise ValueError("it holds less than its header promises")
 
 # %% ../../nbs/00f_pixels.ipynb #033
 def _lzw(path, i): # -> array of more than 8 bits
@@ -185,6 +187,7 @@ def _tiff_look(p, n): # page, number of pages that make up the image -> Look
     h,w = p.imagelength,p.imagewidth
     if p.tags.valueof(274) in (5,6,7,8): h,w = w,h
     samples,alpha = max(n, p.samplesperpixel), next(iter(p.extrasamples), 0)
+    _check_extent(h, w*max(samples//4, 1))
     grey = p.photometric in (0,1) and samples < 3
     if not grey and p.photometric > 3 and p.bitspersample > 8:
         raise ValueError(f"it has {p.bitspersample} bits of {p.photometric.name}")
