@@ -10,6 +10,7 @@ import logging, math, re, sys, warnings
 from collections import namedtuple
 from contextlib import contextmanager
 from functools import wraps
+from itertools import islice
 import numpy as np
 from PIL import Image, ImageOps, features
 from tifffile import TiffFile
@@ -95,6 +96,8 @@ def _by_pillow(path, page):
 # %% ../../nbs/00f_pixels.ipynb #025
 def _levels(pages):
     "The pages that are pictures of their own: no smaller copies, no transparency masks"
+    pages = [*islice(pages, 1000)] # a damaged file may lead on and on
+    if len(pages) == 1000: raise ValueError("it holds 1000 pages or more")
     h,w = pages[0].imagelength,pages[0].imagewidth
     def smaller(p):
         same = abs(p.imagewidth*h - p.imagelength*w) <= 2*max(h,w)
