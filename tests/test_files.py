@@ -195,6 +195,11 @@ def test_parts_share_one_depth(tmp_path):
     splits,said = warned(folder_splits, tmp_path)
     assert (splits.train.images[0].numpy() == scaled(C12//8, 12)).all() and said.count('more than 8 bits') == 1
 
+def test_one_dim_file_is_said(tmp_path):
+    tifffile.imwrite(tmp_path/'x.tif', C12, photometric='rgb')
+    assert 'x.tif has room for 16 bits, but no value above' in warned(read_image, tmp_path/'x.tif')[1]
+    assert not warned(read_image, tmp_path/'x.tif', depth=12)[1]
+
 def test_black_is_said(tmp_path):
     _,said = warned(folder_data, folder(tmp_path, a=C8, b=C8//64))
     assert '1 of 2 images are black or nearly so, e.g. b.png' in said
@@ -303,3 +308,26 @@ def test_data_that_is_none(tmp_path, monkeypatch, name, words):
 def test_images_right_in_a_folder(tmp_path):
     folder(tmp_path, a=C8, b__c=C8)
     assert [f.name for f in images_in(tmp_path)] == ['a.png'] and images_in(tmp_path/'none') == []
+
+@pytest.mark.filterwarnings('ignore')
+def test_mutated_files(tmp_path):
+    "Truncated, or with headers that lie: an image or a sentence, and soon"
+    r = np.random.default_rng(1)
+    tifffile.imwrite(tmp_path/'a.tif', C16, photometric='rgb'); tifffile.imwrite(tmp_path/'b.tif', C8, photometric='rgb', compression='zlib')
+    tifffile.imwrite(tmp_path/'c.tif', C8[...,0], imagej=True); Image.fromarray(C8).save(tmp_path/'d.tif', compression='tiff_lzw')
+    Image.fromarray(C8).save(tmp_path/'e.png'); Image.fromarray(C8).save(tmp_path/'f.jp2'); Image.fromarray(C8).save(tmp_path/'g.gif')
+    deep_png(tmp_path/'h.png', C16)
+    sentences = 0
+    for file in sorted(tmp_path.iterdir()):
+        whole = np.frombuffer(file.read_bytes(), np.uint8)
+        for _ in range(25):
+            bad = whole[:r.integers(1, len(whole))] if r.random() < .3 else whole
+            bad = bad.copy()
+            at = r.integers(0, min(len(bad), 300), 4)
+            bad[at] = r.choice([0, 1, 2, 3, 127, 255, *r.integers(0, 256, 4)], 4)
+            (tmp_path/file.name).write_bytes(bad.tobytes())
+            try: assert read_image(file).dtype == np.uint8
+            except UnreadableImage as e:
+                sentences += 1
+                assert file.name in str(e)
+    assert sentences > 50

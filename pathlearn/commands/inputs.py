@@ -47,7 +47,7 @@ def _recoloured(data, channels): # PatchData or None -> PatchData or None
         data.images = torch.cat(grey).to(torch.uint8)
     return data
 
-# %% ../../nbs/60c_inputs.ipynb #011
+# %% ../../nbs/60c_inputs.ipynb #012
 _ADVICE = {
     '.zip .tar .gz .tgz .bz2 .xz .7z .rar': 'unpack it first, and name the folder',
     '.npy .mat .h5 .hdf5 .pt .pkl': 'save the images as train_images in an npz file (np.savez)',
@@ -61,7 +61,7 @@ def _from_file(path, size):
                   'give one of these, or a MedMNIST name')
     raise ValueError(f"{path} is neither a folder nor an .npz file: {advice}")
 
-# %% ../../nbs/60c_inputs.ipynb #013
+# %% ../../nbs/60c_inputs.ipynb #014
 _SETS = dict(pcam=lambda size: pcam_data(size=size),
              synthetic=lambda size: synthetic_tissue(size=size or 64),
              digits=lambda size: digits_data(size=size or 32))
@@ -76,7 +76,7 @@ def _from_name(name, size):
         f"there is no file or folder {name}, nor a set of that name: {meant}"
         f"expected a folder of images, an .npz file, or one of {', '.join(sets)}")
 
-# %% ../../nbs/60c_inputs.ipynb #014
+# %% ../../nbs/60c_inputs.ipynb #015
 def _read(name, size, skip_bad, channels): # -> Splits
     path = Path(name).expanduser()
     if path.is_dir() and path.suffix.lower() == '.npz' and (path/'train_images.npy').exists():
@@ -91,7 +91,7 @@ def _read(name, size, skip_bad, channels): # -> Splits
         raise FileNotFoundError(f"there is no file or folder {path}")
     return _from_name(name, size)
 
-# %% ../../nbs/60c_inputs.ipynb #015
+# %% ../../nbs/60c_inputs.ipynb #016
 def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic'
               size=None, # pixels a side; None: as they are
               skip_bad=False, # leave out the unreadable images of a folder
@@ -105,7 +105,7 @@ def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic
                                 f"--size {min(h,w)} cuts and scales them")
     return splits
 
-# %% ../../nbs/60c_inputs.ipynb #018
+# %% ../../nbs/60c_inputs.ipynb #019
 def labelled(data): # PatchData
     "Is there one class for each patch, and more than one class?"
     return data.labels is not None and data.labels.ndim == 1 and len(data.labels.unique()) > 1
@@ -113,7 +113,7 @@ def labelled(data): # PatchData
 def data_name(name): # what `--data` names -> text for titles and files
     return Path(name).name.removesuffix('.npz') or 'data'
 
-# %% ../../nbs/60c_inputs.ipynb #019
+# %% ../../nbs/60c_inputs.ipynb #020
 def complete(splits, # Splits, parts may be missing
              seed=0, # the same seed divides the same way
 ):                   # -> Splits

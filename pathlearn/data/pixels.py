@@ -6,10 +6,11 @@
 __all__ = ['Look', 'UnreadableImage', 'opened', 'read_pixels', 'read_image']
 
 # %% ../../nbs/00f_pixels.ipynb #003
-import logging, math, re, sys
+import logging, math, re, sys, warnings
 from collections import namedtuple
 from contextlib import contextmanager
 from functools import wraps
+from itertools import islice
 import numpy as np
 from PIL import Image, ImageOps, features
 from tifffile import TiffFile
@@ -95,6 +96,8 @@ def _by_pillow(path, page):
 # %% ../../nbs/00f_pixels.ipynb #025
 def _levels(pages):
     "The pages that are pictures of their own: no smaller copies, no transparency masks"
+    pages = [*islice(pages, 1000)] # a damaged file may lead on and on
+    if len(pages) == 1000: raise ValueError("it holds 1000 pages or more")
     h,w = pages[0].imagelength,pages[0].imagewidth
     def smaller(p):
         same = abs(p.imagewidth*h - p.imagelength*w) <= 2*max(h,w)
@@ -144,6 +147,8 @@ def _check_whole(tif, p): # tifffile takes what is missing for empty
     size = tif.filehandle.size
     if any(not n or o+n > size for o,n in zip(p.dataoffsets, p.databytecounts)):
         raise ValueError("it is cut short: its pages reach beyond its end")
+    if p.compression == 1 and sum(p.databytecounts)*8 < p.size*p.bitspersample:
+        raise ValueError("it holds less than its header promises")
 
 # %% ../../nbs/00f_pixels.ipynb #033
 def _lzw(path, i): # -> array of more than 8 bits
@@ -185,6 +190,7 @@ def _tiff_look(p, n): # page, number of pages that make up the image -> Look
     h,w = p.imagelength,p.imagewidth
     if p.tags.valueof(274) in (5,6,7,8): h,w = w,h
     samples,alpha = max(n, p.samplesperpixel), next(iter(p.extrasamples), 0)
+    _check_extent(h, w*max(samples//4, 1))
     grey = p.photometric in (0,1) and samples < 3
     if not grey and p.photometric > 3 and p.bitspersample > 8:
         raise ValueError(f"it has {p.bitspersample} bits of {p.photometric.name}")
@@ -253,13 +259,17 @@ def _check_range(x, top):
                                        f"{max(int(x.max()).bit_length(), 8)} or more")
 
 # %% ../../nbs/00f_pixels.ipynb #045
-def _eight_bits(x, look, depth): # array -> PIL image
-    depth = depth or look.depth or 8*x.dtype.itemsize
+def _eight_bits(x, look, depth, path): # array -> PIL image
+    stated = look.depth or depth
+    depth = stated or 8*x.dtype.itemsize
     if depth > 16: raise ValueError(f"its values have {depth} bits and run from {x.min()} to "
                                     f"{x.max()}: depth= says how many bits are used")
     top,samples = 2**depth-1, x.shape[2] if x.ndim == 3 else 1
     colour = x if samples == look.channels else x[...,:look.channels]
     _check_range(colour, top)
+    if depth == 16 and not stated and colour.max() < 2**12: warnings.warn(
+        f"{path} has room for {depth} bits, but no value above {colour.max()}: it comes out nearly "
+        "black unless depth= says how many bits are used", stacklevel=4)
     colour = colour/top
     if samples > look.channels and look.alpha:
         a = x[...,-1:]/(2**(8*x.dtype.itemsize)-1 if x.max() > top else top)
@@ -297,7 +307,7 @@ def read_image(
     with opened(path, page) as (look,load):
         _check_numbers(look, load)
         img = load()
-        if isinstance(img, np.ndarray): img = _eight_bits(img, look, depth)
+        if isinstance(img, np.ndarray): img = _eight_bits(img, look, depth, path)
         img = _plain(img, channels)
     if size: img = ImageOps.fit(img, (size,size), Image.BILINEAR)
     x = np.asarray(img)
