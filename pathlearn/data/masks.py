@@ -50,11 +50,12 @@ def as_values(given): # one value, several, or None; '#ff0000' is a colour -> tu
     given = (given,) if isinstance(given, str) or not np.iterable(given) else tuple(given)
     return tuple(int(v[1:], 16) if isinstance(v, str) and v[:1] == '#' else float(v) for v in given)
 
+# %% ../../nbs/00g_masks.ipynb #015
 def _among(m, values): # -> bool [H,W]
     found = np.isin(m, values)
     return found | np.isnan(m) if m.dtype.kind == 'f' and np.isnan(values).any() else found
 
-# %% ../../nbs/00g_masks.ipynb #015
+# %% ../../nbs/00g_masks.ipynb #016
 @dataclass
 class MaskReader:
     "Reads masks as they were decided to mean"
@@ -65,9 +66,10 @@ class MaskReader:
     whole: bool = True       # is a mask one of all nuclei of an image? Else a file is a nucleus
     outlines: dict = field(default_factory=dict, repr=False) # file -> `Outlines`
 
-# %% ../../nbs/00g_masks.ipynb #017
+# %% ../../nbs/00g_masks.ipynb #018
 _ZERO = 2**31-1 # the number of a nucleus whose value is 0
 
+# %% ../../nbs/00g_masks.ipynb #019
 def _check_whole(v, path): # values of nuclei
     if np.isnan(v).any():
         raise ValueError(f"the mask {path} holds {int(np.isnan(v).sum())} NaN values: "
@@ -80,7 +82,7 @@ def _check_whole(v, path): # values of nuclei
             f"the mask {path} holds {v[bad][0]:.0f}, {what}: ignore={v[bad][0]:.0f} leaves it out, "
             f"background={v[bad][0]:.0f} makes it background")
 
-# %% ../../nbs/00g_masks.ipynb #018
+# %% ../../nbs/00g_masks.ipynb #020
 def numbers_of(reader, m, path): # -> int64 [H,W]: 0 background, -1 ignored
     ignored = _among(m, reader.ignore)
     if reader.threshold is not None:
@@ -93,7 +95,7 @@ def numbers_of(reader, m, path): # -> int64 [H,W]: 0 background, -1 ignored
     n[ignored] = -1
     return n
 
-# %% ../../nbs/00g_masks.ipynb #021
+# %% ../../nbs/00g_masks.ipynb #023
 def listed_values(values, coloured=False):
     values = sorted(values)
     name = (lambda v: f'#{int(v):06x}') if coloured else (lambda v: f'{v:.6g}')
@@ -102,16 +104,17 @@ def listed_values(values, coloured=False):
     few = [*map(name, values[:6])] + [f'{len(values)-6} more']*(len(values) > 6)
     return ' and '.join([', '.join(few[:-1])]*(len(few) > 1) + few[-1:])
 
-# %% ../../nbs/00g_masks.ipynb #024
+# %% ../../nbs/00g_masks.ipynb #026
 def in_pieces(n): # numbers [H,W] -> pieces [H,W] from 1, number of each piece [P], its pixels [P]
     pieces = pieces_of_equal_values(np.maximum(n, 0), connectivity=2, background=0)
     _,first,sizes = np.unique(pieces, return_index=True, return_counts=True)
     return pieces, *(o[int((pieces == 0).any()):] for o in (n.ravel()[first], sizes))
 
+# %% ../../nbs/00g_masks.ipynb #027
 def _gap(a, b): # two pairs of slices -> px between their boxes
     return max(max(q.start-p.stop, p.start-q.stop) for p,q in zip(a, b))
 
-# %% ../../nbs/00g_masks.ipynb #025
+# %% ../../nbs/00g_masks.ipynb #028
 def far_pieces(pieces, owners, sizes): # -> pieces far from the largest of their id
     boxes,far = find_objects(pieces), []
     for i in np.unique(owners):
@@ -121,17 +124,19 @@ def far_pieces(pieces, owners, sizes): # -> pieces far from the largest of their
         far += [k+1 for k in mine if _gap(boxes[k], main) > length]
     return far
 
+# %% ../../nbs/00g_masks.ipynb #029
 def scattered(owners, sizes): # -> how many numbers are in pieces of similar size
     _,of = np.unique(owners, return_inverse=True)
     largest = np.zeros(of.max()+1 if len(of) else 0, int); np.maximum.at(largest, of, sizes)
     return int((largest < .8*np.bincount(of, sizes)).sum()) if len(of) else 0
 
-# %% ../../nbs/00g_masks.ipynb #028
+# %% ../../nbs/00g_masks.ipynb #032
 def _connected(n):
     ids = label(n > 0, np.ones((3,3)))[0]
     ids[n < 0] = -1
     return ids
 
+# %% ../../nbs/00g_masks.ipynb #033
 def _apart(n):
     pieces,owners,sizes = in_pieces(n)
     far = far_pieces(pieces, owners, sizes)
@@ -139,7 +144,7 @@ def _apart(n):
     for piece,i in zip(far, free): n[pieces == piece] = i
     return n
 
-# %% ../../nbs/00g_masks.ipynb #031
+# %% ../../nbs/00g_masks.ipynb #036
 def _one_nucleus(reader, path, image_path, shape): # -> numbers [H,W]
     n = numbers_of(reader, mask_values(path, shape, image_path)[0], path)
     found = np.unique(n[n > 0])
@@ -149,6 +154,7 @@ def _one_nucleus(reader, path, image_path, shape): # -> numbers [H,W]
     if not len(found): warnings.warn(f"the mask {path} is empty: it holds no nucleus")
     return n
 
+# %% ../../nbs/00g_masks.ipynb #037
 def _one_by_one(reader, masks, image_path, shape): # list of files -> ids [H,W]
     numbers = [_one_nucleus(reader, m, image_path, shape) for m in masks]
     large = [m for m,n in zip(masks, numbers) if (n > 0).mean() > .5]
@@ -159,7 +165,7 @@ def _one_by_one(reader, masks, image_path, shape): # list of files -> ids [H,W]
     for n in numbers: ids[(n < 0) & (ids == 0)] = -1
     return ids
 
-# %% ../../nbs/00g_masks.ipynb #032
+# %% ../../nbs/00g_masks.ipynb #038
 def _read(self, mask, image_path, shape):
     "One map [H,W] of instance ids, 0 = background, -1 = to be ignored"
     if isinstance(mask, list) and not self.whole: return _one_by_one(self, mask, image_path, shape)
@@ -169,7 +175,7 @@ def _read(self, mask, image_path, shape):
     return (_apart if self.ids else _connected)(n).astype(np.int32)
 MaskReader.__call__ = _read
 
-# %% ../../nbs/00g_masks.ipynb #035
+# %% ../../nbs/00g_masks.ipynb #041
 def read_mask(path, image_path, shape):
     "Whole numbers [H,W] of a mask file that must be as large as its image"
     m,coloured = mask_values(path, shape, image_path)

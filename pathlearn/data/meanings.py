@@ -24,7 +24,7 @@ class _Seen(NamedTuple):
     coloured: bool
     ground: bool    # is there background?
     n: int          # numbers that may be nuclei
-    scattered: int  # of these, so many lie in several pieces
+    scattered: int  # of these, so many lie in several pieces, or are specks
     far: int        # pieces far from the largest of their number
     share: float    # of the pixels that are nucleus
     blurred: bool   # are there greys between two values?
@@ -36,31 +36,37 @@ def _blurred(m, values):
     near = (np.abs(m - (low+high)/2.) > (high-low)/3.).mean()
     return len(values) > 8 and near > .8
 
+# %% ../../nbs/00i_meanings.ipynb #014
 def _look(reader, path):
     m,coloured = mask_values(path)
     n,values = numbers_of(reader, m, path), np.unique(m)
     pieces,owners,sizes = in_pieces(n if reader.threshold is None else np.sign(n))
     far = far_pieces(pieces, owners, sizes) if reader.threshold is None else []
+    found = np.unique(owners)
+    specks = len(found) > 50 and sizes.sum() < 4*len(found) # of a few pixels each
     return _Seen(path, values[[0,-1]] if len(values) > 5000 else values, coloured, (n == 0).any(),
-                 len(np.unique(owners)), scattered(owners, sizes), len(far), (n > 0).mean(),
+                 len(found), len(found) if specks else scattered(owners, sizes), len(far),
+                 (n > 0).mean(),
                  not coloured and _blurred(m, values),
                  0 if coloured or m.dtype.kind == 'f' else np.iinfo(m.dtype).max)
 
-# %% ../../nbs/00i_meanings.ipynb #014
+# %% ../../nbs/00i_meanings.ipynb #015
 def _of(seen): # what all files hold, in words
     values = set().union(*(s.values.tolist() for s in seen))
     return listed_values(values, any(s.coloured for s in seen))
 
-# %% ../../nbs/00i_meanings.ipynb #016
+# %% ../../nbs/00i_meanings.ipynb #017
 def _ask_background(seen, reader):
     if reader.threshold is not None or any(s.ground for s in seen): return
-    v = min(min(s.values.tolist()) for s in seen)
+    coloured = any(s.coloured for s in seen)
+    v = listed_values([min(s.values[0] for s in seen)], coloured)
+    given = repr(v) if coloured else v
     raise ValueError(
         f"{len(seen)} masks such as {seen[0].path} hold {_of(seen)}, and "
         f"{listed_values(reader.background)} is nowhere: what is background? "
-        f"background={v:.6g} takes {v:.6g} as background and all else as nucleus, as for ilastik")
+        f"background={given} takes {v} as background and all else as nucleus, as for ilastik")
 
-# %% ../../nbs/00i_meanings.ipynb #018
+# %% ../../nbs/00i_meanings.ipynb #019
 def _ask_void(seen, reader):
     odd = [s for s in seen if s.n > 1 and s.top in s.values
            and s.values[-2] < s.top-2 and not s.blurred]
@@ -70,7 +76,7 @@ def _ask_void(seen, reader):
                      f"{s.path}: {listed_values(s.values)}. Is it to be left out? ignore={s.top} "
                      f"does so, ignore=() takes it for a nucleus")
 
-# %% ../../nbs/00i_meanings.ipynb #020
+# %% ../../nbs/00i_meanings.ipynb #021
 def _ask_ids(seen, reader):
     bad = sorted((s for s in seen if s.scattered), key=lambda s: -s.scattered)
     if sum(s.scattered for s in seen) <= max(1, .3*sum(s.n for s in seen)): return
@@ -81,10 +87,10 @@ def _ask_ids(seen, reader):
         f"threshold={half:.4g} takes what is above as nucleus")
     classes = "classes" if s.n <= 20 else "a photograph, or ids that were smoothed"
     raise ValueError(
-        f"{found}; {s.scattered} of {s.n} lie in several pieces, so they are no ids of nuclei but "
-        f"perhaps {classes}: threshold=0 takes all above 0 as nucleus, whatever its class")
+        f"{found}; {s.scattered} of {s.n} lie in several pieces or are specks, so they are no ids "
+        f"but perhaps {classes}: threshold=0 takes all above 0 as nucleus, whatever its class")
 
-# %% ../../nbs/00i_meanings.ipynb #022
+# %% ../../nbs/00i_meanings.ipynb #023
 def _ask_full(seen, reader):
     full = [s for s in seen if s.top == 255 and not s.coloured and s.n >= 255]
     if not full: return
@@ -94,7 +100,7 @@ def _ask_full(seen, reader):
                          "written, save it with 16 bits")
     warnings.warn(f"{text}: if the image has more nuclei, they were lost when it was written")
 
-# %% ../../nbs/00i_meanings.ipynb #024
+# %% ../../nbs/00i_meanings.ipynb #025
 def _warn(seen, reader):
     values = set().union(*(s.values.tolist() for s in seen))
     for name,given in (('background', reader.background), ('ignore', reader.ignore)):
@@ -109,7 +115,7 @@ def _warn(seen, reader):
         f"in {len(much)} of {len(seen)} masks nuclei cover more than half of the image, e.g. in "
         f"{much[0].path}: if they are inverted, background= names the value of the background")
 
-# %% ../../nbs/00i_meanings.ipynb #025
+# %% ../../nbs/00i_meanings.ipynb #026
 def _check_threshold(seen, t):
     low,high = min(s.values[0] for s in seen), max(s.values[-1] for s in seen)
     if not low <= t < high: raise ValueError(
@@ -119,7 +125,7 @@ def _check_threshold(seen, t):
         f"threshold={t:g} lies at the edge of what the masks hold, {_of(seen)}: "
         f"did you mean {(low+high)/2:g}?")
 
-# %% ../../nbs/00i_meanings.ipynb #026
+# %% ../../nbs/00i_meanings.ipynb #027
 def _meaning(seen, reader): # -> one line
     nuclei = {v for s in seen for v in s.values.tolist()} - {*reader.background, *reader.ignore}
     if reader.threshold is not None:
@@ -137,24 +143,26 @@ def _meaning(seen, reader): # -> one line
              for n in [sum(s.far for s in seen)] if n and reader.ids]
     return '; '.join([f"masks: {len(seen)} files of {_of(seen)}: {what}", *more])
 
-# %% ../../nbs/00i_meanings.ipynb #027
+# %% ../../nbs/00i_meanings.ipynb #028
 def _decide(reader, files, ask_void, say):
     "Look at all files, ask what they leave open, say what they mean"
     seen = in_threads(partial(_look, reader), files)
-    _ask_background(seen, reader)
+    if len(set().union(*(s.values.tolist() for s in seen))) <= 20: _ask_background(seen, reader)
     if reader.threshold is not None: _check_threshold(seen, reader.threshold)
     elif any(s.n > 1 for s in seen):
         if ask_void: _ask_void(seen, reader)
         _ask_full(seen, reader)
         _ask_ids(seen, reader)
         reader.ids = True
+    _ask_background(seen, reader)
     _warn(seen, reader)
     say(_meaning(seen, reader))
 
-# %% ../../nbs/00i_meanings.ipynb #029
+# %% ../../nbs/00i_meanings.ipynb #030
 def is_outline(mask): # a file, or a list of files
     return not isinstance(mask, list) and Path(mask).suffix.lower() in OUTLINE_SUFFIXES
 
+# %% ../../nbs/00i_meanings.ipynb #031
 def _read_outlines(files, say): # -> dict: file -> `Outlines`
     found = dict(zip(files, in_threads(read_outlines, files)))
     empty = [f for f,o in found.items() if not len(o)]
@@ -168,13 +176,13 @@ def _read_outlines(files, say): # -> dict: file -> `Outlines`
         f"{more if len(labels) > 1 else ''}")
     return found
 
-# %% ../../nbs/00i_meanings.ipynb #031
+# %% ../../nbs/00i_meanings.ipynb #033
 def _are_whole(reader, masks): # lists of files, a list an image
     if any(len(m) > 1 for m in masks): return False
     seen = in_threads(partial(_look, reader), [m[0] for m in masks])
     return 2*sum(s.n > 1 or s.far > 0 for s in seen) > len(seen)
 
-# %% ../../nbs/00i_meanings.ipynb #032
+# %% ../../nbs/00i_meanings.ipynb #034
 def mask_reader(
     masks,          # a file each image: image or outlines; or a list of files, a nucleus each
     background=0,   # value or values that are no nucleus, colours as '#ffffff'

@@ -25,19 +25,21 @@ def _bits(files): # -> how many bits deep images use, or `None`
         if isinstance(o, UnreadableImage): raise o
     return _depth(files, looks)
 
+# %% ../../nbs/00d_nuclei.ipynb #013
 def _read_nuclei(reader, depth, item): # `MaskReader`, bits, item of `nuclei_files`
     name,file,mask = item
     image = read_image(file, channels=3, depth=depth)
     return image, reader(mask, file, image.shape[1:]), name
 
-# %% ../../nbs/00d_nuclei.ipynb #014
+# %% ../../nbs/00d_nuclei.ipynb #015
 _said = set()
 
+# %% ../../nbs/00d_nuclei.ipynb #016
 def _say(line, again=True):
     if again or line not in _said: print(line)
     _said.add(line)
 
-# %% ../../nbs/00d_nuclei.ipynb #015
+# %% ../../nbs/00d_nuclei.ipynb #017
 def nuclei_items(
     path,           # folder in one of the three layouts
     background=0, ignore=None, threshold=None, # what values mean, as in `nuclei_data`
@@ -48,35 +50,36 @@ def nuclei_items(
                          partial(_say, again=False))
     return map(partial(_read_nuclei, reader, _bits([file for _,file,_ in items])), items)
 
-# %% ../../nbs/00d_nuclei.ipynb #018
+# %% ../../nbs/00d_nuclei.ipynb #020
 def fit_nuclei(image, ids, size):
     "Both cut to a square in the middle and scaled"
     image = ImageOps.fit(Image.fromarray(np.moveaxis(image, 0, -1)), (size,size), Image.BILINEAR)
     ids = ImageOps.fit(Image.fromarray(ids), (size,size), Image.NEAREST)
     return np.moveaxis(np.asarray(image), -1, 0), np.asarray(ids)
 
-# %% ../../nbs/00d_nuclei.ipynb #020
+# %% ../../nbs/00d_nuclei.ipynb #022
 def tile_corners(shape, px): # (H,W) -> upper left corners (y,x), row by row
     (h,w) = shape
     return list(product(range(0, h-px+1, px), range(0, w-px+1, px)))
 
+# %% ../../nbs/00d_nuclei.ipynb #023
 def cut_tiles(image, ids, px, name): # -> list of (image, ids)
     "Tiles side by side from the upper left; rests at the right and lower edge are dropped"
     h,w = ids.shape
     if min(h,w) < px: raise ValueError(f"{name} is {h}x{w} px: it holds no tile of {px} px")
     return [(image[:,y:y+px,x:x+px], ids[y:y+px,x:x+px]) for y,x in tile_corners(ids.shape, px)]
 
-# %% ../../nbs/00d_nuclei.ipynb #022
+# %% ../../nbs/00d_nuclei.ipynb #025
 def same_size(image, ids, size, tile, name): # -> list of (image, ids)
     "Cut into tiles if `tile` is given, then brought to `size` if that is"
     parts = cut_tiles(image, ids, tile, name) if tile else [(image,ids)]
     return [fit_nuclei(*o, size) for o in parts] if size else parts
 
-# %% ../../nbs/00d_nuclei.ipynb #025
+# %% ../../nbs/00d_nuclei.ipynb #028
 def _tile_names(file, shape, tile): # -> list of str
     return [f'{file} [{y},{x}]' for y,x in tile_corners(shape, tile)] if tile else [file]
 
-# %% ../../nbs/00d_nuclei.ipynb #026
+# %% ../../nbs/00d_nuclei.ipynb #029
 def nuclei_data(
     path,           # folder in one of the three layouts
     size=None,      # pixels a side; `None` takes images as they are, which must then be of one size
@@ -100,7 +103,7 @@ def nuclei_data(
     return PatchData(np.stack(images), masks=np.stack(masks), name=Path(path).name,
                      groups=groups, names=names)
 
-# %% ../../nbs/00d_nuclei.ipynb #037
+# %% ../../nbs/00d_nuclei.ipynb #040
 def foreground_data(data): # `PatchData` with masks -> the same with maps as labels
     "Labels uint8 [N,H,W] from masks of instances: 1 is foreground, 255 is to be ignored"
     if data.masks is None:
@@ -111,7 +114,7 @@ def foreground_data(data): # `PatchData` with masks -> the same with maps as lab
     data.classes = ['background','foreground']
     return data
 
-# %% ../../nbs/00d_nuclei.ipynb #040
+# %% ../../nbs/00d_nuclei.ipynb #043
 class SemiLoader(PatchLoader):
     "Batches of images with masks, as many without, and the masks"
     n_inp = 2
@@ -131,7 +134,7 @@ class SemiLoader(PatchLoader):
             few = self.labelled[[next(again) for _ in x]]
             yield few.images, x, few.labels
 
-# %% ../../nbs/00d_nuclei.ipynb #041
+# %% ../../nbs/00d_nuclei.ipynb #044
 def _check_pair(few, unlabelled):
     if not (few.labels == 1).any():
         raise ValueError(f"no nucleus in the masks of {len(few)} labelled images: label others")
@@ -140,7 +143,7 @@ def _check_pair(few, unlabelled):
         f"labelled images are {[*shapes[0]]} and unlabelled ones {[*shapes[1]]} "
         "(channels, height, width): bring both to one size")
 
-# %% ../../nbs/00d_nuclei.ipynb #042
+# %% ../../nbs/00d_nuclei.ipynb #045
 def semi_dls(
     labelled,    # `PatchData` with masks
     unlabelled,  # `PatchData`; masks it may have are not looked at

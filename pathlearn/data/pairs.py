@@ -48,15 +48,17 @@ _WORDS = ('masks? labels? seg(?:mentation)?s? anno(?:tation)?s? gt ground_?truth
           'ome').replace(' ', '|')
 _WORD = re.compile(rf'(?i)(?:^|[ _.-])(?:{_WORDS})(?=$|[ _.-]|\d)')
 
+# %% ../../nbs/00j_pairs.ipynb #018
 def _bare(key): # 'a/image_001' -> 'a/001'
     where,_,name = key.rpartition('/')
     return f"{where}/{_WORD.sub('', name).strip(' _.-')}"
 
+# %% ../../nbs/00j_pairs.ipynb #019
 def _without_words(files): # dict: key -> file -> the same with bare keys; empty if two would agree
     bare = {_bare(k): f for k,f in files.items()}
     return bare if len(bare) == len(files) else {}
 
-# %% ../../nbs/00j_pairs.ipynb #019
+# %% ../../nbs/00j_pairs.ipynb #021
 def _matched(images, masks): # dicts: key -> file -> dict: key of image -> mask
     if not images.keys() & masks.keys():
         bare,of = _without_words(masks), _without_words(images)
@@ -68,19 +70,20 @@ def _matched(images, masks): # dicts: key -> file -> dict: key of image -> mask
             return found
     return {k: masks[k] for k in images.keys() & masks.keys()}
 
-# %% ../../nbs/00j_pairs.ipynb #021
+# %% ../../nbs/00j_pairs.ipynb #023
 def _warn_of_rest(files, used, what):
     rest = sorted({*files} - {*used})
     if rest: warnings.warn(f"{len(rest)} {what} have no image of their name and are not read, "
                            f"e.g. {rest[0]}")
 
+# %% ../../nbs/00j_pairs.ipynb #024
 def _outline_files(path): # each once, though links may lead to it twice
     found = sorted(get_files(path, extensions=OUTLINE_SUFFIXES), key=lambda f: len(f.parts))
     real = {d: d.resolve() for d in {f.parent for f in found} if not is_run({*os.listdir(d)})}
     once = {(real[f.parent], f.name): f for f in reversed(found) if f.parent in real}
     return sorted(once.values())
 
-# %% ../../nbs/00j_pairs.ipynb #022
+# %% ../../nbs/00j_pairs.ipynb #025
 def _side_by_side(path):
     "images/ and masks/ with files of the same paths"
     at,masks_at = path/'images', path/'masks'
@@ -95,7 +98,7 @@ def _side_by_side(path):
     return with_masks([(name, f, masks.get(key, masks_at/f'{key}.png'))
                        for name,(key,f) in zip(_names(files, at), images.items())])
 
-# %% ../../nbs/00j_pairs.ipynb #024
+# %% ../../nbs/00j_pairs.ipynb #027
 def _first_of_each(outlines): # sorted files -> one of each name and folder
     found = {}
     for f in sorted(outlines, key=lambda f: OUTLINE_SUFFIXES.index(f.suffix.lower())):
@@ -103,11 +106,12 @@ def _first_of_each(outlines): # sorted files -> one of each name and folder
             warnings.warn(f"{first} is read, {f.name} beside it is not")
     return sorted(found.values())
 
-# %% ../../nbs/00j_pairs.ipynb #026
+# %% ../../nbs/00j_pairs.ipynb #029
 def _agree(a, b): # how many folders upwards have the same names
     pairs = zip(reversed(a.parent.parts), reversed(b.parent.parts))
     return next((i for i,(p,q) in enumerate(pairs) if p != q), 99)
 
+# %% ../../nbs/00j_pairs.ipynb #030
 def _nearest(image, outlines): # outlines of the image's name -> the one in the most similar folder
     best = max((_agree(image, o) for o in outlines), default=0)
     found = [o for o in outlines if _agree(image, o) == best]
@@ -115,7 +119,7 @@ def _nearest(image, outlines): # outlines of the image's name -> the one in the 
         f"{found[0]} and {found[1]} may both belong to {image}: put each beside its image")
     return found[0] if found else None
 
-# %% ../../nbs/00j_pairs.ipynb #027
+# %% ../../nbs/00j_pairs.ipynb #031
 def _drawn_for(images, outlines): # -> dict: image -> outlines
     beside = {o.with_suffix(''): o for o in outlines}
     found = {f: beside[f.with_suffix('')] for f in images if f.with_suffix('') in beside}
@@ -126,7 +130,7 @@ def _drawn_for(images, outlines): # -> dict: image -> outlines
         if f not in found and f.stem in left: found[f] = _nearest(f, left[f.stem])
     return found
 
-# %% ../../nbs/00j_pairs.ipynb #028
+# %% ../../nbs/00j_pairs.ipynb #032
 def _outlined(path):
     "Images, and outlines beside them or in files of the same names"
     if not (outlines := _outline_files(path)): return
@@ -143,7 +147,7 @@ def _outlined(path):
     return with_masks([(name, f, found.get(f, f.with_suffix('.xml')))
                        for name,f in zip(_names(images, path), images)])
 
-# %% ../../nbs/00j_pairs.ipynb #030
+# %% ../../nbs/00j_pairs.ipynb #034
 def _folder_each(path):
     "A folder an image, with images/ and a mask a nucleus in masks/"
     found = [(d.name, images_in(d/'images'), images_in(d/'masks'))
@@ -155,7 +159,7 @@ def _folder_each(path):
             raise ValueError(f"{path/name/'masks'} holds no mask: expected one file a nucleus")
     return [(name, images[0], masks) for name,images,masks in found]
 
-# %% ../../nbs/00j_pairs.ipynb #032
+# %% ../../nbs/00j_pairs.ipynb #036
 def nuclei_files(path):
     "(id, image file, mask) of each image: a list of files where a nucleus is a file, else one file"
     path = Path(path)
