@@ -165,7 +165,8 @@ def test_folder_layout(folder, tmp_path):
 
 def test_folder_16_bit(folder):
     Image.fromarray(np.zeros((10,12), np.uint16)).save(folder/'a'/'deep.png')
-    with pytest.raises(UnreadableImage, match='deep.png .*more than 8 bits a channel'): folder_data(folder)
+    with pytest.raises(ValueError, match='1 of 7 images are grey.*deep.png'): folder_data(folder)
+    with pytest.warns(UserWarning, match='1 of 7 images have more than 8 bits a channel.*deep.png'): folder_data(folder, channels=3)
 
 @pytest.mark.parametrize('mode,n_in', [('1',1), ('L',1), ('LA',1), ('P',3), ('RGBA',3), ('CMYK',3), ('RGB',3)])
 def test_folder_modes(tmp_path, mode, n_in):

@@ -8,14 +8,16 @@ __all__ = []
 # %% ../../nbs/00_data.ipynb #012
 from .patches import *
 from .arrays import *
+from .pixels import *
 from .files import *
 from .nuclei import *
 from .published import *
 
 # %% ../../nbs/00_data.ipynb #013
-from . import patches, arrays, files, nuclei, published
+from . import patches, arrays, pixels, files, nuclei, published
 from .files import list_folder
 from .nuclei import nuclei_files
 
 # %% ../../nbs/00_data.ipynb #014
-__all__ = [*patches.__all__, *arrays.__all__, *files.__all__, *nuclei.__all__, *published.__all__]
+__all__ = [*patches.__all__, *arrays.__all__, *pixels.__all__, *files.__all__, *nuclei.__all__,
+           *published.__all__]
