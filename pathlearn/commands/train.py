@@ -50,7 +50,7 @@ def _trained(method, splits, out, args): # -> Learner, minutes
                  epochs=args.epochs, seed=args.seed)
     return learn, minutes
 
-# %% ../../nbs/60f_train.ipynb #cefcc00c
+# %% ../../nbs/60f_train.ipynb #010
 @contextmanager
 def _safe(weights):
     "Say what is there, if the rest fails"
@@ -60,7 +60,7 @@ def _safe(weights):
               "The same command writes it anew", flush=True)
         raise
 
-# %% ../../nbs/60f_train.ipynb #009
+# %% ../../nbs/60f_train.ipynb #011
 def _lead(title, splits, past, args): # -> what the page says first
     n, source = len(splits.train), data_name(args.data)
     now = f" The page shows them as they are now, {n} for training." if past else ''
@@ -72,7 +72,7 @@ def _end(weights, page): # -> the last line
     files = dict(weights=weights, report=page, log=out/'log.txt', table=out/'table.csv')
     return ', '.join(f"{n} in {f}" for n,f in files.items() if f.exists())
 
-# %% ../../nbs/60f_train.ipynb #459c469f
+# %% ../../nbs/60f_train.ipynb #012
 def _report(method, learn, splits, out, past, minutes, args):
     "The page, and a last line that says where everything is"
     title, source, weights = method.title, data_name(args.data), _weights(method, out)
