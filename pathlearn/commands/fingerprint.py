@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['fingerprint', 'differences', 'told', 'told_aside']
 
-# %% ../../nbs/60k_fingerprint.ipynb #1a0cb1da
+# %% ../../nbs/60k_fingerprint.ipynb #003
 import base64, hashlib, json, zlib
 from collections import Counter
 from itertools import chain, repeat
 import numpy as np, torch, torch.nn.functional as F
 
-# %% ../../nbs/60k_fingerprint.ipynb #12f880dc
+# %% ../../nbs/60k_fingerprint.ipynb #006
 def _array(x): return x.cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
 def _crc(x): return zlib.crc32(np.ascontiguousarray(x))
 
@@ -29,7 +29,7 @@ def _labels(data, masks): # masks: checksum of each, or None -> N texts
     else: words = [''.join(str(int(v)) for v in row) for row in y.tolist()]
     return [w if m is None else f'{w} {m:08x}'.strip() for w,m in zip(words, masks)]
 
-# %% ../../nbs/60k_fingerprint.ipynb #c132a0aa
+# %% ../../nbs/60k_fingerprint.ipynb #008
 def _look(image): # [C,H,W] -> hex text, two letters for each quarter and channel
     means = F.adaptive_avg_pool2d(torch.tensor(image)[None].float(), 2)
     return bytes(means.round().byte().flatten().tolist()).hex()
@@ -38,7 +38,7 @@ def _alike(a, b, most=2): # two looks; grey levels
     a,b = bytes.fromhex(a), bytes.fromhex(b)
     return len(a) == len(b) and all(abs(x-y) <= most for x,y in zip(a, b))
 
-# %% ../../nbs/60k_fingerprint.ipynb #cf9116cf
+# %% ../../nbs/60k_fingerprint.ipynb #010
 def _names(data, part, n):
     names = getattr(data, 'names', None)
     return ['']*n if names is None else [str(o) for o in names]
@@ -50,7 +50,7 @@ def _lines(part, data): # -> columns of one part, and the shapes of its images
                    label=_labels(data, masks), crc=list(crcs))
     return columns, set(shapes)
 
-# %% ../../nbs/60k_fingerprint.ipynb #1446afb8
+# %% ../../nbs/60k_fingerprint.ipynb #012
 _MOST = 10_000
 
 def _whole(rows): # columns -> text
@@ -66,7 +66,7 @@ def _told_apart(rows): # one name may stand in two parts
     twice = len(set(rows['name'])) < len(rows['name']) and all(rows['name'])
     return [f'{p}/{n}' if twice else n for p,n in zip(rows['part'], rows['name'])]
 
-# %% ../../nbs/60k_fingerprint.ipynb #fe459664
+# %% ../../nbs/60k_fingerprint.ipynb #013
 def _kept(rows, parts): # columns, part -> data; -> the columns of evenly spread images
     n = len(rows['crc'])
     picks = np.linspace(0, n-1, min(n, _MOST)).round().astype(int).tolist()
@@ -75,7 +75,7 @@ def _kept(rows, parts): # columns, part -> data; -> the columns of evenly spread
     kept['look'] = [_look(x) for i,x in enumerate(images) if i in wanted]
     return kept
 
-# %% ../../nbs/60k_fingerprint.ipynb #a9f417c7
+# %% ../../nbs/60k_fingerprint.ipynb #014
 def _shape(shapes): # set of (C,H,W) -> text
     return 'x'.join(map(str, *shapes)) if len(shapes) == 1 else 'several sizes'
 
@@ -91,7 +91,7 @@ def fingerprint(train, val=None, test=None, # PatchData, uint8 [N,C,H,W] or list
                 classes=getattr(train, 'classes', None), content=_whole(rows),
                 lines=_pack(_kept(rows, parts)))
 
-# %% ../../nbs/60k_fingerprint.ipynb #55fbcbfd
+# %% ../../nbs/60k_fingerprint.ipynb #018
 def _by_key(rows, named): # -> dict: name, or checksum and its count -> (part, label, crc, look)
     columns, met = zip(rows['part'], rows['label'], rows['crc'], rows['look']), Counter()
     if named: return dict(zip(rows['name'], columns))
@@ -106,7 +106,7 @@ def _renamed(old, new, went, came): # -> pairs of a key that went and one that c
     for k in came: left.setdefault(new[k][2], []).append(k)
     return [(k, left[old[k][2]].pop()) for k in went if left.get(old[k][2])]
 
-# %% ../../nbs/60k_fingerprint.ipynb #28abaa96
+# %% ../../nbs/60k_fingerprint.ipynb #019
 def _pairs_of(old, new): # dicts of `_by_key` -> pairs of keys, keys that went, keys that came
     went,came = [k for k in old if k not in new], [k for k in new if k not in old]
     again = _renamed(old, new, went, came)
@@ -118,7 +118,7 @@ def _pairs_of(old, new): # dicts of `_by_key` -> pairs of keys, keys that went, 
 def _in_order(old, new, went, came): # images without names: as many came as went, each in its place
     return [*zip(went, came)] if len(went) == len(came) and len(old) == len(new) else []
 
-# %% ../../nbs/60k_fingerprint.ipynb #cde606f8
+# %% ../../nbs/60k_fingerprint.ipynb #020
 def _compared(pairs, old, new): # -> dict: what happened -> keys
     found = {k: [] for k in ('changed','slight','relabelled','parted')}
     for a,b in pairs:
@@ -128,7 +128,7 @@ def _compared(pairs, old, new): # -> dict: what happened -> keys
         if part != p: found['parted'].append(b)
     return found
 
-# %% ../../nbs/60k_fingerprint.ipynb #b127d043
+# %% ../../nbs/60k_fingerprint.ipynb #021
 def _line_by_line(a, b): # columns of all images
     named = all(a['name']) and all(b['name'])
     old,new = _by_key(a, named), _by_key(b, named)
@@ -142,7 +142,7 @@ def _by_sample(a, b, n_old, n_new): # columns of some images; numbers of all
     found = _compared([(i, i) for i in old if i in new], old, new)
     return found if any(found.values()) else dict(changed=range(1)) # one that is not in the sample
 
-# %% ../../nbs/60k_fingerprint.ipynb #9b2c0864
+# %% ../../nbs/60k_fingerprint.ipynb #022
 def differences(old, new): # fingerprints -> dict: went, came, changed, ... -> names; {}: the same
     "What happened between two looks at the data"
     if old['content'] == new['content'] and old['shape'] == new['shape']: return {}
@@ -153,7 +153,7 @@ def differences(old, new): # fingerprints -> dict: went, came, changed, ... -> n
     shapes = (old['shape'], new['shape']) if old['shape'] != new['shape'] else None
     return found | dict(shapes=shapes)
 
-# %% ../../nbs/60k_fingerprint.ipynb #f1e60645
+# %% ../../nbs/60k_fingerprint.ipynb #024
 _WORDS = dict(came='came', went='went', changed='changed', relabelled='have another label or mask',
               parted='stand in another part')
 
@@ -168,7 +168,7 @@ def told(found): # of `differences` -> text; '' if nothing of weight has changed
     if found.get('shapes'): parts.append('they were {} and are {} now'.format(*found['shapes']))
     return ', '.join(parts)
 
-# %% ../../nbs/60k_fingerprint.ipynb #efb9e539
+# %% ../../nbs/60k_fingerprint.ipynb #025
 def told_aside(found): # of `differences` -> text; '' if there is nothing to say
     "What has changed and does not matter"
     n = len(found.get('slight', ()))

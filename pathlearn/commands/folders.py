@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['folder', 'logged', 'settings_of', 'usual_of', 'same_run', 'looked_at', 'run_folder']
 
-# %% ../../nbs/60l_folders.ipynb #93259516
+# %% ../../nbs/60l_folders.ipynb #003
 import io, json, os, re, socket, sys, tempfile, time
 from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..learning.resume import epochs_done
 try: import fcntl
 except ImportError: fcntl = None # Windows knows no such locks
 
-# %% ../../nbs/60l_folders.ipynb #2a5f523a
+# %% ../../nbs/60l_folders.ipynb #005
 _FILES = '.pt','.json','.html','.csv','.txt','.png','.safetensors'
 
 def folder(path): # -> Path
@@ -36,7 +36,7 @@ def folder(path): # -> Path
     raise ValueError(f"{taken[0]} is a folder, and files of a run have such names: move it away, "
                      "or choose another --out")
 
-# %% ../../nbs/60l_folders.ipynb #15186ec0
+# %% ../../nbs/60l_folders.ipynb #007
 class _Tee(io.TextIOBase):
     "Text goes to the terminal and into a file"
     def __init__(self, *files): self.files = files
@@ -45,7 +45,7 @@ class _Tee(io.TextIOBase):
         for f in self.files: put(f, text)
         return len(text)
 
-# %% ../../nbs/60l_folders.ipynb #9a18659c
+# %% ../../nbs/60l_folders.ipynb #009
 def _who(out): # -> text
     "The process that trains into this folder, as it said when it started"
     try: return str(json.loads((out/'settings.json').read_text(encoding='utf-8'))['started'])
@@ -60,7 +60,7 @@ def _lock(file, out): # an open file in it; free again when it is closed
     except OSError as e:
         note(f"{out} cannot be locked ({e.strerror}): see to it that no other run writes into it")
 
-# %% ../../nbs/60l_folders.ipynb #da057e3d
+# %% ../../nbs/60l_folders.ipynb #010
 @contextmanager
 def _opened(file): # -> the log, open for appending
     try: f = open(file, 'a', encoding='utf-8', errors='backslashreplace')
@@ -78,7 +78,7 @@ def logged(out): # a folder; nobody else trains into it meanwhile
         clear_leftovers(out)
         with redirect_stdout(_Tee(sys.stdout, f)): yield
 
-# %% ../../nbs/60l_folders.ipynb #b05f1094
+# %% ../../nbs/60l_folders.ipynb #013
 _ASIDE = 'out','device','continue_on_new_data'
 
 def settings_of(method, args): # Method, parsed arguments -> dict
@@ -92,7 +92,7 @@ def usual_of(method): # -> dict: option -> default
     "What holds where an older version did not know an option yet"
     return dict(flip=True) | {o.name: o.default for o in method.own}
 
-# %% ../../nbs/60l_folders.ipynb #1321de39
+# %% ../../nbs/60l_folders.ipynb #015
 _OWN = dict(data_seen=dict, data_before=list, code=str) # what the file holds beside the settings
 
 def _amiss(old): # what JSON held -> what is wrong, or None
@@ -116,7 +116,7 @@ def _stored(file): # -> dict of settings; {} without a file
                               "or choose another --out")
     return old
 
-# %% ../../nbs/60l_folders.ipynb #f769da82
+# %% ../../nbs/60l_folders.ipynb #017
 _READING = 'data','unlabelled','size','skip_bad','channels'
 
 def _changed(old, new, usual, settled): # settings; is it settled what was read?; -> list of text
@@ -132,7 +132,7 @@ def _check_settings(out, old, new, usual, settled):
     raise ValueError(f"{out} holds another run ({'; '.join(changed)}): "
                      f"take its arguments to go on with it, or another --out{longer}")
 
-# %% ../../nbs/60l_folders.ipynb #665a93e1
+# %% ../../nbs/60l_folders.ipynb #019
 def _refuse(out, seen, what):
     n = sum(seen['n'].values())
     raise ValueError(f"the data have changed since the run in {out} began with {n} images: {what}. "
@@ -145,7 +145,7 @@ def _found(file, then, now): # fingerprints -> what `differences` finds
         f"{file} is damaged: its 'data_seen' cannot be read ({type(e).__name__}). Move it away to "
         "go on without it, or choose another --out") from e
 
-# %% ../../nbs/60l_folders.ipynb #5c32d666
+# %% ../../nbs/60l_folders.ipynb #020
 def _past(old, out): # settings -> what was seen before, each with its number of epochs
     "The images so far become the past"
     past = old.get('data_before', [])
@@ -157,7 +157,7 @@ def _say_moved(old, new):
     if old.get('data', new.get('data')) != new.get('data'):
         note(f"the data were in {old['data']} and are in {new['data']} now: the same images")
 
-# %% ../../nbs/60l_folders.ipynb #8ca5a172
+# %% ../../nbs/60l_folders.ipynb #021
 def _same_data(out, old, new, seen, on_new_data): # settings; -> what was seen before
     "Refuse other data, or keep what was seen before them"
     then = old.get('data_seen')
@@ -174,7 +174,7 @@ def _same_data(out, old, new, seen, on_new_data): # settings; -> what was seen b
     _say_moved(old, new)
     return old.get('data_before', [])
 
-# %% ../../nbs/60l_folders.ipynb #cfff1ff2
+# %% ../../nbs/60l_folders.ipynb #023
 def _started(): # -> text
     when = time.strftime('%Y-%m-%d %H:%M')
     return f'process {os.getpid()} on {socket.gethostname()}, since {when}'
@@ -187,7 +187,7 @@ def _tell_code(old, code):
 def _write(file, settings):
     with whole_file(file) as tmp: tmp.write_text(json.dumps(settings, indent=1)+'\n')
 
-# %% ../../nbs/60l_folders.ipynb #d9591c1c
+# %% ../../nbs/60l_folders.ipynb #024
 def same_run(out, settings, # folder, dict
              seen=None,     # fingerprint of the data; None: they are not compared
              usual=(),      # pairs or dict: defaults of options that an older version may lack
@@ -206,7 +206,7 @@ def same_run(out, settings, # folder, dict
     _write(file, old | new | dict(code=code, started=_started()) | saw)
     return past
 
-# %% ../../nbs/60l_folders.ipynb #d911bee6
+# %% ../../nbs/60l_folders.ipynb #027
 def _spans(past, n, epochs): # -> pairs of images and epochs; None where nobody counted
     spans = [((o.get('n') or {}).get('train'), o['epochs']) for o in past]
     left = epochs - sum(e for _,e in spans)
@@ -219,7 +219,7 @@ def looked_at(past, n, epochs, source): # of `same_run`; images now; epochs in a
     if len({k for k,_ in spans}) == 1: return f'{spans[0][0]} patches of {source}'
     return ' and '.join(f'{k} patches of {source} for {e} epochs' for k,e in spans)
 
-# %% ../../nbs/60l_folders.ipynb #ca5a306b
+# %% ../../nbs/60l_folders.ipynb #030
 _FIRST = {'settings.json','log.txt'} # what a start writes before its first epoch
 
 def _missing(path): # -> folders that have to be made for it, the deepest first
@@ -237,7 +237,7 @@ def _undo(out, before, made): # names that were there, folders that were not
         for p in made:
             if p.is_dir(): p.rmdir()
 
-# %% ../../nbs/60l_folders.ipynb #926f4d62
+# %% ../../nbs/60l_folders.ipynb #031
 @contextmanager
 def run_folder(path, settings, **kw): # kw: for `same_run`; -> folder, what the run saw before
     "The folder of a run: made, locked, compared and logged; gone again where the start is refused"

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['whole_file']
 
-# %% ../../nbs/04d_files.ipynb #30f4dadb
+# %% ../../nbs/04d_files.ipynb #002
 import os, re
 from contextlib import contextmanager
 from pathlib import Path
 
-# %% ../../nbs/04d_files.ipynb #012
+# %% ../../nbs/04d_files.ipynb #006
 def _trouble(e, tmp): # exception, path; -> number of the system's error in writing there, or None
     if isinstance(e, OSError): return e.errno if e.filename in (None, str(tmp)) else None
     if number := re.search(r'os error (\d+)', str(e)): return int(number[1])
@@ -24,10 +24,10 @@ def _unwritten(path, number): # -> the error to raise
     e.errno = number
     return e
 
-# %% ../../nbs/04d_files.ipynb #7639c9f8
+# %% ../../nbs/04d_files.ipynb #007
 def beside(path): return path.with_name(f'{path.name}.{os.getpid()}.tmp')
 
-# %% ../../nbs/04d_files.ipynb #21807cd8
+# %% ../../nbs/04d_files.ipynb #008
 @contextmanager
 def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -43,7 +43,7 @@ def whole_file(path): # -> a temporary path beside it, renamed to `path` when th
         raise
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../../nbs/04d_files.ipynb #0c42c406
+# %% ../../nbs/04d_files.ipynb #011
 def _dead(pid): # a number of this machine
     if os.name == 'nt': return False # asking there would end the process
     try: os.kill(pid, 0)
@@ -53,7 +53,7 @@ def _dead(pid): # a number of this machine
 
 _OURS = r'.+\.(?:pt|json|html|csv|txt|png|jpg|npz|safetensors)\.(\d+)\.tmp'
 
-# %% ../../nbs/04d_files.ipynb #452400d4
+# %% ../../nbs/04d_files.ipynb #012
 def clear_leftovers(folder, name='*'): # name: of the file that was to be written
     "Remove temporary files of killed processes"
     for tmp in Path(folder).glob(f'{name}.*.tmp'):
