@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 import numpy as np, torch
 from torchvision.datasets.utils import check_integrity, download_url
-from .labels import is_one_hot, numbered, read_labels, warn_of_classes
+from .labels import is_one_hot, read_labels, warn_of_classes
 from .patches import PatchData, Splits, warn_of_leaks
 
 # %% ../../nbs/00b_arrays.ipynb #009

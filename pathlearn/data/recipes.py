@@ -57,9 +57,9 @@ def _log_polar(x, n_rings=32, n_angles=128): # [N,S,S] -> [N,n_rings,n_angles]
     return torch.cat(parts)[:,0]
 
 # %% ../../nbs/00i_recipes.ipynb #4fa55489
-def _unit(p): # of mean 0 and length 1
+def _unit(p): # grey values of mean 0 and length 1; a blank picture stays 0
     p = p - p.mean((1,2), keepdim=True)
-    return p/p.flatten(1).norm(dim=1).clamp(min=1e-6)[:,None,None]
+    return p/p.flatten(1).norm(dim=1).clamp(min=1.)[:,None,None]
 
 def _alike(p, q, most=4): # two lists of pictures in log-polar form [M,R,A] -> [M]
     "Highest correlation over turns, mirrors and up to `most` rings of scale"
