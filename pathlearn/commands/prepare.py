@@ -5,20 +5,20 @@
 # %% auto #0
 __all__ = ['prepare']
 
-# %% ../../nbs/60j_prepare.ipynb #662d81da
+# %% ../../nbs/60j_prepare.ipynb #003
 import shutil
 from pathlib import Path
 from ..data import lc25000_data, medmnist_data, save_splits
 from ..data.recipes import data_home
 
-# %% ../../nbs/60j_prepare.ipynb #656ad74a
+# %% ../../nbs/60j_prepare.ipynb #005
 def _target(args, name): # -> path to write, its folder made; what is there is never overwritten
     out = Path(args.out).expanduser() if args.out else data_home()/name
     if out.exists(): raise ValueError(f"{out} is there already: remove it, or give another --out")
     out.parent.mkdir(parents=True, exist_ok=True)
     return out
 
-# %% ../../nbs/60j_prepare.ipynb #935ba423
+# %% ../../nbs/60j_prepare.ipynb #006
 def _lc25000(args):
     if not args.folder: raise ValueError("lc25000 needs the folder of the published set: "
                                          "pathlearn_prepare lc25000 FOLDER")
@@ -33,7 +33,7 @@ def _medmnist(args):
     if (file := out.parent/f'{args.set}.npz') != out: shutil.move(file, out)
     return out, splits
 
-# %% ../../nbs/60j_prepare.ipynb #40a8b990
+# %% ../../nbs/60j_prepare.ipynb #007
 def prepare(args): # what `pathlearn_prepare` has read
     "Make a file of patches of a published set"
     out,splits = (_lc25000 if args.set == 'lc25000' else _medmnist)(args)

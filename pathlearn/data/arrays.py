@@ -11,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 import numpy as np, torch
 from torchvision.datasets.utils import check_integrity, download_url
-from .labels import is_one_hot, numbered, read_labels, warn_of_classes
+from .labels import is_one_hot, read_labels, warn_of_classes
 from .patches import PatchData, Splits, warn_of_leaks
 
 # %% ../../nbs/00b_arrays.ipynb #009
@@ -45,7 +45,7 @@ def _kind_of_rows(arrays, path, findings): # -> findings, decided for all parts
                   "with one class a patch leave them out", stacklevel=3)
     return not hot
 
-# %% ../../nbs/00b_arrays.ipynb #0168262a
+# %% ../../nbs/00b_arrays.ipynb #013
 _PARTS = 'train','val','test'
 
 def _told(path, split, f, *args): # what `f` returns; its complaints with file and part
@@ -63,7 +63,7 @@ def _npz_labels(arrays, path, findings): # -> part -> labels; names of the class
         found.append(own)
     return labels, max(found, key=len, default=None)
 
-# %% ../../nbs/00b_arrays.ipynb #79fdf316
+# %% ../../nbs/00b_arrays.ipynb #014
 def _npz_part(arrays, split, path, labels, classes):
     images,groups,names = (arrays.pop(f'{split}_{k}', None) for k in ('images','groups','names'))
     if images is None: return None
@@ -72,7 +72,7 @@ def _npz_part(arrays, split, path, labels, classes):
                                  groups, names, findings=True)
     return _told(path, split, made)
 
-# %% ../../nbs/00b_arrays.ipynb #014
+# %% ../../nbs/00b_arrays.ipynb #016
 def _read_npz(path):
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -82,7 +82,7 @@ def _read_npz(path):
                          "or holds Python objects, which are never loaded "
                          f"({type(e).__name__}: {e})") from e
 
-# %% ../../nbs/00b_arrays.ipynb #017
+# %% ../../nbs/00b_arrays.ipynb #019
 def _fit_together(parts, path):
     "Refuse parts of several shapes"
     shapes = [[*p.images.shape[1:]] for p in parts]
@@ -94,7 +94,7 @@ def _say_unread(arrays, path): # what is left of the arrays of a file
     if left := sorted({*arrays} - {'classes'}): warnings.warn(
         f"{path} also holds {', '.join(left[:9])}, which is not read", stacklevel=3)
 
-# %% ../../nbs/00b_arrays.ipynb #018
+# %% ../../nbs/00b_arrays.ipynb #020
 def _need_images(arrays, path):
     if 'train_images' in arrays: return
     held = ', '.join(f'{k} {[*a.shape]}' for k,a in [*arrays.items()][:9])
@@ -104,7 +104,7 @@ def _need_images(arrays, path):
     raise ValueError(f"{path} holds {held or 'nothing'}: expected train_images, train_labels, "
                      f"val_images, val_labels, test_images, test_labels{hint or ''}")
 
-# %% ../../nbs/00b_arrays.ipynb #ea137dbd
+# %% ../../nbs/00b_arrays.ipynb #021
 def npz_data(path,          # an npz file with `train_images`, `train_labels`, ... as in MedMNIST
              findings=None, # of labels [N,L]: True: findings; False: one class; None: as they look
 ):                          # -> `Splits`; a part whose images are not in the file is `None`
@@ -120,7 +120,7 @@ def npz_data(path,          # an npz file with `train_images`, `train_labels`, .
     warn_of_leaks(splits, path)
     return splits
 
-# %% ../../nbs/00b_arrays.ipynb #022
+# %% ../../nbs/00b_arrays.ipynb #025
 def _fetch(url, file, md5):
     "Download to a temporary folder beside `file`, check, then rename"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def _fetch(url, file, md5):
         download_url(url, tmp, file.name, md5)
         os.replace(Path(tmp)/file.name, file)
 
-# %% ../../nbs/00b_arrays.ipynb #023
+# %% ../../nbs/00b_arrays.ipynb #026
 def _medmnist_file(name, size):
     "File name, address, MD5 and class names of a 2D set of MedMNIST"
     from medmnist.info import INFO
@@ -141,7 +141,7 @@ def _medmnist_file(name, size):
     classes = list(info['label'].values())
     return f'{name}{suffix}.npz', info['url'+suffix], info['MD5'+suffix], classes
 
-# %% ../../nbs/00b_arrays.ipynb #025
+# %% ../../nbs/00b_arrays.ipynb #028
 def _get_medmnist(file, url, md5, download):
     "Fetch the file if it may and must be, and insist that it is the published one"
     why = 'download=False'
@@ -154,7 +154,7 @@ def _get_medmnist(file, url, md5, download):
         raise ValueError(f"{file} is not the published file (its MD5 is not {md5}): "
                          "delete it to download it again, or read it as it is with npz_data")
 
-# %% ../../nbs/00b_arrays.ipynb #026
+# %% ../../nbs/00b_arrays.ipynb #029
 def medmnist_data(
     name,          # a 2D set, such as 'pathmnist'
     size=28,       # pixels a side: 28, 64, 128 or 224

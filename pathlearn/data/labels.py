@@ -5,22 +5,22 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/00j_labels.ipynb #346cb6c3
+# %% ../../nbs/00j_labels.ipynb #003
 import warnings
 import numpy as np, torch
 
-# %% ../../nbs/00j_labels.ipynb #8f448557
+# %% ../../nbs/00j_labels.ipynb #008
 def _numbers(y): # array, tensor or list -> array of numbers
     try: y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     except ValueError: raise ValueError("labels are lists of several lengths: expected "
                                         "one whole number a patch") from None
     if y.dtype.kind in 'biuf': return y
-    raise ValueError(f"labels are no numbers (such as {y.flat[0]!r}): expected whole numbers "
+    raise ValueError(f"labels are no numbers (such as {str(y.flat[0])!r}): expected whole numbers "
                      "from 0, names belong in classes=; "
                      "np.unique(labels, return_inverse=True) makes both" if y.size else
                      "labels are no numbers")
 
-# %% ../../nbs/00j_labels.ipynb #8752301c
+# %% ../../nbs/00j_labels.ipynb #009
 def _whole(y): # array of numbers -> int64 array
     if bad := int((~np.isfinite(y)).sum()):
         what = 'NaN' if np.isnan(y).any() else 'infinite'
@@ -31,7 +31,7 @@ def _whole(y): # array of numbers -> int64 array
                      f"{odd[0]:.3g}: expected whole numbers; argmax(1) makes classes "
                      "of probabilities [N,L]")
 
-# %% ../../nbs/00j_labels.ipynb #1bd01e9c
+# %% ../../nbs/00j_labels.ipynb #012
 def _shaped(y, n): # -> [N] or [N,L]
     if not y.ndim or len(y) != n:
         raise ValueError(f"labels number {len(y) if y.ndim else 'one'}, images {n}: "
@@ -41,7 +41,7 @@ def _shaped(y, n): # -> [N] or [N,L]
     raise ValueError(f"labels have shape {[*y.shape]}, expected [N] or [N,L]: maps of the size "
                      "of the images are given as masks=")
 
-# %% ../../nbs/00j_labels.ipynb #f4e01b65
+# %% ../../nbs/00j_labels.ipynb #015
 def _class_numbers(y, kept, classes): # [N], dtype it was kept in -> int64 tensor
     top = len(classes)-1 if classes else max(y.max(initial=0), 0)
     if kept.kind == 'u' and (last := np.iinfo(kept).max) in y and last-1 not in y:
@@ -54,7 +54,7 @@ def _class_numbers(y, kept, classes): # [N], dtype it was kept in -> int64 tenso
                          f"one number a class{unknown}")
     return torch.from_numpy(y)
 
-# %% ../../nbs/00j_labels.ipynb #4e86ec6c
+# %% ../../nbs/00j_labels.ipynb #017
 def is_one_hot(y): # array
     "Is there exactly one 1 in every row of [N,L], and nothing else?"
     return y.ndim == 2 and y.shape[1] > 1 and bool(
@@ -62,7 +62,7 @@ def is_one_hot(y): # array
 
 def numbered(n): return [str(i) for i in range(n)]
 
-# %% ../../nbs/00j_labels.ipynb #36f3df44
+# %% ../../nbs/00j_labels.ipynb #018
 def _findings(y, classes): # [N,L] -> float32 tensor
     if not ((y==0)|(y==1)).all():
         raise ValueError("labels of several findings [N,L] hold more than zeros and ones")
@@ -71,7 +71,7 @@ def _findings(y, classes): # [N,L] -> float32 tensor
                          f"{len(classes)}: expected as many")
     return torch.from_numpy(y).float()
 
-# %% ../../nbs/00j_labels.ipynb #d6fe80cc
+# %% ../../nbs/00j_labels.ipynb #019
 def empty_classes(seen, classes): # numbers that occur, names -> a sentence, '' if all are there
     "Which classes have no patch, and what that may mean"
     gone = [c for i,c in enumerate(classes) if i not in seen]
@@ -81,7 +81,7 @@ def empty_classes(seen, classes): # numbers that occur, names -> a sentence, '' 
     listed = ', '.join(gone[:5]) + (', ...' if len(gone) > 5 else '')
     return f"{len(gone)} of {len(classes)} classes are empty: no patch has label {listed}"
 
-# %% ../../nbs/00j_labels.ipynb #b80413ac
+# %% ../../nbs/00j_labels.ipynb #020
 def read_labels(y,            # array, tensor or list: [N], [N,1] or [N,L]
                 n,            # images
                 classes=None, # names, by default '0', '1', ...
@@ -107,7 +107,7 @@ def read_labels(y,            # array, tensor or list: [N], [N,1] or [N,L]
     labels = _findings(y, classes)
     return labels.argmax(1) if hot else labels, classes or numbered(y.shape[1])
 
-# %% ../../nbs/00j_labels.ipynb #24008305
+# %% ../../nbs/00j_labels.ipynb #023
 def warn_of_classes(labels, classes, where): # part -> [N] numbers or None
     "Say which classes are empty, and which are to be found without ever being shown"
     seen = {k: {*v.tolist()} for k,v in labels.items() if v is not None and v.ndim == 1}

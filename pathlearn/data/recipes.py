@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['prepared', 'photographs', 'lc25000_files', 'lc25000_data', 'save_splits']
 
-# %% ../../nbs/00i_recipes.ipynb #7f754145
+# %% ../../nbs/00i_recipes.ipynb #003
 import math, os
 from pathlib import Path
 import numpy as np, torch, torch.nn.functional as F
@@ -14,7 +14,7 @@ from scipy.sparse.csgraph import connected_components
 from .files import images_in, in_threads, read_image
 from .patches import PatchData
 
-# %% ../../nbs/00i_recipes.ipynb #14538f09
+# %% ../../nbs/00i_recipes.ipynb #006
 _WAYS = {
     'lc25000_lung_64.npz': "pathlearn_prepare lc25000 FOLDER --out {file}, "
         "with FOLDER the unpacked lung_colon_image_set of LC25000 (arXiv 1912.12142)",
@@ -24,7 +24,7 @@ _WAYS = {
     'dsb2018_stage1_train': "unpack stage1_train.zip of the 2018 Data Science Bowl "
         "(bbbc.broadinstitute.org/BBBC038) and call the folder {file}"}
 
-# %% ../../nbs/00i_recipes.ipynb #93c7ef1a
+# %% ../../nbs/00i_recipes.ipynb #007
 def data_folders(): # -> list of folders
     "Where prepared data are looked for: PATHLEARN_DATA, the working folder, ~/.pathlearn"
     named = os.environ.get('PATHLEARN_DATA')
@@ -33,7 +33,7 @@ def data_folders(): # -> list of folders
 def data_home(): # the one of them that `pathlearn_prepare` writes to
     return data_folders()[0 if os.environ.get('PATHLEARN_DATA') else -1]
 
-# %% ../../nbs/00i_recipes.ipynb #3390644b
+# %% ../../nbs/00i_recipes.ipynb #008
 def prepared(
     name, # of a file or folder, such as 'lc25000_lung_64.npz'
 ):        # -> its path; FileNotFoundError says how it is made
@@ -46,7 +46,7 @@ def prepared(
     raise FileNotFoundError(f"{name} is in none of {looked} "
                             f"(PATHLEARN_DATA=FOLDER names another): to make it: {way}")
 
-# %% ../../nbs/00i_recipes.ipynb #87957797
+# %% ../../nbs/00i_recipes.ipynb #012
 def _log_polar(x, n_rings=32, n_angles=128): # [N,S,S] -> [N,n_rings,n_angles]
     "Grey values on rings around the middle, radii from 0.08 to 0.97 in equal ratios"
     angle = torch.arange(n_angles)*2*math.pi/n_angles
@@ -56,10 +56,10 @@ def _log_polar(x, n_rings=32, n_angles=128): # [N,S,S] -> [N,n_rings,n_angles]
              for o in x.split(256)]
     return torch.cat(parts)[:,0]
 
-# %% ../../nbs/00i_recipes.ipynb #4fa55489
-def _unit(p): # of mean 0 and length 1
+# %% ../../nbs/00i_recipes.ipynb #016
+def _unit(p): # grey values of mean 0 and length 1; a blank picture stays 0
     p = p - p.mean((1,2), keepdim=True)
-    return p/p.flatten(1).norm(dim=1).clamp(min=1e-6)[:,None,None]
+    return p/p.flatten(1).norm(dim=1).clamp(min=1.)[:,None,None]
 
 def _alike(p, q, most=4): # two lists of pictures in log-polar form [M,R,A] -> [M]
     "Highest correlation over turns, mirrors and up to `most` rings of scale"
@@ -71,7 +71,7 @@ def _alike(p, q, most=4): # two lists of pictures in log-polar form [M,R,A] -> [
         best = torch.maximum(best, torch.fft.irfft(both, n=p.shape[2]).amax((0,2)))
     return best
 
-# %% ../../nbs/00i_recipes.ipynb #1f6c65e7
+# %% ../../nbs/00i_recipes.ipynb #019
 def _likely(p, near): # [N,R,A] -> pairs i < j, two arrays
     "Each picture's nearest by the strength of the frequencies along its rings"
     strength = torch.fft.rfft(p - p.mean((1,2), keepdim=True)).abs()[:,:,:24]
@@ -81,7 +81,7 @@ def _likely(p, near): # [N,R,A] -> pairs i < j, two arrays
     pairs = torch.stack([i, close]).flatten(1).sort(0).values
     return pairs[:,pairs[0] < pairs[1]].unique(dim=1)
 
-# %% ../../nbs/00i_recipes.ipynb #48865064
+# %% ../../nbs/00i_recipes.ipynb #020
 def photographs(
     thumbs,   # uint8 [N,S,S] grey, about 96 px a side
     least=.8, # correlation from which two are copies: true ones have .95, others at most .75
@@ -96,7 +96,7 @@ def photographs(
     links = coo_matrix((np.ones(int(linked.sum())), (i[linked], j[linked])), (len(p), len(p)))
     return connected_components(links, directed=False)[1].astype(np.int64)
 
-# %% ../../nbs/00i_recipes.ipynb #13fd8cc5
+# %% ../../nbs/00i_recipes.ipynb #023
 _ORGANS = dict(lung=('lung_aca','lung_n','lung_scc'), colon=('colon_aca','colon_n'))
 
 def lc25000_files(
@@ -112,7 +112,7 @@ def lc25000_files(
         if any(found.values()): return {c: images_in(d) for c,d in found.items() if d}
     return {}
 
-# %% ../../nbs/00i_recipes.ipynb #044448f2
+# %% ../../nbs/00i_recipes.ipynb #024
 def _need_classes(files, path, organ): # what `lc25000_files` gave
     "The classes of each organ that is there are there"
     if not files: raise FileNotFoundError(
@@ -122,7 +122,7 @@ def _need_classes(files, path, organ): # what `lc25000_files` gave
     if lost: raise ValueError(f"{path} lacks pictures of {', '.join(lost)}: "
                               "expected a folder of each, unpacked as a whole")
 
-# %% ../../nbs/00i_recipes.ipynb #c4043412
+# %% ../../nbs/00i_recipes.ipynb #025
 def _thumb(file): return read_image(file, 96, n_in=1)[0]
 
 def _chosen(group, copies, seed): # [N] -> [M] rows: at most `copies` of each group
@@ -133,7 +133,7 @@ def _chosen(group, copies, seed): # [N] -> [M] rows: at most `copies` of each gr
         if not copies or seen[group[i]] <= copies: rows.append(i)
     return np.sort(rows)
 
-# %% ../../nbs/00i_recipes.ipynb #b334bc47
+# %% ../../nbs/00i_recipes.ipynb #026
 def lc25000_data(
     path,        # as in `lc25000_files`
     size=None,   # pixels a side; `None` keeps 768
@@ -158,7 +158,7 @@ def lc25000_data(
     data = PatchData(images, labels, None, [*files], 'LC25000', groups, names)
     return data.split(.1, .2, seed)
 
-# %% ../../nbs/00i_recipes.ipynb #b5f0fbcc
+# %% ../../nbs/00i_recipes.ipynb #029
 def save_splits(
     splits, # `Splits`
     path,   # a file that ends in .npz, or a folder that does not exist yet
@@ -177,7 +177,7 @@ def save_splits(
     os.replace(half, path)
     return path
 
-# %% ../../nbs/00i_recipes.ipynb #0a8df102
+# %% ../../nbs/00i_recipes.ipynb #030
 def _save_folder(parts, path): # parts: name -> PatchData
     from PIL import Image
     for k,p in parts.items():

@@ -124,7 +124,7 @@ def _share_of(labels, frac): # -> class -> how many patches to keep, of classes 
                             + (', ...' if len(empty) > 5 else ''), stacklevel=4)
     return {c: n for c,n in keep.items() if n}
 
-# %% ../../nbs/05b_labels.ipynb #d1c1e28a
+# %% ../../nbs/05b_labels.ipynb #034
 def label_subset(labels,        # int64 [N]
                  frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
@@ -138,14 +138,14 @@ def label_subset(labels,        # int64 [N]
     rows = [drawn((labels == c).nonzero().flatten(), n) for c,n in _share_of(labels, frac).items()]
     return torch.cat(rows).sort().values
 
-# %% ../../nbs/05b_labels.ipynb #036
+# %% ../../nbs/05b_labels.ipynb #037
 def check_classes(labels):
     "Raise if there is nothing to tell apart"
     if len(found := labels.unique()) < 2:
         raise ValueError(f"all {len(labels)} labels are {found.tolist()}, one class only: "
                          "a classifier needs two")
 
-# %% ../../nbs/05b_labels.ipynb #86578b17
+# %% ../../nbs/05b_labels.ipynb #038
 def say_classes(train, test, classes, k=5): # labels of both parts [N], names
     "Warn of classes that a score cannot do justice to"
     shown,tested = (dict(zip(*(o.tolist() for o in t.unique(return_counts=True))))
@@ -162,7 +162,7 @@ def say_classes(train, test, classes, k=5): # labels of both parts [N], names
         f"test holds one class only, {named([*tested])}: accuracy is how much of it is found, "
         "F1 means little", stacklevel=4)
 
-# %% ../../nbs/05b_labels.ipynb #037
+# %% ../../nbs/05b_labels.ipynb #039
 def labelled_parts(splits): # Splits
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -175,7 +175,7 @@ def labelled_parts(splits): # Splits
     say_classes(train.labels, test.labels, getattr(train, 'classes', None))
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
-# %% ../../nbs/05b_labels.ipynb #040
+# %% ../../nbs/05b_labels.ipynb #042
 def _probe_data(train, test, frac, seed, val): # -> x [n,F], y [n], x of test, x of val or None
     "The labelled share with its labels, and the others; all features standardised"
     need_labels(train=train)
@@ -184,7 +184,7 @@ def _probe_data(train, test, frac, seed, val): # -> x [n,F], y [n], x of test, x
     x, x_test, *x_val = standardise(train, test, *([val] if val else []))
     return x[rows], train.labels[rows], x_test, x_val[0] if val else None
 
-# %% ../../nbs/05b_labels.ipynb #041
+# %% ../../nbs/05b_labels.ipynb #043
 def linear_score(train,    # Embeddings with labels
                  test,     # Embeddings with labels
                  frac=1.,  # share of the training labels
@@ -201,14 +201,14 @@ def linear_score(train,    # Embeddings with labels
     best = max(fits, key=lambda f: f.score(x_val, val.labels)) if val else fits[0]
     return class_score(test.labels, torch.from_numpy(best.predict(x_test)), metric)
 
-# %% ../../nbs/05b_labels.ipynb #045
+# %% ../../nbs/05b_labels.ipynb #047
 def _epoch(layer, opt, x, y, bs):
     "Every row once, in random order"
     for idx in torch.randperm(len(x)).split(bs):
         F.cross_entropy(layer(x[idx]), y[idx]).backward()
         opt.step(); opt.zero_grad()
 
-# %% ../../nbs/05b_labels.ipynb #046
+# %% ../../nbs/05b_labels.ipynb #048
 def linear_predict(train,      # Embeddings with labels
                    test,       # Embeddings
                    frac=.2,    # share of the training labels
@@ -231,7 +231,7 @@ def linear_predict(train,      # Embeddings with labels
             if right > best: best, preds = right, layer(x_test).argmax(1)
     return preds
 
-# %% ../../nbs/05b_labels.ipynb #049
+# %% ../../nbs/05b_labels.ipynb #051
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by frequency
