@@ -6,7 +6,7 @@
 __all__ = ['write_page', 'figure', 'table_rows', 'save_figure', 'plot_curves', 'compare_calmly', 'PartsMissing', 'write_report',
            'rehearse']
 
-# %% ../../nbs/60e_report.ipynb #003
+# %% ../../nbs/60e_report.ipynb #004
 import base64, io, tempfile, warnings
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -25,7 +25,7 @@ from ..learning import collapse_kind, whole_file
 from ..views import show_rows, to_unit
 from fastai.torch_core import no_random
 
-# %% ../../nbs/60e_report.ipynb #005
+# %% ../../nbs/60e_report.ipynb #006
 def _templates():
     loader = jinja2.PackageLoader('pathlearn.commands', '')
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True,
@@ -36,12 +36,12 @@ def write_page(file, template, **values): # path, name of a template, what it sh
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     return file
 
-# %% ../../nbs/60e_report.ipynb #007
+# %% ../../nbs/60e_report.ipynb #008
 def figure(file, caption): # file: a png; -> what the template's `figure` takes
     data = base64.b64encode(Path(file).read_bytes()).decode()
     return dict(src=f'data:image/png;base64,{data}', words=caption)
 
-# %% ../../nbs/60e_report.ipynb #009
+# %% ../../nbs/60e_report.ipynb #010
 def _shown(v):
     if v is None or v != v: return ''
     return f'{v:.3f}' if isinstance(v, float) else str(v)
@@ -52,13 +52,13 @@ def table_rows(table, # DataFrame
     rows = [(n, [*map(_shown, r)]) for n,r in zip(table.index, values)]
     return dict(columns=list(table.columns), rows=rows, ours=ours)
 
-# %% ../../nbs/60e_report.ipynb #012
+# %% ../../nbs/60e_report.ipynb #013
 def save_figure(fig, file, kind='png'):
     "A figure as a file"
     with whole_file(file) as tmp: fig.savefig(tmp, format=kind, dpi=100, bbox_inches='tight')
     plt.close(fig)
 
-# %% ../../nbs/60e_report.ipynb #014
+# %% ../../nbs/60e_report.ipynb #015
 _CURVES = dict(loss='training loss', error='squared error on validation',
                live='live clusters in training', knn='5-NN accuracy on validation',
                dice='Dice on validation')
@@ -72,7 +72,7 @@ def _plot_curve(ax, curves, column):
     ax.set(title=_CURVES[column], xlabel='epoch')
     ax.xaxis.get_major_locator().set_params(integer=True)
 
-# %% ../../nbs/60e_report.ipynb #015
+# %% ../../nbs/60e_report.ipynb #016
 def plot_curves(curves): # name -> DataFrame of `curves_of`
     "Loss, live clusters and nearest-neighbour score over the epochs, as far as they are known"
     shown = [n for n in _CURVES if any(n in c for c in curves.values())]
@@ -83,7 +83,7 @@ def plot_curves(curves): # name -> DataFrame of `curves_of`
         axs[0,0].legend()
     return fig
 
-# %% ../../nbs/60e_report.ipynb #018
+# %% ../../nbs/60e_report.ipynb #019
 def _evenly(n, most): # -> numbers below n
     return [*range(n)] if n <= most else [i*n//most for i in range(most)]
 
@@ -95,7 +95,7 @@ def _clusters(emb, seed): # -> Embeddings that have assignments, what made them
     emb = Embeddings(emb.features, emb.labels, found, emb.classes, emb.names)
     return emb, f'k-means with K = {k}'
 
-# %% ../../nbs/60e_report.ipynb #589e7dcd
+# %% ../../nbs/60e_report.ipynb #021
 class _Seen(NamedTuple):
     "What the pictures are made of"
     data: object     # PatchData, at most 2000 patches
@@ -115,7 +115,7 @@ def _look(model, splits, seed): # -> dict: part -> Embeddings; _Seen
     data = parts[shown][rows]
     return embs, _Seen(data, *_clusters(embs[shown][rows], seed), labelled(data))
 
-# %% ../../nbs/60e_report.ipynb #019
+# %% ../../nbs/60e_report.ipynb #022
 def _positions(emb, seed): # -> [N,2]; t-SNE needs neighbours, and one patch needs no map
     if len(emb) < 2: return torch.zeros(len(emb), 2).numpy()
     return reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed)
@@ -129,14 +129,14 @@ def _maps(out, seen, seed): # -> figures
                  cluster=f'Each point is a patch; colours are clusters, by {seen.by}.')
     return [figure(out/f'map_{c}.png', words[c]) for c in reversed(colours)]
 
-# %% ../../nbs/60e_report.ipynb #020
+# %% ../../nbs/60e_report.ipynb #023
 def _montage(out, seen, seed): # -> figure
     save_figure(cluster_montage(seen.data, seen.emb, rows=12, seed=seed), out/'montage.png')
     named = ', and its commonest label' if seen.known else ''
     return figure(out/'montage.png',
                   f"One row per cluster, by {seen.by}: its size, random patches of it{named}.")
 
-# %% ../../nbs/60e_report.ipynb #022
+# %% ../../nbs/60e_report.ipynb #025
 def _drawings(out, model, images): # -> figures, none without a decoder
     net = getattr(model, 'model', model)
     if not getattr(net, 'decoder', None): return []
@@ -148,7 +148,7 @@ def _drawings(out, model, images): # -> figures, none without a decoder
             figure(out/'reconstructions.png',
                    'Patches, and below what is drawn from their place in the latent space.')]
 
-# %% ../../nbs/60e_report.ipynb #023
+# %% ../../nbs/60e_report.ipynb #026
 def _curve_figure(out, curves): # name -> DataFrame; -> figure
     table = pd.concat(curves, names=['method']).droplevel(1)
     with whole_file(out/'curves.csv') as tmp: table.to_csv(tmp, float_format='%.5g')
@@ -156,7 +156,7 @@ def _curve_figure(out, curves): # name -> DataFrame; -> figure
     return figure(out/'curves.png', 'A falling loss alone proves little: '
                   'clusters should stay alive, and neighbours should agree more.')
 
-# %% ../../nbs/60e_report.ipynb #e121e119
+# %% ../../nbs/60e_report.ipynb #028
 def _named(emb): # -> list of text; a patch without a name is known by its number
     if emb.names is None: return [f'patch {i}' for i in range(len(emb))]
     return [readable(str(name)) for name in emb.names]
@@ -167,7 +167,7 @@ def _class_names(labels, emb): # numbers [N] -> list of text
 def _write_rows(file, table): # path, dict of columns
     with whole_file(file) as tmp: pd.DataFrame(table).to_csv(tmp, index=False, encoding='utf-8')
 
-# %% ../../nbs/60e_report.ipynb #40aa231e
+# %% ../../nbs/60e_report.ipynb #029
 def _cluster_rows(name, emb): # of a part, its Embeddings -> DataFrame
     label = {} if emb.labels is None or emb.labels.ndim > 1 else dict(
         label=_class_names(emb.labels, emb))
@@ -179,7 +179,7 @@ def _write_clusters(out, embs, seen): # dict: part -> Embeddings; _Seen
         embs = {'test' if 'test' in embs else 'train': seen.emb}
     _write_rows(out/'clusters.csv', pd.concat([_cluster_rows(*e) for e in embs.items()]))
 
-# %% ../../nbs/60e_report.ipynb #91466600
+# %% ../../nbs/60e_report.ipynb #031
 def _wrong(train, test, k=5): # Embeddings -> rows of test, the clearest votes first; their guesses
     guess,share = knn_vote(train, test, k)
     rows = (guess != test.labels).nonzero().flatten()
@@ -196,7 +196,7 @@ def _draw_wrong(data, names, words, across=6): # PatchData, text of each patch t
             ax.set_title('\n'.join(said), fontsize=6)
     return fig
 
-# %% ../../nbs/60e_report.ipynb #cb4f34e4
+# %% ../../nbs/60e_report.ipynb #032
 def _misclassified(out, data, train, test): # test part, Embeddings; -> figure, or None
     "misclassified.csv, and a picture of some"
     rows,guess = _wrong(train, test)
@@ -208,11 +208,11 @@ def _misclassified(out, data, train, test): # test part, Embeddings; -> figure, 
     words = [f'{in_figure(t, 20)} → {in_figure(s, 20)}' for t,s in zip(true[:few], said)]
     fig = _draw_wrong(data[rows[:few].numpy()], [in_figure(n, 26) for n in names[:few]], words)
     save_figure(fig, out/'misclassified.png')
-    return figure(out/'misclassified.png', f"{few} of the {len(rows)} test patches (of {len(test)}) "
-                  "whose five nearest training patches vote for another class: file, label → vote. "
-                  "The clearest votes come first. All are in misclassified.csv.")
+    return figure(out/'misclassified.png', f"{few} of the {len(rows)} test patches (of {len(test)})"
+                  " whose five nearest training patches vote for another class: file, label → vote."
+                  " The clearest votes come first. All are in misclassified.csv.")
 
-# %% ../../nbs/60e_report.ipynb #025
+# %% ../../nbs/60e_report.ipynb #034
 def compare_calmly(*args, **kw): # as `compare`
     "In one thread: on problems this small, several wait for each other most of the time"
     with threadpoolctl.threadpool_limits(1): return compare(*args, **kw)
@@ -224,7 +224,7 @@ def _verdict(table, ours): # -> a sentence
     return ("The five nearest training patches name a test patch rightly "
             f"in {table['5-NN'][ours]:.1%} of cases when {ours} says which are near{others}.")
 
-# %% ../../nbs/60e_report.ipynb #026
+# %% ../../nbs/60e_report.ipynb #035
 def _scores(out, models, splits, seed, arch): # -> dict for the template
     "Write table.csv and table.txt, and print them"
     table = compare_calmly(models, splits, seed=seed, arch=arch)
@@ -237,7 +237,7 @@ def _scores(out, models, splits, seed, arch): # -> dict for the template
     return dict(verdict=_verdict(table, ours), table=table_rows(short, ours),
                 n_train=len(splits.train), n_test=len(splits.test))
 
-# %% ../../nbs/60e_report.ipynb #028
+# %% ../../nbs/60e_report.ipynb #037
 def _why_unscored(splits): # Splits -> why there can be no table of scores, or None
     train,test = splits.train, splits.test
     if train.labels is None or train.labels.ndim > 1: return (
@@ -247,9 +247,10 @@ def _why_unscored(splits): # Splits -> why there can be no table of scores, or N
         "the training or the test patches are all of one class")
     if len(train) < 6: return f"five neighbours vote, and there are {len(train)} training patches"
 
-# %% ../../nbs/60e_report.ipynb #51461cfe
+# %% ../../nbs/60e_report.ipynb #040
 def _reason(error): # -> its first line, as text
-    lines = str(error).strip().split('\n\t')[-1].splitlines() # fastai puts a line of its own in front
+    # fastai puts a line of its own in front
+    lines = str(error).strip().split('\n\t')[-1].splitlines()
     return readable(lines[0]) if lines else type(error).__name__
 
 class PartsMissing(RuntimeError):
@@ -259,7 +260,7 @@ class PartsMissing(RuntimeError):
         parts = '; '.join(f'{name} ({_reason(e)})' for name,e in missing.items())
         super().__init__(f"{page} is written, but without its {parts}")
 
-# %% ../../nbs/60e_report.ipynb #58b3dfb1
+# %% ../../nbs/60e_report.ipynb #041
 class _Attempts:
     "Makes part after part; one that fails is told and noted"
     def __init__(self): self.missing = {}
@@ -269,7 +270,7 @@ class _Attempts:
             self.missing[name] = e
             note(f"the report lacks its {name}: {_reason(e)}")
 
-# %% ../../nbs/60e_report.ipynb #63d88ee9
+# %% ../../nbs/60e_report.ipynb #044
 def _collapses(model): # Learner or encoder -> a sentence, or None
     watch = getattr(model, 'collapse_watch', None)
     warned = getattr(watch, 'warned', None) and watch.history
@@ -285,26 +286,26 @@ def _pictures(attempt, out, model, splits, seed): # -> dict for the template
                 wrong=None if _why_unscored(splits) else attempt('list of misclassified patches',
                     _misclassified, out, splits.test, embs['train'], embs['test']))
 
-# %% ../../nbs/60e_report.ipynb #029
+# %% ../../nbs/60e_report.ipynb #045
 def write_report(out, template, # folder, file of the page's words
                  models, splits, # name -> Learner or encoder, the last is the one shown; Splits
                  seed=0, arch=None, curves=None,
                  **words,        # for the template: title, lead, about, ...
 ):                               # -> path of the page; PartsMissing if it lacks something
     "Tables, maps, montage, curves, and all of them in one page that needs nothing else"
-    attempt, model, none = _Attempts(), [*models.values()][-1], _why_unscored(splits)
+    attempt, model, why = _Attempts(), [*models.values()][-1], _why_unscored(splits)
     shown = splits.train if splits.test is None else splits.test
     parts = dict(curves=curves and attempt('curves', _curve_figure, out, curves),
                  **_pictures(attempt, out, model, splits, seed),
                  drawings=attempt('drawings', _drawings, out, model, shown.images[:12]),
-                 scores=None if none else attempt('table', _scores, out, models, splits, seed, arch))
+                 scores=None if why else attempt('table', _scores, out, models, splits, seed, arch))
     missing = {name: _reason(e) for name,e in attempt.missing.items()}
-    page = write_page(out/'report.html', template, unscored=none, missing=missing,
+    page = write_page(out/'report.html', template, unscored=why, missing=missing,
                       collapses=_collapses(model), **parts, **words)
     if missing: raise PartsMissing(page, attempt.missing) from [*attempt.missing.values()][0]
     return page
 
-# %% ../../nbs/60e_report.ipynb #86253671
+# %% ../../nbs/60e_report.ipynb #050
 class _Shrunken(torch.nn.Module):
     "An encoder that needs no weights: the picture itself, at 4 x 4 pixels; its brightness clusters"
     n_out = 48
@@ -325,7 +326,7 @@ def _handful(data, most, side=16): # PatchData or None -> PatchData or None
     few.images = few.images[...,::size,::size]
     return few
 
-# %% ../../nbs/60e_report.ipynb #0c7760b0
+# %% ../../nbs/60e_report.ipynb #051
 def rehearse(splits, template='patches.html', name='encoder', # what is to be reported, and as what
              seed=0, **words):                                # for the template, as `write_report`
     "Write a trial of the report before training; ValueError with what would fail after it"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06g_canvas.ipynb #00000003
+# %% ../../nbs/06g_canvas.ipynb #003
 import io
 from importlib.resources import files
 from pathlib import Path
@@ -13,11 +13,11 @@ import anywidget, ipywidgets as W, numpy as np, traitlets, matplotlib.pyplot as 
 from PIL import Image
 from .plots import group_styles, readable, rgb
 
-# %% ../../nbs/06g_canvas.ipynb #00000006
+# %% ../../nbs/06g_canvas.ipynb #006
 def packed(values, kind): # as map.js reads them
     return np.ascontiguousarray(values, dtype=kind).tobytes()
 
-# %% ../../nbs/06g_canvas.ipynb #00000008
+# %% ../../nbs/06g_canvas.ipynb #008
 def look(groups, names, heading): # a Grouping -> what map.js paints by
     "Groups, colours, names and ramp of a colouring"
     if names is not None:
@@ -30,13 +30,13 @@ def look(groups, names, heading): # a Grouping -> what map.js paints by
     return dict(groups=packed(steps, 'u2'), colours=colours, names=['']*64,
                 ramp=[f'{low:.3g}', f'{high:.3g}'], heading=heading)
 
-# %% ../../nbs/06g_canvas.ipynb #00000011
+# %% ../../nbs/06g_canvas.ipynb #012
 def png_bytes(image): # uint8 array [H,W,C] -> bytes of a PNG
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, 'png')
     return file.getvalue()
 
-# %% ../../nbs/06g_canvas.ipynb #00000013
+# %% ../../nbs/06g_canvas.ipynb #014
 class PatchMap(anywidget.AnyWidget):
     "Points on a canvas that answer to mouse and keyboard"
     _esm = Path(str(files('pathlearn.explore')/'map.js'))
@@ -63,5 +63,5 @@ class PatchMap(anywidget.AnyWidget):
         with self.hold_sync():
             for name,value in look(*grouped).items(): setattr(self, name, value)
 
-# %% ../../nbs/06g_canvas.ipynb #00000018
+# %% ../../nbs/06g_canvas.ipynb #019
 ROW = dict(flex_flow='row wrap', align_items='center')

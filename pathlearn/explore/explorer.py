@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Explorer']
 
-# %% ../../nbs/06c_explorer.ipynb #00000004
+# %% ../../nbs/06c_explorer.ipynb #004
 import html, io, os, re, textwrap
 import ipywidgets as W, numpy as np, matplotlib.pyplot as plt
 from IPython import get_ipython
@@ -19,10 +19,10 @@ from .plots import (COLOURS, Colours, images_of, in_figure, patch_sheet, plot_ma
                                      readable)
 from .widgets import Picture, Still, choice, picture_bytes, slider
 
-# %% ../../nbs/06c_explorer.ipynb #00000011
+# %% ../../nbs/06c_explorer.ipynb #011
 _METHODS = {'UMAP':'umap', 't-SNE':'tsne', 'PCA':'pca'}
 
-# %% ../../nbs/06c_explorer.ipynb #00000013
+# %% ../../nbs/06c_explorer.ipynb #013
 def _settings(n): # number of patches -> dict method -> dict argument -> slider
     def neighbours(label, method, usual, least=2):
         most = max(least, min(100, most_neighbours(method, n)))
@@ -31,7 +31,7 @@ def _settings(n): # number of patches -> dict method -> dict argument -> slider
                           min_dist=slider('minimum distance', .1, 0., .99)),
                 tsne=dict(perplexity=neighbours('perplexity', 'tsne', 30)), pca={})
 
-# %% ../../nbs/06c_explorer.ipynb #00000016
+# %% ../../nbs/06c_explorer.ipynb #016
 class _Controls(W.HBox):
     "Everything above the map"
     def __init__(self, n, colours, how): # number of patches, names of colourings, first method
@@ -59,7 +59,7 @@ class _Controls(W.HBox):
     def say(self, words): self.status.value = html.escape(words)
     def alert(self, words): self.status.value = f'<span role="alert">{html.escape(words)}</span>'
 
-# %% ../../nbs/06c_explorer.ipynb #00000019
+# %% ../../nbs/06c_explorer.ipynb #019
 def _sheet_png(data, rows, n=8, side=56): # patches a line, least pixels a patch -> bytes of a PNG
     "Some patches in one picture"
     rows = [int(r) for r in rows]
@@ -68,7 +68,7 @@ def _sheet_png(data, rows, n=8, side=56): # patches a line, least pixels a patch
     sheet = patch_sheet(data, lines, min(n, len(rows))).numpy()
     return png_bytes(sheet.repeat(times, 0).repeat(times, 1))
 
-# %% ../../nbs/06c_explorer.ipynb #00000021
+# %% ../../nbs/06c_explorer.ipynb #021
 class _Sheet(Picture):
     "Some patches in a picture; tells which one is clicked"
     def __init__(self, data, chose): # PatchData or None, function of a patch's number
@@ -84,13 +84,13 @@ class _Sheet(Picture):
         at = int(v*-(-len(self.rows)//n))*n + int(u*min(n, len(self.rows)))
         if at < len(self.rows): chose(int(self.rows[at]))
 
-# %% ../../nbs/06c_explorer.ipynb #00000024
+# %% ../../nbs/06c_explorer.ipynb #024
 def _tally(groups, names, rows): # numbers of patches -> [(name, count), ...]
     "How many of each group there are among some patches, most frequent first"
     counts = np.bincount(groups[rows], minlength=len(names))
     return [(names[g], int(counts[g])) for g in counts.argsort(kind='stable')[::-1] if counts[g]]
 
-# %% ../../nbs/06c_explorer.ipynb #00000026
+# %% ../../nbs/06c_explorer.ipynb #026
 def _counted(heading, counts, n): # as `_tally` gives them, patches selected -> HTML
     def plain(name): return name.removeprefix('cluster ') if heading == 'cluster' else name
     shown = [f'{html.escape(readable(plain(name)))}:&nbsp;{count}&nbsp;({count/n:.0%})'
@@ -98,7 +98,7 @@ def _counted(heading, counts, n): # as `_tally` gives them, patches selected -> 
     if len(counts) > 8: shown.append(f'and {len(counts)-8} more')
     return f'<i>{heading}</i> {", ".join(shown)}'
 
-# %% ../../nbs/06c_explorer.ipynb #00000029
+# %% ../../nbs/06c_explorer.ipynb #029
 def _summary(rows, colours, most): # numbers of patches, Colours, how many are shown -> HTML
     n = len(rows)
     if not n: return '<i>Nothing is selected: drag around some points.</i>'
@@ -106,7 +106,7 @@ def _summary(rows, colours, most): # numbers of patches, Colours, how many are s
     counts = [_counted(fact, _tally(*colours[fact][:2], rows), n) for fact in colours.facts]
     return '<br>'.join([first, *counts])
 
-# %% ../../nbs/06c_explorer.ipynb #00000032
+# %% ../../nbs/06c_explorer.ipynb #032
 class _Panel(W.VBox):
     "The selection, and the nearest relatives of the example"
     def __init__(self, data, chose): # PatchData or None, function of a patch's number
@@ -122,21 +122,22 @@ class _Panel(W.VBox):
 
     def show_near(self, rows, words, close): # example and relatives; what it is; their cosines
         range_ = f'; cosine {close[0]:.3f} to {close[-1]:.3f}' if len(close) else ''
-        self.near_text.value = (f'<b>Nearest to {html.escape(words)}</b>, which comes first' + range_)
+        first = f'<b>Nearest to {html.escape(words)}</b>, which comes first'
+        self.near_text.value = first + range_
         self.near_sheet.show(rows, f'patch {rows[0]} and its nearest relatives')
 
-# %% ../../nbs/06c_explorer.ipynb #00000034
+# %% ../../nbs/06c_explorer.ipynb #034
 def has_kernel(): # may a widget come alive?
     return getattr(get_ipython(), 'kernel', None) is not None
 
-# %% ../../nbs/06c_explorer.ipynb #00000036
+# %% ../../nbs/06c_explorer.ipynb #036
 def _patches(emb, images): # PatchData, uint8 [N,C,H,W] or None -> PatchData or None
     if images is not None and not isinstance(images, PatchData): images = PatchData(images)
     images_of(emb, images)
     if not len(emb): raise ValueError("there are no patches to explore: the Embeddings are empty")
     return images
 
-# %% ../../nbs/06c_explorer.ipynb #00000037
+# %% ../../nbs/06c_explorer.ipynb #037
 class Explorer(Still):
     "A map of patches to touch: point, select, search by example; see the table above"
     def __init__(self,
@@ -167,7 +168,7 @@ class Explorer(Still):
 
     def _take(self, i): self.number.value = i # the example is what the field says
 
-# %% ../../nbs/06c_explorer.ipynb #00000039
+# %% ../../nbs/06c_explorer.ipynb #039
 @patch
 def _listen(self:Explorer):
     for control in (self.how, *self.controls.sliders): control.observe(self.remap, 'value')
@@ -176,7 +177,7 @@ def _listen(self:Explorer):
     self.controls.stop.on_click(self._stop)
     self.map.on_msg(self._told)
 
-# %% ../../nbs/06c_explorer.ipynb #00000041
+# %% ../../nbs/06c_explorer.ipynb #041
 @patch
 def _told(self:Explorer, _, message, buffers):
     "What the reader did on the map"
@@ -185,7 +186,7 @@ def _told(self:Explorer, _, message, buffers):
         self._take(message['i'])
         self.search(message['i']) # once more, if the field held that number already
 
-# %% ../../nbs/06c_explorer.ipynb #00000043
+# %% ../../nbs/06c_explorer.ipynb #043
 @patch
 def remap(self:Explorer, change=None):
     "Make the map that the controls ask for"
@@ -197,7 +198,7 @@ def remap(self:Explorer, change=None):
     try: self.place(reduce(self.emb, how, self.seed, **arguments))
     except ValueError as e: self._failed(str(e))
 
-# %% ../../nbs/06c_explorer.ipynb #00000045
+# %% ../../nbs/06c_explorer.ipynb #045
 @patch
 def place(self:Explorer, xy): # float32 [N,2]
     "Put the points there, and say if there is nothing to see"
@@ -209,7 +210,7 @@ def _failed(self:Explorer, why):
     self.controls.alert(why)
     if self.xy is None: self.place(np.zeros((len(self.emb), 2), np.float32)) # all in one place
 
-# %% ../../nbs/06c_explorer.ipynb #00000047
+# %% ../../nbs/06c_explorer.ipynb #047
 @patch
 def _remap_elsewhere(self:Explorer, how, arguments):
     if self.xy is None and min(self.emb.features.shape) > 1:
@@ -220,7 +221,7 @@ def _remap_elsewhere(self:Explorer, how, arguments):
     job = self.job = MapJob(self.emb, how, self.seed, report, **arguments)
     job.start()
 
-# %% ../../nbs/06c_explorer.ipynb #00000049
+# %% ../../nbs/06c_explorer.ipynb #049
 @patch
 def _reported(self:Explorer, share, words):
     self.controls.progress.value = share
@@ -230,7 +231,7 @@ def _reported(self:Explorer, share, words):
     if words: self._failed(words)
     else: self.place(self.job.xy)
 
-# %% ../../nbs/06c_explorer.ipynb #00000050
+# %% ../../nbs/06c_explorer.ipynb #050
 @patch
 def _stop(self:Explorer, button=None):
     "Stop making the map; the one that is there stays"
@@ -238,21 +239,21 @@ def _stop(self:Explorer, button=None):
     self.controls.stop.disabled, self.controls.progress.value = True, 0.
     self.controls.say('stopped: this is the map before')
 
-# %% ../../nbs/06c_explorer.ipynb #00000052
+# %% ../../nbs/06c_explorer.ipynb #052
 @patch
 def wait(self:Explorer): # -> Explorer
     "Wait until the map is made"
     if self.job: self.job.join()
     return self
 
-# %% ../../nbs/06c_explorer.ipynb #00000055
+# %% ../../nbs/06c_explorer.ipynb #055
 @patch
 def recolour(self:Explorer, change=None):
     "Colour the points as the control says"
     try: self.map.paint(self.colours[self.color.value])
     except ValueError as e: self.controls.alert(str(e))
 
-# %% ../../nbs/06c_explorer.ipynb #00000058
+# %% ../../nbs/06c_explorer.ipynb #058
 @patch
 def select(self:Explorer, rows): # numbers of patches, or a mask [N]
     "Select patches from Python"
@@ -263,13 +264,13 @@ def select(self:Explorer, rows): # numbers of patches, or a mask [N]
                          f"found {rows.min()} to {rows.max()}")
     self._selected(rows)
 
-# %% ../../nbs/06c_explorer.ipynb #00000060
+# %% ../../nbs/06c_explorer.ipynb #060
 @patch
 def _selected(self:Explorer, rows):
     self.selected, self.map.chosen = rows, packed(rows, 'u4')
     self.panel.show_selection(rows, self.colours)
 
-# %% ../../nbs/06c_explorer.ipynb #00000063
+# %% ../../nbs/06c_explorer.ipynb #063
 @patch
 def search(self:Explorer,
            i,    # number of a patch
@@ -286,7 +287,7 @@ def search(self:Explorer,
     self.panel.show_near(self.near, self.colours.words(i), close)
     return near
 
-# %% ../../nbs/06c_explorer.ipynb #00000066
+# %% ../../nbs/06c_explorer.ipynb #066
 @patch
 def _draw_map(self:Explorer, ax):
     groups,names,heading = self.colours[self.color.value]
@@ -296,7 +297,7 @@ def _draw_map(self:Explorer, ax):
     plot_map(self.emb, self.xy, color, self.data, train=self.colours.train, k=self.colours.k, ax=ax,
              title=title)
 
-# %% ../../nbs/06c_explorer.ipynb #00000068
+# %% ../../nbs/06c_explorer.ipynb #068
 @patch
 def _draw_selection(self:Explorer, left, right): # Axes of the map, and beside it
     "Rings around the selected points; their counts and patches"
@@ -308,7 +309,7 @@ def _draw_selection(self:Explorer, left, right): # Axes of the map, and beside i
     if self.panel.sheet.png: right.imshow(plt.imread(io.BytesIO(self.panel.sheet.png)))
     right.axis('off')
 
-# %% ../../nbs/06c_explorer.ipynb #00000070
+# %% ../../nbs/06c_explorer.ipynb #070
 @patch
 def still(self:Explorer): # -> bytes of a picture
     "Map and selection as they are now"
@@ -320,7 +321,7 @@ def still(self:Explorer): # -> bytes of a picture
     if n > 1: self._draw_selection(*axs[0])
     return picture_bytes(fig, 'jpeg' if self.data else 'png')
 
-# %% ../../nbs/06c_explorer.ipynb #00000072
+# %% ../../nbs/06c_explorer.ipynb #072
 @patch(as_prop=True)
 def alt(self:Explorer):
     return f'{self.map.alt} by {self.color.value}, {len(self.selected)} selected'

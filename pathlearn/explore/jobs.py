@@ -5,20 +5,21 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/06h_jobs.ipynb #0c6405db
-import importlib.util, json, subprocess, sys, tempfile, threading, warnings
+# %% ../../nbs/06h_jobs.ipynb #002
+import importlib.util, json, subprocess, sys, tempfile, threading
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from .maps import (_cache_file, _quiet, _recall, _remember, lay_out, unit_rows)
 
-# %% ../../nbs/06h_jobs.ipynb #053
+# %% ../../nbs/06h_jobs.ipynb #008
 _START = '''import importlib.util, sys
 spec = importlib.util.spec_from_file_location('maps', sys.argv[1])
 maps = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(maps)
 '''
 
-# %% ../../nbs/06h_jobs.ipynb #055
+# %% ../../nbs/06h_jobs.ipynb #010
 def _begin(code=_START + 'maps._worker()'): # -> subprocess.Popen
     "Another Python that imports the maps and nothing else of the package"
     file = importlib.util.find_spec('pathlearn.explore.maps').origin
@@ -26,7 +27,7 @@ def _begin(code=_START + 'maps._worker()'): # -> subprocess.Popen
     return subprocess.Popen([sys.executable, '-c', code, file], text=True, stdin=pipe, stdout=pipe,
                             stderr=subprocess.DEVNULL)
 
-# %% ../../nbs/06h_jobs.ipynb #058
+# %% ../../nbs/06h_jobs.ipynb #013
 class _Hold:
     "One job's hold on a process: taken, then given back or ended, whichever comes first"
     waiting = []             # processes between two jobs
@@ -50,7 +51,7 @@ class _Hold:
             self.ended = True
             if self.process: self.process.kill()
 
-# %% ../../nbs/06h_jobs.ipynb #061
+# %% ../../nbs/06h_jobs.ipynb #016
 def _write_job(folder, x, how, seed, kwargs): # unit rows [N,F] -> dict for `_make`
     "The arrays of a job as files, the rest as JSON can say it"
     arrays = {k: v for k,v in kwargs.items() if isinstance(v, np.ndarray)}
@@ -59,7 +60,7 @@ def _write_job(folder, x, how, seed, kwargs): # unit rows [N,F] -> dict for `_ma
                 arrays={k: str(folder/f'{k}.npy') for k in arrays},
                 kwargs={k: v for k,v in kwargs.items() if k not in arrays})
 
-# %% ../../nbs/06h_jobs.ipynb #063
+# %% ../../nbs/06h_jobs.ipynb #018
 def _converse(process, job, report): # -> the last answer: dict(done=True), or dict(error=sentence)
     "Hand a job over, and pass on what the process says of its progress"
     try: print(json.dumps(job), file=process.stdin, flush=True)
@@ -72,9 +73,10 @@ def _converse(process, job, report): # -> the last answer: dict(done=True), or d
     code = process.wait()
     return dict(error=f"the process that made the map ended early (exit code {code})")
 
-# %% ../../nbs/06h_jobs.ipynb #065
+# %% ../../nbs/06h_jobs.ipynb #b21842a3
 class _Ended(Exception): "No map: it was stopped, or an error is told"
 
+# %% ../../nbs/06h_jobs.ipynb #020
 class MapJob(threading.Thread):
     "A map that another process makes, once it is told to `start()`"
     def __init__(self,
@@ -88,15 +90,13 @@ class MapJob(threading.Thread):
         self.report,self.xy,self.error,self.hold = report,None,None,_Hold()
 
     def run(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore') # who shows the map says what it lacks
-            try: self.xy = lay_out(self.x, self.how, self.kwargs, self.make)
-            except _Ended: pass
+        with suppress(_Ended): # who shows the map says what it lacks
+            self.xy = lay_out(self.x, self.how, self.kwargs, self.make, tell=_quiet)
         if not self.stopped: self.report(1., self.error or '')
 
     def make(self, x, how, kwargs): # -> positions
-        file = _cache_file(x, how, self.seed, kwargs)
-        if (known := _recall(file)) is not None: return known
+        known = _recall(file := _cache_file(x, how, self.seed, kwargs))
+        if known is not None: return known
         with tempfile.TemporaryDirectory() as folder:
             return _remember(file, self.ask(_write_job(Path(folder), x, how, self.seed, kwargs)))
 
@@ -105,17 +105,15 @@ class MapJob(threading.Thread):
         answer = _converse(self.hold.process, job, self.report)
         self.hold.give_back()
         if not self.stopped: self.error = answer.get('error')
-        if 'done' not in answer: raise _Ended
-        return np.load(job['xy'])
+        if 'done' in answer: return np.load(job['xy'])
+        raise _Ended
 
     def stop(self): self.hold.end() # now; `xy` stays None
     @property
     def stopped(self): return self.hold.ended
-
     def result(self): # -> float32 array [N,2]
         "Wait for the map"
         if not self.ident: self.start()
         self.join()
-        if self.error: raise ValueError(self.error)
-        if self.xy is None: raise ValueError("the map was stopped before it was done")
+        if self.xy is None: raise ValueError(self.error or "the map was stopped before it was done")
         return self.xy

@@ -50,13 +50,13 @@ def _umap(n, seed, report, n_neighbors=15, **kw):
     bar = dict(tqdm_kwds=dict(disable=False, file=_Bar(report)), n_jobs=1)
     return UMAP(random_state=seed, n_neighbors=n_neighbors, **bar, **kw)
 
-# %% ../../nbs/06b_maps.ipynb #0cb7db01
+# %% ../../nbs/06b_maps.ipynb #021
 def _threads(): # -> int
     "How many threads the environment allows, else as many as there are cores"
     first = os.environ.get('OMP_NUM_THREADS', '').partition(',')[0].strip()
     return int(first) if first.isdecimal() and int(first) else os.cpu_count() or 1
 
-# %% ../../nbs/06b_maps.ipynb #021
+# %% ../../nbs/06b_maps.ipynb #023
 def _tsne(n, seed, report, perplexity=30, **kw):
     if perplexity > most_neighbours('tsne', n):
         raise ValueError(f"{n} points are too few for t-SNE's perplexity = {perplexity}, which "
@@ -69,21 +69,21 @@ def _tsne(n, seed, report, perplexity=30, **kw):
     return TSNE(random_state=seed, perplexity=perplexity, n_jobs=_threads(), callbacks=step,
                 callbacks_every_iters=25, **kw)
 
-# %% ../../nbs/06b_maps.ipynb #023
+# %% ../../nbs/06b_maps.ipynb #025
 def _pca(n, seed, report, **kw):
     from sklearn.decomposition import PCA
     return PCA(2, random_state=seed, **kw)
 
-# %% ../../nbs/06b_maps.ipynb #025
+# %% ../../nbs/06b_maps.ipynb #027
 _METHODS = dict(umap=_umap, tsne=_tsne, pca=_pca)
 
 def _positions(how, fitted, x): # where the three libraries keep the map of `x` that they made
     if how == 'pca': return fitted.transform(x)
     return fitted.embedding_ if how == 'umap' else fitted
 
-def _quiet(share, words): pass # a report that nobody reads
+def _quiet(*said): pass # a report that nobody reads
 
-# %% ../../nbs/06b_maps.ipynb #189666fc
+# %% ../../nbs/06b_maps.ipynb #031
 _NEIGHBOURS = dict(umap=('n_neighbors', 15), tsne=('perplexity', 30), pca=('', 0))
 
 def _enough(how, n, kwargs): # number of points -> bool
@@ -94,25 +94,26 @@ def _for_rows(kwargs, rows, n): # arrays of one row per patch, such as first pos
     def cut(v): return v[rows] if isinstance(v, np.ndarray) and len(v) == n else v
     return {k: cut(v) for k,v in kwargs.items()}
 
-# %% ../../nbs/06b_maps.ipynb #33f8c390
+# %% ../../nbs/06b_maps.ipynb #032
 def lay_out(x, how, kwargs, # unit rows [N,F], as in `reduce`
             make,           # function of (rows [P,F], how, kwargs) -> positions [P,2]
+            tell=warnings.warn, # function of a sentence
 ):                          # -> float32 array [N,2]
     "Make a map of different rows, and put copies in one place"
     from pathlearn.evaluate.embeddings import collapsed, places, sameness
     n = len(x)
     if collapsed(x):
-        warnings.warn(f"{sameness(x)}: the map has them in one place", stacklevel=3)
+        tell(f"{sameness(x)}: the map has them in one place")
         return np.zeros((n,2), np.float32)
     place,rows = places(x)
     if len(rows) == n: return make(x, how, kwargs)
     if _enough(how, n, kwargs) and not _enough(how, len(rows), kwargs):
-        warnings.warn(f"{n} patches, but {len(rows)} different ones, which are too few for {how}: "
-                      "PCA makes the map", stacklevel=3)
+        tell(f"{n} patches, but {len(rows)} different ones, which are too few for {how}: "
+             "PCA makes the map")
         return make(x[rows], 'pca', {})[place]
     return make(x[rows], how, _for_rows(kwargs, rows, n))[place]
 
-# %% ../../nbs/06b_maps.ipynb #027
+# %% ../../nbs/06b_maps.ipynb #034
 class Mapper:
     "A way to lay features out on a plane, and to place new ones into the same plane"
     def __init__(self,
@@ -122,13 +123,12 @@ class Mapper:
     ):
         if how not in _METHODS: raise ValueError(f"how is 'umap', 'tsne' or 'pca', not {how!r}")
         self.how,self.seed,self.kwargs,self.fitted = how,seed,kwargs,None
-
     def fit(self, emb, report=_quiet): # Embeddings or features [N,F]; report: of progress -> Mapper
         "Make the map; its positions are in `xy`, float32 [N,2]"
         x = unit_rows(emb)
-        self.xy,self.width = lay_out(x, self.how, self.kwargs, partial(self._fit, report)),x.shape[1]
+        self.width = x.shape[1]
+        self.xy = lay_out(x, self.how, self.kwargs, partial(self._fit, report))
         return self
-
     def _fit(self, report, x, how, kwargs): # -> positions of these rows
         self.how,self.kwargs = how,kwargs
         return self.fit_units(x, report).xy
@@ -136,8 +136,7 @@ class Mapper:
     def fit_units(self, x, report=_quiet): # [N,F]
         "As `fit`, of rows of length one: normalised a second time, they would give another map"
         if self.how == 'pca' and min(x.shape) < 2:
-            raise ValueError("PCA needs two points and two features, "
-                             f"found {len(x)} x {x.shape[1]}")
+            raise ValueError(f"PCA needs two points and features, found {len(x)} x {x.shape[1]}")
         method = _METHODS[self.how](len(x), self.seed, report, **self.kwargs)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -150,25 +149,24 @@ class Mapper:
         x = unit_rows(emb)
         if self.fitted is None: raise ValueError(
             "the map was made of patches that are all alike: it has no place for others")
-        if x.shape[1] != self.width:
-            raise ValueError(f"the map was made of {self.width} features a patch, "
-                             f"these have {x.shape[1]}")
+        if x.shape[1] != self.width: raise ValueError(
+            f"the map was made of {self.width} features a patch, these have {x.shape[1]}")
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return np.asarray(self.fitted.transform(x), dtype=np.float32)
 
-# %% ../../nbs/06b_maps.ipynb #032
+# %% ../../nbs/06b_maps.ipynb #040
 _LIBRARY = dict(umap='umap-learn', tsne='openTSNE', pca='scikit-learn')
 
 def _digest(array): return hashlib.sha1(np.ascontiguousarray(array))
 
-# %% ../../nbs/06b_maps.ipynb #04ba6c69
+# %% ../../nbs/06b_maps.ipynb #042
 def _home_folder(): # -> Path, or None
     "Where the cache is, unless `PATHLEARN_CACHE` says"
     try: return xdg_cache_home()/'pathlearn'
     except RuntimeError: return None
 
-# %% ../../nbs/06b_maps.ipynb #034
+# %% ../../nbs/06b_maps.ipynb #044
 def _cache_file(x, how, seed, kwargs): # unit rows [N,F] -> Path, or None
     "Where the map of `x` is remembered"
     folder = os.environ.get('PATHLEARN_CACHE') if how != 'pca' else '' # PCA is quicker than a look
@@ -180,7 +178,7 @@ def _cache_file(x, how, seed, kwargs): # unit rows [N,F] -> Path, or None
     name.update(json.dumps(key, default=str).encode())
     return Path(folder)/'maps'/f'{name.hexdigest()}.npy'
 
-# %% ../../nbs/06b_maps.ipynb #037
+# %% ../../nbs/06b_maps.ipynb #047
 def _remember(file, xy, most=200): # most: maps that are kept
     "Write a map under its name"
     if file is None: return xy
@@ -194,13 +192,13 @@ def _remember(file, xy, most=200): # most: maps that are kept
     except OSError as e: warnings.warn(f"the map is not remembered: {e}", stacklevel=3)
     return xy
 
-# %% ../../nbs/06b_maps.ipynb #039
+# %% ../../nbs/06b_maps.ipynb #049
 def _recall(file): # -> float32 array [N,2], or None
     "The map of that name; None if it was never made, or its file is damaged"
     try: return np.load(file, allow_pickle=False) if file and file.exists() else None
     except (ValueError, OSError, EOFError): return None
 
-# %% ../../nbs/06b_maps.ipynb #040
+# %% ../../nbs/06b_maps.ipynb #050
 def reduce(emb,        # Embeddings, or features [N,F]
            how='umap', # 'umap', 'tsne' or 'pca'
            seed=0,     # the same seed gives the same map
@@ -216,14 +214,14 @@ def reduce(emb,        # Embeddings, or features [N,F]
     Mapper(how) # or a sentence
     return lay_out(unit_rows(emb), how, kwargs, make)
 
-# %% ../../nbs/06b_maps.ipynb #047
+# %% ../../nbs/06b_maps.ipynb #057
 def _make(job, report): # dict as `_write_job` makes it
     "Make one map in files"
     arrays = {k: np.load(v) for k,v in job['arrays'].items()}
     mapper = Mapper(job['how'], job['seed'], **job['kwargs'], **arrays)
     np.save(job['xy'], mapper.fit_units(np.load(job['x']), report).xy)
 
-# %% ../../nbs/06b_maps.ipynb #049
+# %% ../../nbs/06b_maps.ipynb #059
 def _work(jobs, say): # lines of JSON; function of a dict
     "The other process: one map after the other"
     for line in jobs:
@@ -232,14 +230,14 @@ def _work(jobs, say): # lines of JSON; function of a dict
             say(dict(done=True))
         except Exception as e: say(dict(error=str(e) or type(e).__name__))
 
-# %% ../../nbs/06b_maps.ipynb #051
+# %% ../../nbs/06b_maps.ipynb #061
 def _worker():
     "Serve until the notebook's process closes the pipe"
     answers, sys.stdout = sys.stdout, sys.stderr
     logging.disable()
     _work(sys.stdin, lambda answer: print(json.dumps(answer), file=answers, flush=True))
 
-# %% ../../nbs/06b_maps.ipynb #070
+# %% ../../nbs/06b_maps.ipynb #063
 def align(xy, # positions [N,2]
           to, # positions [N,2] of the same patches
 ):            # -> float32 array [N,2]
@@ -249,7 +247,7 @@ def align(xy, # positions [N,2]
     turn,_ = orthogonal_procrustes(centred, to - to.mean(0))
     return (centred @ turn + to.mean(0)).astype(np.float32)
 
-# %% ../../nbs/06b_maps.ipynb #072
+# %% ../../nbs/06b_maps.ipynb #065
 def aligned_maps(features, # list of [N,F], one an epoch, of the same patches
                  how='tsne', seed=0, # as in `reduce`
                  make=reduce, # what makes a map

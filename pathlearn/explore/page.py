@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['map_page']
 
-# %% ../../nbs/06e_page.ipynb #00000003
+# %% ../../nbs/06e_page.ipynb #003
 import base64, html, io, json
 from importlib.resources import files
 from string import Template
@@ -16,12 +16,12 @@ from .canvas import look, packed
 from .maps import reduce
 from .plots import Colours, images_of, readable, rgb
 
-# %% ../../nbs/06e_page.ipynb #00000008
+# %% ../../nbs/06e_page.ipynb #008
 PER_ROW, PER_SHEET = 32, 1024
 
 def _text(data): return base64.b64encode(data).decode() # bytes as JSON can hold them
 
-# %% ../../nbs/06e_page.ipynb #00000010
+# %% ../../nbs/06e_page.ipynb #010
 def _sheet_url(small): # uint8 [N,3,S,S], at most a sheet of them -> data URL of a JPEG
     side, lines = small.shape[-1], -(-len(small)//PER_ROW)
     sheet = np.zeros((lines*side, PER_ROW*side, 3), np.uint8)
@@ -32,14 +32,14 @@ def _sheet_url(small): # uint8 [N,3,S,S], at most a sheet of them -> data URL of
     Image.fromarray(sheet).save(file, 'jpeg', quality=80)
     return 'data:image/jpeg;base64,' + _text(file.getvalue())
 
-# %% ../../nbs/06e_page.ipynb #00000012
+# %% ../../nbs/06e_page.ipynb #012
 def _sheets(images, side): # uint8 [N,C,H,W], pixels -> yields data URLs
     "Small pictures of all patches"
     for part in rgb(images).split(PER_SHEET):
         small = F.interpolate(part.float(), (side,side), mode='bilinear', antialias=True)
         yield _sheet_url(small.byte())
 
-# %% ../../nbs/06e_page.ipynb #00000015
+# %% ../../nbs/06e_page.ipynb #015
 def _asset(name): return (files('pathlearn.explore')/name).read_text(encoding='utf-8')
 
 def _fill(title, data): # dict for page.js -> the text of an HTML file
@@ -49,11 +49,11 @@ def _fill(title, data): # dict for page.js -> the text of an HTML file
     return Template(_asset('page.html')).substitute(title=html.escape(readable(title)),
                                                     script=script)
 
-# %% ../../nbs/06e_page.ipynb #5e3edef6
+# %% ../../nbs/06e_page.ipynb #018
 def _names(emb): # -> list of text, or None
     return None if emb.names is None else [readable(str(name)) for name in emb.names]
 
-# %% ../../nbs/06e_page.ipynb #00000017
+# %% ../../nbs/06e_page.ipynb #019
 def map_page(emb,            # Embeddings
              images=None,    # PatchData or uint8 [N,C,H,W] of the same patches
              how='umap', seed=0, # the map, see `reduce`

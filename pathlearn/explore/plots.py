@@ -35,7 +35,7 @@ def group_style(i): # number of the group
     "Colour and marker of group `i`"
     return dict(color=PALETTE[i % len(PALETTE)], marker=MARKERS[i//len(PALETTE) % len(MARKERS)])
 
-# %% ../../nbs/06a_plots.ipynb #163f0236
+# %% ../../nbs/06a_plots.ipynb #024
 def readable(text): # any text -> text that UTF-8 can hold
     "Stray bytes in names are read as Latin-1"
     def letter(found):
@@ -43,7 +43,7 @@ def readable(text): # any text -> text that UTF-8 can hold
         return chr(code) if 0x80 <= code <= 0xFF else '\N{REPLACEMENT CHARACTER}'
     return re.sub('[\ud800-\udfff]', letter, text)
 
-# %% ../../nbs/06a_plots.ipynb #df4788c3
+# %% ../../nbs/06a_plots.ipynb #027
 @cache
 def _glyphs(*families): # -> set of the code points that these fonts can draw
     files = (font_manager.findfont(font_manager.FontProperties([f])) for f in families)
@@ -54,7 +54,7 @@ def _drawable(text):
     known = _glyphs(*plt.rcParams['font.family'])
     return ''.join(c if ord(c) in known else ascii(c)[1:-1] for c in text)
 
-# %% ../../nbs/06a_plots.ipynb #f023d781
+# %% ../../nbs/06a_plots.ipynb #028
 def in_figure(name, most=40): # what to call something; letters
     "A name as matplotlib shows it: letter by letter, in one line, shortened in the middle"
     name = ' '.join(re.sub(r'[\x00-\x1f\x7f-\x9f]', ' ', readable(str(name))).split())
@@ -63,7 +63,7 @@ def in_figure(name, most=40): # what to call something; letters
     name = name.replace('$', r'\$')
     return '\N{THIN SPACE}'*name.startswith('_') + name # else a legend leaves it out
 
-# %% ../../nbs/06a_plots.ipynb #024
+# %% ../../nbs/06a_plots.ipynb #031
 COLOURS = 'label','cluster','prediction','error','confidence'
 
 def colourings(emb): # Embeddings -> those of COLOURS that they allow
@@ -71,14 +71,14 @@ def colourings(emb): # Embeddings -> those of COLOURS that they allow
     labelled = emb.labels is not None and emb.labels.ndim == 1
     return [c for c in COLOURS if (emb.assignments is not None if c == 'cluster' else labelled)]
 
-# %% ../../nbs/06a_plots.ipynb #027
+# %% ../../nbs/06a_plots.ipynb #034
 def _refusal(emb, color): # one of COLOURS that these Embeddings do not allow -> sentence
     "Why there is nothing to colour by"
     if color == 'cluster': return "these Embeddings have no clusters to colour by"
     if emb.labels is None: return "these Embeddings have no labels to colour by"
     return f"labels hold {emb.labels.shape[1]} findings a patch: colour by one column"
 
-# %% ../../nbs/06a_plots.ipynb #028
+# %% ../../nbs/06a_plots.ipynb #035
 def _values(emb, color, train, k):
     "What the points are coloured by: (one value a point, names of the values or None, heading)"
     if not isinstance(color, str): return color, None, 'value'
@@ -92,14 +92,14 @@ def _values(emb, color, train, k):
     if color == 'prediction': return guess, emb.classes, f'{k}-NN prediction'
     return (guess != emb.labels).long(), ['right','wrong'], f'{k}-NN error'
 
-# %% ../../nbs/06a_plots.ipynb #030
+# %% ../../nbs/06a_plots.ipynb #037
 class Grouping(NamedTuple):
     "What each patch is coloured by"
     groups: np.ndarray # number of the group, from 0; or a fraction
     names: list        # one a group; None for fractions
     heading: str       # of the legend
 
-# %% ../../nbs/06a_plots.ipynb #032
+# %% ../../nbs/06a_plots.ipynb #039
 def grouping(emb, color, train=None, k=5): # as in `plot_map` -> Grouping
     "One of COLOURS or an array as groups with names, or as fractions"
     values, names, heading = _values(emb, color, train, k)
@@ -112,13 +112,13 @@ def grouping(emb, color, train=None, k=5): # as in `plot_map` -> Grouping
     names = [f'{heading} {n}' if heading == 'cluster' else str(n) for n in found]
     return Grouping(index, names, heading)
 
-# %% ../../nbs/06a_plots.ipynb #035
+# %% ../../nbs/06a_plots.ipynb #042
 def group_styles(n, heading): # number of groups, as in Grouping
     "The `group_style` of each group"
     if not heading.endswith('-NN error'): return [group_style(i) for i in range(n)]
     return [dict(color='#A6A6A6', marker='o'), dict(color=PALETTE[1], marker='X')]
 
-# %% ../../nbs/06a_plots.ipynb #037
+# %% ../../nbs/06a_plots.ipynb #044
 class Colours:
     "What some patches can be coloured by, under its names; each is worked out once"
     def __init__(self, emb, values=None, train=None, k=5): # values: dict name -> one value a patch
@@ -143,7 +143,7 @@ class Colours:
             said.append(names[groups[i]] if name == 'cluster' else f'{name} {names[groups[i]]}')
         return ', '.join(said)
 
-# %% ../../nbs/06a_plots.ipynb #042
+# %% ../../nbs/06a_plots.ipynb #049
 def grid_picks(xy, # positions [N,2]
                n,  # cells a side
 ):                 # -> rows [P] and their cells [P,2] (column, row from below)
@@ -155,7 +155,7 @@ def grid_picks(xy, # positions [N,2]
     _, first = np.unique(cell[order], axis=0, return_index=True)  # ... and unique keeps the first
     return order[first], cell[order[first]]
 
-# %% ../../nbs/06a_plots.ipynb #045
+# %% ../../nbs/06a_plots.ipynb #052
 def images_of(emb, images): # PatchData, uint8 [N,C,H,W] or None -> uint8 [N,C,H,W] or None
     "The images of these Embeddings"
     images = getattr(images, 'images', images)
@@ -163,11 +163,11 @@ def images_of(emb, images): # PatchData, uint8 [N,C,H,W] or None -> uint8 [N,C,H
         raise ValueError(f"{len(images)} images for {len(emb)} points: expected one each")
     return images
 
-# %% ../../nbs/06a_plots.ipynb #047
+# %% ../../nbs/06a_plots.ipynb #054
 def rgb(images): # [...,C,H,W] with C = 1 or 3 -> [...,3,H,W]
     return images.expand(*images.shape[:-3], 3, *images.shape[-2:])
 
-# %% ../../nbs/06a_plots.ipynb #049
+# %% ../../nbs/06a_plots.ipynb #056
 def _thumbnails(ax, xy, images, n, frames):
     "Draw one patch a grid cell, framed in the colour of its point"
     low, span = xy.min(0), np.ptp(xy, axis=0)
@@ -181,7 +181,7 @@ def _thumbnails(ax, xy, images, n, frames):
     (left,bottom), (right,top) = low-.2*step, low+(n+.2)*step
     ax.set(xlim=(left,right), ylim=(bottom,top))
 
-# %% ../../nbs/06a_plots.ipynb #051
+# %% ../../nbs/06a_plots.ipynb #058
 def _legend(ax, handles, counts, most=30):
     "Names beside the map; of more than `most` groups the largest, and how many are left out"
     if len(handles) > most:
@@ -193,7 +193,7 @@ def _legend(ax, handles, counts, most=30):
     dots = [h for h in legend.legend_handles if hasattr(h, 'set_sizes')]
     plt.setp(dots, sizes=[30]) # the map's own points may be tiny
 
-# %% ../../nbs/06a_plots.ipynb #052
+# %% ../../nbs/06a_plots.ipynb #059
 def _draw_groups(ax, xy, grouped, size): # -> colour of each point
     "Points in the colours and markers of their groups, and a legend"
     groups, names, heading = grouped
@@ -204,21 +204,21 @@ def _draw_groups(ax, xy, grouped, size): # -> colour of each point
     _legend(ax, [draw(i) for i in range(len(names)) if counts[i]], counts[counts > 0])
     return [styles[g]['color'] for g in groups]
 
-# %% ../../nbs/06a_plots.ipynb #054
+# %% ../../nbs/06a_plots.ipynb #061
 def _draw_fractions(ax, xy, grouped, size): # -> colour of each point
     "Points in the colours of a scale, and its bar"
     points = ax.scatter(*xy.T, c=grouped.groups, s=size, cmap='viridis', lw=0)
     ax.figure.colorbar(points, ax=ax, shrink=.7)
     return points.to_rgba(grouped.groups)
 
-# %% ../../nbs/06a_plots.ipynb #1051b044
+# %% ../../nbs/06a_plots.ipynb #063
 def _say(ax, words): # a sentence
     "Words across a map"
     lines = textwrap.fill(words, 44)
     ax.text(.5, .97, lines, transform=ax.transAxes, ha='center', va='top', fontsize=9, zorder=9,
             color='#1c2126', bbox=dict(fc='#FFF3D6', ec='#E69F00', boxstyle='round'))
 
-# %% ../../nbs/06a_plots.ipynb #056
+# %% ../../nbs/06a_plots.ipynb #065
 def plot_map(emb,            # Embeddings
              xy=None,        # positions [N,2]; None: `reduce(emb, how, seed)`
              color='label',  # one of COLOURS, or an array of one value a point
@@ -246,7 +246,7 @@ def plot_map(emb,            # Embeddings
     ax.set_box_aspect(1)
     return ax
 
-# %% ../../nbs/06a_plots.ipynb #065
+# %% ../../nbs/06a_plots.ipynb #076
 def _largest(clusters, n, most, seed): # -> yields cluster, all its patches, `n` of them
     "The largest clusters, and patches drawn from each at random"
     live, counts = clusters.unique(return_counts=True)
@@ -255,7 +255,7 @@ def _largest(clusters, n, most, seed): # -> yields cluster, all its patches, `n`
         members = (clusters == c).nonzero().flatten()
         yield c, members, members[torch.randperm(len(members), generator=rng)[:n]]
 
-# %% ../../nbs/06a_plots.ipynb #067
+# %% ../../nbs/06a_plots.ipynb #078
 def _cluster_name(c, members, data):
     "Number and size of a cluster, and its commonest class if a patch has one class"
     name = f'cluster {c}: {len(members)}'
@@ -264,7 +264,7 @@ def _cluster_name(c, members, data):
     common = data.classes[common] if data.classes else common
     return f'{name}\n{share:.0%} {in_figure(common, 24)}'
 
-# %% ../../nbs/06a_plots.ipynb #069
+# %% ../../nbs/06a_plots.ipynb #080
 def patch_sheet(data, # PatchData
                 rows, # lists of patch numbers, one a line
                 n,    # length of the longest list
@@ -279,7 +279,7 @@ def patch_sheet(data, # PatchData
             cell[:3], cell[3] = image, 255
     return sheet.permute(1,2,0)
 
-# %% ../../nbs/06a_plots.ipynb #071
+# %% ../../nbs/06a_plots.ipynb #082
 def cluster_montage(data,     # PatchData
                     clusters, # int [N], or Embeddings with assignments
                     n=8,      # patches a cluster

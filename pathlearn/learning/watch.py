@@ -114,7 +114,7 @@ def collapse_kind(spread=None, live=None, # these four as in the table above
 # %% ../../nbs/04b_watch.ipynb #032
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
 
-# %% ../../nbs/04b_watch.ipynb #a618d8a0
+# %% ../../nbs/04b_watch.ipynb #034
 def _all_one_picture(data, most=2): # a dataset; grey values of 255 that are but noise
     "Do its patches differ from the first by no more than noise?"
     images = getattr(data, 'images', None)
@@ -127,13 +127,13 @@ def _warn_of_one_picture(data):
         f"all {len(data)} patches are the same picture: whatever this run finds is noise. "
         "Look at the data", CollapseWarning, stacklevel=3)
 
-# %% ../../nbs/04b_watch.ipynb #033
+# %% ../../nbs/04b_watch.ipynb #036
 def _assigns(learn): return hasattr(learn.model, 'assign')
 
 _ASSIGNER = 'live','live_with_noise','entropy_mean','entropy_each'
 _OLD = dict(live_noise='live_with_noise', h_mean='entropy_mean', h_each='entropy_each') # of 0.1
 
-# %% ../../nbs/04b_watch.ipynb #034
+# %% ../../nbs/04b_watch.ipynb #037
 class CollapseWatch(Watch):
     "Spread, live clusters and entropies of each epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -170,7 +170,7 @@ class CollapseWatch(Watch):
         warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**seen[-1])}",
                       CollapseWarning, stacklevel=3)
 
-# %% ../../nbs/04b_watch.ipynb #038
+# %% ../../nbs/04b_watch.ipynb #041
 class LossParts(Watch):
     "Means of `loss_func.parts` as columns: a dict of scalars, set at every call; it may lack some"
     order = 39
@@ -183,7 +183,7 @@ class LossParts(Watch):
             self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../../nbs/04b_watch.ipynb #041
+# %% ../../nbs/04b_watch.ipynb #044
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part, and the Rand index of its assigner"
     order = 41
@@ -216,7 +216,7 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../../nbs/04b_watch.ipynb #045
+# %% ../../nbs/04b_watch.ipynb #048
 def _look(learn, data): # -> dict: what the encoder makes of PatchData now
     emb = embed(learn, data)
     clusters = emb.assignments
@@ -228,7 +228,7 @@ def _embeddings(look, data): # -> Embeddings
     if clusters is not None: clusters = clusters.cpu()
     return Embeddings(features, data.labels, clusters, data.classes)
 
-# %% ../../nbs/04b_watch.ipynb #046
+# %% ../../nbs/04b_watch.ipynb #049
 class EmbeddingHistory(InFit):
     "Embeddings of the same patches before training and after every few epochs"
     order = 60 # after the recorder has the epoch's loss, before `Resume` writes
@@ -251,7 +251,7 @@ class EmbeddingHistory(InFit):
     def state_dict(self): return dict(epochs=self.epochs)
     def load_state_dict(self, state): self.epochs = state['epochs']
 
-# %% ../../nbs/04b_watch.ipynb #049
+# %% ../../nbs/04b_watch.ipynb #052
 def _likely_cause(learn): # -> a sentence
     if not all(torch.isfinite(x).all() for x in L(learn.xb) if isinstance(x, torch.Tensor)):
         return "The images of this batch hold NaN or infinite values: look at the data"
@@ -261,7 +261,7 @@ def _likely_cause(learn): # -> a sentence
     lr = learn.opt.hypers[-1]['lr']
     return f"The learning rate of {lr:.3g} is probably too high: try a tenth of it"
 
-# %% ../../nbs/04b_watch.ipynb #050
+# %% ../../nbs/04b_watch.ipynb #053
 def _last_good(learn): # -> a sentence, or nothing before the first epoch has ended
     done = [v[0] for v in learn.recorder.values if isinstance(v[0], float) and np.isfinite(v[0])]
     return f"The loss of the epoch before was {done[-1]:.3g}. " if done else ''
@@ -274,7 +274,7 @@ def stop_fit(learn, found): # found: what is wrong, as words
         f"{found} at epoch {learn.epoch+1}, step {learn.train_iter+1} of the fit: training cannot "
         f"go on. {_last_good(learn)}{_likely_cause(learn)}{kept}")
 
-# %% ../../nbs/04b_watch.ipynb #052
+# %% ../../nbs/04b_watch.ipynb #055
 def _images(dl): # -> how many an epoch has; of a loader of fastai or of torch
     return len(dl)*(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 1)
 
@@ -291,7 +291,7 @@ def _check_device(model):
     if next(model.parameters()).device.type == 'cpu': warnings.warn(
         "to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
 
-# %% ../../nbs/04b_watch.ipynb #055
+# %% ../../nbs/04b_watch.ipynb #058
 def _overflowed(model): # -> are there weights or running statistics that are no number?
     kept = [b for n,b in model.named_buffers() if 'running_' in n]
     tensors = [t.detach() for t in (*model.parameters(), *kept)]
@@ -301,7 +301,7 @@ def _too_large(loss, first): # mean of an epoch and loss of the first step -> a 
     if loss > 100*max(1., abs(first)): return (
         f"the training loss is {loss:.3g} and began at {first:.3g}: it diverges")
 
-# %% ../../nbs/04b_watch.ipynb #4d2330df
+# %% ../../nbs/04b_watch.ipynb #060
 class FitGuard(InFit):
     "Refuses a fit that cannot do what is asked; stops one that diverges"
     # columns have their names by then, and mixed precision has taken its scale off the gradients
@@ -343,7 +343,7 @@ class FitGuard(InFit):
             bad = n in ('train_loss','valid_loss') and isinstance(v, float) and not np.isfinite(v)
             if bad: stop_fit(self.learn, f"{n} is {v}")
 
-# %% ../../nbs/04b_watch.ipynb #058
+# %% ../../nbs/04b_watch.ipynb #065
 def check_bf16(device='cpu'): # where bfloat16 is to be computed
     "Warn where bfloat16 is slower than float32: a CPU without instructions for it"
     if torch.device(device).type != 'cpu': return
