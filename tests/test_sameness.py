@@ -1,6 +1,5 @@
 "Patches that are all alike, copies, and runs that diverge are told where people look"
 import warnings
-from functools import partial
 import numpy as np, pytest, torch
 from pathlearn.commands.report import write_report
 from pathlearn.commands.runs import curves_of, in_lines, make_learner

@@ -208,9 +208,9 @@ def _misclassified(out, data, train, test): # test part, Embeddings; -> figure, 
     words = [f'{in_figure(t, 20)} → {in_figure(s, 20)}' for t,s in zip(true[:few], said)]
     fig = _draw_wrong(data[rows[:few].numpy()], [in_figure(n, 26) for n in names[:few]], words)
     save_figure(fig, out/'misclassified.png')
-    return figure(out/'misclassified.png', f"{few} of the {len(rows)} test patches (of {len(test)}) "
-                  "whose five nearest training patches vote for another class: file, label → vote. "
-                  "The clearest votes come first. All are in misclassified.csv.")
+    return figure(out/'misclassified.png', f"{few} of the {len(rows)} test patches (of {len(test)})"
+                  " whose five nearest training patches vote for another class: file, label → vote."
+                  " The clearest votes come first. All are in misclassified.csv.")
 
 # %% ../../nbs/60e_report.ipynb #034
 def compare_calmly(*args, **kw): # as `compare`
@@ -249,7 +249,8 @@ def _why_unscored(splits): # Splits -> why there can be no table of scores, or N
 
 # %% ../../nbs/60e_report.ipynb #040
 def _reason(error): # -> its first line, as text
-    lines = str(error).strip().split('\n\t')[-1].splitlines() # fastai puts a line of its own in front
+    # fastai puts a line of its own in front
+    lines = str(error).strip().split('\n\t')[-1].splitlines()
     return readable(lines[0]) if lines else type(error).__name__
 
 class PartsMissing(RuntimeError):
@@ -292,14 +293,14 @@ def write_report(out, template, # folder, file of the page's words
                  **words,        # for the template: title, lead, about, ...
 ):                               # -> path of the page; PartsMissing if it lacks something
     "Tables, maps, montage, curves, and all of them in one page that needs nothing else"
-    attempt, model, none = _Attempts(), [*models.values()][-1], _why_unscored(splits)
+    attempt, model, why = _Attempts(), [*models.values()][-1], _why_unscored(splits)
     shown = splits.train if splits.test is None else splits.test
     parts = dict(curves=curves and attempt('curves', _curve_figure, out, curves),
                  **_pictures(attempt, out, model, splits, seed),
                  drawings=attempt('drawings', _drawings, out, model, shown.images[:12]),
-                 scores=None if none else attempt('table', _scores, out, models, splits, seed, arch))
+                 scores=None if why else attempt('table', _scores, out, models, splits, seed, arch))
     missing = {name: _reason(e) for name,e in attempt.missing.items()}
-    page = write_page(out/'report.html', template, unscored=none, missing=missing,
+    page = write_page(out/'report.html', template, unscored=why, missing=missing,
                       collapses=_collapses(model), **parts, **words)
     if missing: raise PartsMissing(page, attempt.missing) from [*attempt.missing.values()][0]
     return page

@@ -122,7 +122,8 @@ class _Panel(W.VBox):
 
     def show_near(self, rows, words, close): # example and relatives; what it is; their cosines
         range_ = f'; cosine {close[0]:.3f} to {close[-1]:.3f}' if len(close) else ''
-        self.near_text.value = (f'<b>Nearest to {html.escape(words)}</b>, which comes first' + range_)
+        first = f'<b>Nearest to {html.escape(words)}</b>, which comes first'
+        self.near_text.value = first + range_
         self.near_sheet.show(rows, f'patch {rows[0]} and its nearest relatives')
 
 # %% ../../nbs/06c_explorer.ipynb #034

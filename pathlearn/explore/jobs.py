@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/06h_jobs.ipynb #002
-import importlib.util, json, subprocess, sys, tempfile, threading, warnings
+import importlib.util, json, subprocess, sys, tempfile, threading
+from contextlib import suppress
 from pathlib import Path
 import numpy as np
 from .maps import (_cache_file, _quiet, _recall, _remember, lay_out, unit_rows)
@@ -72,9 +73,10 @@ def _converse(process, job, report): # -> the last answer: dict(done=True), or d
     code = process.wait()
     return dict(error=f"the process that made the map ended early (exit code {code})")
 
-# %% ../../nbs/06h_jobs.ipynb #020
+# %% ../../nbs/06h_jobs.ipynb #b21842a3
 class _Ended(Exception): "No map: it was stopped, or an error is told"
 
+# %% ../../nbs/06h_jobs.ipynb #020
 class MapJob(threading.Thread):
     "A map that another process makes, once it is told to `start()`"
     def __init__(self,
@@ -88,15 +90,13 @@ class MapJob(threading.Thread):
         self.report,self.xy,self.error,self.hold = report,None,None,_Hold()
 
     def run(self):
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore') # who shows the map says what it lacks
-            try: self.xy = lay_out(self.x, self.how, self.kwargs, self.make)
-            except _Ended: pass
+        with suppress(_Ended): # who shows the map says what it lacks
+            self.xy = lay_out(self.x, self.how, self.kwargs, self.make, tell=_quiet)
         if not self.stopped: self.report(1., self.error or '')
 
     def make(self, x, how, kwargs): # -> positions
-        file = _cache_file(x, how, self.seed, kwargs)
-        if (known := _recall(file)) is not None: return known
+        known = _recall(file := _cache_file(x, how, self.seed, kwargs))
+        if known is not None: return known
         with tempfile.TemporaryDirectory() as folder:
             return _remember(file, self.ask(_write_job(Path(folder), x, how, self.seed, kwargs)))
 
@@ -105,17 +105,15 @@ class MapJob(threading.Thread):
         answer = _converse(self.hold.process, job, self.report)
         self.hold.give_back()
         if not self.stopped: self.error = answer.get('error')
-        if 'done' not in answer: raise _Ended
-        return np.load(job['xy'])
+        if 'done' in answer: return np.load(job['xy'])
+        raise _Ended
 
     def stop(self): self.hold.end() # now; `xy` stays None
     @property
     def stopped(self): return self.hold.ended
-
     def result(self): # -> float32 array [N,2]
         "Wait for the map"
         if not self.ident: self.start()
         self.join()
-        if self.error: raise ValueError(self.error)
-        if self.xy is None: raise ValueError("the map was stopped before it was done")
+        if self.xy is None: raise ValueError(self.error or "the map was stopped before it was done")
         return self.xy

@@ -81,7 +81,7 @@ def _positions(how, fitted, x): # where the three libraries keep the map of `x` 
     if how == 'pca': return fitted.transform(x)
     return fitted.embedding_ if how == 'umap' else fitted
 
-def _quiet(share, words): pass # a report that nobody reads
+def _quiet(*said): pass # a report that nobody reads
 
 # %% ../../nbs/06b_maps.ipynb #031
 _NEIGHBOURS = dict(umap=('n_neighbors', 15), tsne=('perplexity', 30), pca=('', 0))
@@ -97,18 +97,19 @@ def _for_rows(kwargs, rows, n): # arrays of one row per patch, such as first pos
 # %% ../../nbs/06b_maps.ipynb #032
 def lay_out(x, how, kwargs, # unit rows [N,F], as in `reduce`
             make,           # function of (rows [P,F], how, kwargs) -> positions [P,2]
+            tell=warnings.warn, # function of a sentence
 ):                          # -> float32 array [N,2]
     "Make a map of different rows, and put copies in one place"
     from pathlearn.evaluate.embeddings import collapsed, places, sameness
     n = len(x)
     if collapsed(x):
-        warnings.warn(f"{sameness(x)}: the map has them in one place", stacklevel=3)
+        tell(f"{sameness(x)}: the map has them in one place")
         return np.zeros((n,2), np.float32)
     place,rows = places(x)
     if len(rows) == n: return make(x, how, kwargs)
     if _enough(how, n, kwargs) and not _enough(how, len(rows), kwargs):
-        warnings.warn(f"{n} patches, but {len(rows)} different ones, which are too few for {how}: "
-                      "PCA makes the map", stacklevel=3)
+        tell(f"{n} patches, but {len(rows)} different ones, which are too few for {how}: "
+             "PCA makes the map")
         return make(x[rows], 'pca', {})[place]
     return make(x[rows], how, _for_rows(kwargs, rows, n))[place]
 
@@ -122,13 +123,12 @@ class Mapper:
     ):
         if how not in _METHODS: raise ValueError(f"how is 'umap', 'tsne' or 'pca', not {how!r}")
         self.how,self.seed,self.kwargs,self.fitted = how,seed,kwargs,None
-
     def fit(self, emb, report=_quiet): # Embeddings or features [N,F]; report: of progress -> Mapper
         "Make the map; its positions are in `xy`, float32 [N,2]"
         x = unit_rows(emb)
-        self.xy,self.width = lay_out(x, self.how, self.kwargs, partial(self._fit, report)),x.shape[1]
+        self.width = x.shape[1]
+        self.xy = lay_out(x, self.how, self.kwargs, partial(self._fit, report))
         return self
-
     def _fit(self, report, x, how, kwargs): # -> positions of these rows
         self.how,self.kwargs = how,kwargs
         return self.fit_units(x, report).xy
@@ -136,8 +136,7 @@ class Mapper:
     def fit_units(self, x, report=_quiet): # [N,F]
         "As `fit`, of rows of length one: normalised a second time, they would give another map"
         if self.how == 'pca' and min(x.shape) < 2:
-            raise ValueError("PCA needs two points and two features, "
-                             f"found {len(x)} x {x.shape[1]}")
+            raise ValueError(f"PCA needs two points and features, found {len(x)} x {x.shape[1]}")
         method = _METHODS[self.how](len(x), self.seed, report, **self.kwargs)
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
@@ -150,9 +149,8 @@ class Mapper:
         x = unit_rows(emb)
         if self.fitted is None: raise ValueError(
             "the map was made of patches that are all alike: it has no place for others")
-        if x.shape[1] != self.width:
-            raise ValueError(f"the map was made of {self.width} features a patch, "
-                             f"these have {x.shape[1]}")
+        if x.shape[1] != self.width: raise ValueError(
+            f"the map was made of {self.width} features a patch, these have {x.shape[1]}")
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return np.asarray(self.fitted.transform(x), dtype=np.float32)

@@ -46,7 +46,7 @@ def readable(text): # any text -> text that UTF-8 can hold
 # %% ../../nbs/06a_plots.ipynb #027
 @cache
 def _glyphs(*families): # -> set of the code points that these fonts can draw
-    files = (font_manager.findfont(font_manager.FontProperties([f])) for f in families)
+    files = (font_manager.findfont(font_manager.FontProperties(family=[f])) for f in families)
     return frozenset().union(*(font_manager.get_font(f).get_charmap() for f in files))
 
 def _drawable(text):
