@@ -92,18 +92,21 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #8442dc31
+# %% ../../nbs/60h_embed.ipynb #46c68fb0
+@torch.no_grad()
+def _takes(model, n_in, size): # does a black patch come out as features of the width they had?
+    try: return model.encoder(torch.zeros(1, n_in, size, size)).shape == (1,model.n_out)
+    except (RuntimeError, ValueError, AssertionError): return False
+
 def _try_size(model, size, asked): # a `Pretrained`, pixels a side; asked: by `--size`?
     "Raise where these weights cannot look at such patches; say where they were trained on others"
     settings = model.encoder.settings
     own = model.meta.get('size') or settings['size']
-    try:
-        with torch.no_grad(): model.encoder(torch.zeros(1, settings['n_in'], size, size))
-    except (RuntimeError, ValueError, AssertionError) as e:
+    if not _takes(model, settings['n_in'], size):
         if not own: raise ValueError(f"these weights cannot look at patches of {size} px: "
-                                     "give another --size") from e
+                                     "give another --size")
         way = "leave --size out" if asked else f"give --size {own}"
-        raise ValueError(f"these weights take patches of {own} px, and not of {size} px: {way}") from e
+        raise ValueError(f"these weights take patches of {own} px, and not of {size} px: {way}")
     if own and own != size: note(f"the weights were trained on patches of {own} px, "
                                  f"and look at patches of {size} px here")
 

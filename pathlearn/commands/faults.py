@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from .. import __version__
 
-# %% ../../nbs/60a2_faults.ipynb #7a45552e
+# %% ../../nbs/60a2_faults.ipynb #ee622359
 _HOME = Path(find_spec('pathlearn').origin).parent
 _SAID = ValueError, OSError, ImportError, ArithmeticError # what we raise with a sentence
 
@@ -23,8 +23,9 @@ def _last_step(error): # -> file, name of the instruction that raised
     return Path(code.co_filename), dis.opname[code.co_code[tb.tb_lasti]]
 
 def _raised_by_us(error):
+    if not isinstance(error, _SAID) or not error.__traceback__: return False
     file,step = _last_step(error)
-    return isinstance(error, _SAID) and file.is_relative_to(_HOME) and step == 'RAISE_VARARGS'
+    return file.is_relative_to(_HOME) and step == 'RAISE_VARARGS'
 
 # %% ../../nbs/60a2_faults.ipynb #524705a1
 _WORKER = re.compile(r'Caught \w+ in .*?worker process \d+\.', re.S)
@@ -68,7 +69,7 @@ _LIMITS = [
     ('URLError|ConnectionError|urlopen|Temporary failure in name', "the network did not answer: "
      "try later, or download the file by other means")]
 
-# %% ../../nbs/60a2_faults.ipynb #76b7c257
+# %% ../../nbs/60a2_faults.ipynb #e5856683
 def _chain(error): # the error, what it came from, and so on
     found = []
     while error is not None and error not in found:
@@ -79,7 +80,7 @@ def _chain(error): # the error, what it came from, and so on
 def _limit(error): # -> a sentence, or None
     codes = {getattr(e, 'errno', None) for e in _chain(error)}
     if codes & {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}: return _LIMITS[0][1]
-    theirs = [e for e in _chain(error) if e.__traceback__ and not _raised_by_us(e)]
+    theirs = [e for e in _chain(error) if not _raised_by_us(e)]
     texts = [f'{c.__name__}: {e}' for e in theirs for c in type(e).__mro__[:-3]]
     return next((said for pattern,said in _LIMITS for t in texts if re.search(pattern, t, re.S)), None)
 

@@ -42,14 +42,16 @@ def filled(text):
     if text.strip(): return text
     raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")
 
-# %% ../../nbs/60a_shell.ipynb #419f5393
+# %% ../../nbs/60a_shell.ipynb #6aedf39c
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
         plain = action.default is None or isinstance(action.default, bool)
         return action.help if plain else super()._get_help_string(action)
 
 class _Version(argparse.Action):
-    def __call__(self, parser, *_): parser.exit(message=versions()+'\n')
+    def __call__(self, parser, *_):
+        print(versions())
+        parser.exit()
 
 # %% ../../nbs/60a_shell.ipynb #e477afba
 def nearest(word, names): # -> text that names the nearest, or ''
