@@ -19,7 +19,7 @@ def _later(module, function): # -> function of the parsed arguments
         return getattr(room, function)(args)
     return work
 
-# %% ../nbs/65_cli.ipynb #8142a093
+# %% ../nbs/65_cli.ipynb #6a0dba67
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder a class, with train, val and test in it, "
          "or as NCT-CRC, PCam, GlaS and CRAG were published), "
@@ -29,8 +29,9 @@ _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
 
 def _place(text): # 'cuda:1' is no choice
     if not re.match(r'(cuda|gpu):\d', text): return text
-    raise argparse.ArgumentTypeError(f"expected cpu or cuda, found {text!r}: to choose among several "
-        "GPUs set CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
+    raise argparse.ArgumentTypeError(
+        f"expected cpu or cuda, found {text!r}: to choose among several GPUs set "
+        "CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
 
 def _device(add, doing):
     add('--device', type=_place, choices=('cpu','cuda'),

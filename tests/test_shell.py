@@ -1,5 +1,5 @@
 "What a terminal can do to a command, and how it ends: exit codes, one sentence, a file with the traceback"
-import errno, os, signal, subprocess, sys, time
+import errno, signal, subprocess, sys, time
 import numpy as np, pytest
 from pathlearn import cli
 from pathlearn.commands import faults, shell, terminal
@@ -17,7 +17,8 @@ COMMANDS = 'demo', 'train', 'embed', 'reproduce'
 @pytest.mark.parametrize('command', COMMANDS)
 def test_version(command, capsys):
     assert call(command, '--version') == 0
-    assert all(word in capsys.readouterr().out for word in ('pathlearn ', 'torch ', 'Python 3.'))
+    said = capsys.readouterr().out
+    assert all(word in said for word in ('pathlearn ', 'torch ', 'Python 3.'))
 
 @pytest.mark.parametrize('command, groups', [('train', 'data network training views output'), ('embed', 'data output'), ('demo', 'training output'),
                                              ('reproduce', 'data network training views output')])
@@ -93,7 +94,7 @@ def test_whose_fault(error, code, words, tmp_path, monkeypatch, capsys):
 def test_a_raise_of_ours_is_the_inputs(tmp_path, monkeypatch, capsys):
     from pathlearn.commands.known import load_method
     assert ending(lambda args: load_method('painting'), tmp_path, monkeypatch) == 2
-    assert "there is no method 'painting'" in sentence(capsys) and not [*tmp_path.iterdir()]
+    assert "there is no method 'painting'" in sentence(capsys) and not [*tmp_path.glob('pathlearn-error*')]
     assert ending(lambda args: load_method(3), tmp_path, monkeypatch) == 2 and 'no method' in sentence(capsys)
 
 def test_a_full_disk_behind_a_sentence(tmp_path, monkeypatch, capsys):

@@ -92,7 +92,7 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #46c68fb0
+# %% ../../nbs/60h_embed.ipynb #c06e435f
 @torch.no_grad()
 def _takes(model, n_in, size): # does a black patch come out as features of the width they had?
     try: return model.encoder(torch.zeros(1, n_in, size, size)).shape == (1,model.n_out)
@@ -114,8 +114,8 @@ def _try_channels(model, data):
     takes, has = model.encoder.settings['n_in'], data.images.shape[1]
     if takes == has: return
     kinds = {1: 'grey', 3: 'colour'}
-    raise ValueError(f"these weights take {kinds.get(takes, takes)} patches, and {data.name or 'these'} "
-                     f"are {kinds.get(has, has)}: give --channels {takes}")
+    raise ValueError(f"these weights take {kinds.get(takes, takes)} patches, and those of "
+                     f"{data.name or 'the data'} are {kinds.get(has, has)}: give --channels {takes}")
 
 # %% ../../nbs/60h_embed.ipynb #4a9b4d9d
 def _read(args, model): # -> Splits that the weights can look at

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['verdict', 'versions', 'keep_traceback', 'explain']
 
-# %% ../../nbs/60a2_faults.ipynb #b80227e9
-import dis, errno, os, platform, re, sys, tempfile, time, traceback
+# %% ../../nbs/60a2_faults.ipynb #c83b69cd
+import dis, errno, os, platform, re, shutil, sys, tarfile, tempfile, time, traceback, zipfile
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +37,7 @@ def _from_worker(text): # -> the sentence of an error of ours in another process
     last = text.rstrip().splitlines()[-1].partition(': ')[2]
     return last if Path(file).is_relative_to(_HOME) and line.startswith('raise ') else None
 
-# %% ../../nbs/60a2_faults.ipynb #188ba5da
+# %% ../../nbs/60a2_faults.ipynb #04d63ec7
 _PATHS = {errno.ENOENT: "there is no file or folder {}",
           errno.EACCES: "{} may not be read or written by this user",
           errno.EPERM: "{} may not be read or written by this user",
@@ -48,7 +48,10 @@ _PATHS = {errno.ENOENT: "there is no file or folder {}",
           errno.EROFS: "{} lies on a disk that may only be read",
           errno.ENAMETOOLONG: "the name {} is too long"}
 
+_ARCHIVES = shutil.ReadError, tarfile.ReadError, zipfile.BadZipFile
+
 def _about_path(error): # -> a sentence, or None
+    if isinstance(error, _ARCHIVES): return f"an archive cannot be read: {_text(error)}"
     name = getattr(error, 'filename', None)
     if not isinstance(error, OSError) or name is None or error.errno not in _PATHS: return None
     return _PATHS[error.errno].format(os.fsdecode(name) if isinstance(name, bytes) else name)
@@ -69,7 +72,7 @@ _LIMITS = [
     ('URLError|ConnectionError|urlopen|Temporary failure in name', "the network did not answer: "
      "try later, or download the file by other means")]
 
-# %% ../../nbs/60a2_faults.ipynb #e5856683
+# %% ../../nbs/60a2_faults.ipynb #5d5f4bc1
 def _chain(error): # the error, what it came from, and so on
     found = []
     while error is not None and error not in found:
@@ -82,7 +85,8 @@ def _limit(error): # -> a sentence, or None
     if codes & {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}: return _LIMITS[0][1]
     theirs = [e for e in _chain(error) if not _raised_by_us(e)]
     texts = [f'{c.__name__}: {e}' for e in theirs for c in type(e).__mro__[:-3]]
-    return next((said for pattern,said in _LIMITS for t in texts if re.search(pattern, t, re.S)), None)
+    return next((said for pattern,said in _LIMITS
+                 if any(re.search(pattern, t, re.S) for t in texts)), None)
 
 # %% ../../nbs/60a2_faults.ipynb #8822e074
 _FRONT = re.compile(r'^Exception occured in `\w+` when calling event `\w+`:\s*')

@@ -96,8 +96,8 @@ def make_parser(prog, doc, examples): # examples: list of str
 # %% ../../nbs/60a_shell.ipynb #ef373b6d
 def note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
-# %% ../../nbs/60a_shell.ipynb #9d3e9cd8
-_ALIKE = dict(n_in='channels') # what the library calls otherwise
+# %% ../../nbs/60a_shell.ipynb #fff56ed8
+_ALIKE = dict(n_in='channels', total='epochs') # what the library calls otherwise
 
 def _flag(action, value): # value: text behind the `=`, may be empty; -> text, or None: not sayable
     flag, bare = action.option_strings[-1], value.strip('\'"')

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['save_encoder', 'Pretrained', 'load_encoder']
 
-# %% ../../nbs/04e_weights.ipynb #0cd18b5f
+# %% ../../nbs/04e_weights.ipynb #a4225185
 import importlib, json, math, sys
 from pathlib import Path
 import torch
 from torch import nn
 from .. import __version__
-from ..networks import Assigns, Configured
+from ..networks import Assigns
 from .resume import whole_file
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -33,7 +33,7 @@ def module_spec(m): # -> something JSON can hold
     plain = {n: module_spec(v) if isinstance(v, nn.Module) else v for n,v in given.items()}
     return dict(cls=_public_path(type(m)), **plain)
 
-# %% ../../nbs/04e_weights.ipynb #57abc617
+# %% ../../nbs/04e_weights.ipynb #31451af8
 _MAY_BE_BUILT = {
     **{f'pathlearn.networks.{n}': 'pathlearn.networks'
        for n in ('Encoder','Projector','Predictor','UNet','DenseUNet')},
@@ -47,10 +47,10 @@ def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     room = _MAY_BE_BUILT.get(name) if isinstance(name, str) else None
     if room: return getattr(importlib.import_module(room), name.rpartition('.')[2])
     raise ValueError(
-        f"'{str(name)[:100]}' is not a module of pathlearn, which builds no other: make it yourself, "
-        "with the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
+        f"'{str(name)[:100]}' is not a module of pathlearn, which builds no other: make it "
+        "yourself, with the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #ca770fec
+# %% ../../nbs/04e_weights.ipynb #dca7ed82
 _LARGEST = 2**16 # of widths, sides and counts
 
 def _is_number(v): return isinstance(v, (int,float)) and math.isfinite(v) and abs(v) <= _LARGEST
@@ -60,8 +60,8 @@ def _is_plain(v):
     return v is None or _is_number(v) or isinstance(v, str) and len(v) <= 64
 
 def _checked(name, v): # -> v
-    if not _is_plain(v): raise ValueError(f"its {name} is {str(v)[:60]}, expected a number of at most "
-                                          f"{_LARGEST}, a few of them, or a word")
+    if not _is_plain(v): raise ValueError(f"its {name} is {str(v)[:60]}, expected a word, or a number "
+                                          f"of at most {_LARGEST}, or a few of them")
     if name == 'weights' and v is not None: raise ValueError(f"its weights are {v}, expected none")
     return v
 
@@ -110,7 +110,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04e_weights.ipynb #13d11dda
+# %% ../../nbs/04e_weights.ipynb #f835b535
 def weights_file(path): # of a file, or of a folder with one -> Path
     "Where the weights are; raise where there are none or several"
     path = Path(path).expanduser()
@@ -127,8 +127,8 @@ def _check_kind(path): # a file
     if not start: raise ValueError(f"{path} is empty: the weights were not written, or not copied")
     if start[8:] == b'{': return
     if start[:2] == b'PK' or start[:1] == b'\x80': raise ValueError(
-        f"{path} is a pickle or an archive, as PyTorch writes them, and reading one may run anything: "
-        "pathlearn reads .safetensors alone, write one with save_encoder")
+        f"{path} is a pickle or an archive, as PyTorch writes them, and reading one may run "
+        "anything: pathlearn reads .safetensors alone, write one with save_encoder")
     raise ValueError(f"{path} is no safetensors file, or a damaged one")
 
 # %% ../../nbs/04e_weights.ipynb #fb59bb13
@@ -143,7 +143,7 @@ def _read_weights(path): # -> metadata as text, tensors
         f"{path} holds weights without pathlearn's settings: write them with save_encoder")
     return text,tensors
 
-# %% ../../nbs/04e_weights.ipynb #879ce5d4
+# %% ../../nbs/04e_weights.ipynb #2d70acf2
 _PARTS = {'encoder','cluster_head','decoder','segmenter'}
 
 def _as_dict(text, name): # metadata, which of its texts -> dict
@@ -166,10 +166,10 @@ def _other_version(path, text, why): # -> ValueError
     hint = "it is damaged, or was changed by hand" if theirs == __version__ else \
         "install the version that wrote it, or write it anew with save_encoder"
     why = ' '.join(str(why).split())[:300]
-    return ValueError(f"{path} was written by pathlearn {theirs}, and pathlearn {__version__} cannot "
-                      f"build it ({why}): {hint}")
+    return ValueError(f"{path} was written by pathlearn {theirs}, and pathlearn {__version__} "
+                      f"cannot build it ({why}): {hint}")
 
-# %% ../../nbs/04e_weights.ipynb #4e768a90
+# %% ../../nbs/04e_weights.ipynb #98d1f0ac
 def _built(spec, own): # dict of `module_spec`s; modules handed over -> dict of modules
     if not {'encoder','segmenter'} & {*spec} or not {*spec} <= _PARTS:
         raise ValueError(f"it holds {', '.join(spec)[:100] or 'nothing'}, expected an encoder")
@@ -183,19 +183,20 @@ def _on_paper(spec, own):
 def _misfit(parts, tensors): # -> what differs, as text, or None
     ours = {f'{n}.{k}': v for n,m in parts.items() for k,v in m.state_dict().items()}
     if odd := sorted(ours.keys() ^ tensors.keys()):
-        return f"{odd[0][:80]} {'is missing' if odd[0] in ours else 'is unknown'}, {len(odd)} in all"
+        how = 'is missing' if odd[0] in ours else 'is unknown'
+        return f"{odd[0][:80]} {how}, {len(odd)} in all"
     for n,v in ours.items():
         if v.shape != tensors[n].shape:
             return f"{n} is {[*tensors[n].shape]}, expected {[*v.shape]}"
         if v.is_floating_point() != tensors[n].is_floating_point() or tensors[n].is_complex():
             return f"{n} holds {tensors[n].dtype}, expected {v.dtype}"
 
-# %% ../../nbs/04e_weights.ipynb #5d880354
+# %% ../../nbs/04e_weights.ipynb #6d6549bc
 def _check_numbers(path, tensors):
     bad = [n for n,t in tensors.items() if t.is_floating_point() and not t.float().isfinite().all()]
     if bad: raise ValueError(
-        f"{path} holds numbers that are none (NaN or infinite) in {bad[0]} and {len(bad)-1} more: its "
-        "training had diverged, train again with a lower learning rate")
+        f"{path} holds numbers that are none (NaN or infinite) in {bad[0]} and {len(bad)-1} more: "
+        "its training had diverged, train again with a lower learning rate")
 
 def _model(path, text, tensors, own): # -> Pretrained
     try:
