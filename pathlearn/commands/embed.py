@@ -92,7 +92,7 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #c06e435f
+# %% ../../nbs/60h_embed.ipynb #432de90d
 @torch.no_grad()
 def _takes(model, n_in, size): # does a black patch come out as features of the width they had?
     try: return model.encoder(torch.zeros(1, n_in, size, size)).shape == (1,model.n_out)
@@ -115,7 +115,8 @@ def _try_channels(model, data):
     if takes == has: return
     kinds = {1: 'grey', 3: 'colour'}
     raise ValueError(f"these weights take {kinds.get(takes, takes)} patches, and those of "
-                     f"{data.name or 'the data'} are {kinds.get(has, has)}: give --channels {takes}")
+                     f"{data.name or 'the data'} are {kinds.get(has, has)}: "
+                     f"give --channels {takes}")
 
 # %% ../../nbs/60h_embed.ipynb #4a9b4d9d
 def _read(args, model): # -> Splits that the weights can look at

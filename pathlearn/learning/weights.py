@@ -33,7 +33,7 @@ def module_spec(m): # -> something JSON can hold
     plain = {n: module_spec(v) if isinstance(v, nn.Module) else v for n,v in given.items()}
     return dict(cls=_public_path(type(m)), **plain)
 
-# %% ../../nbs/04e_weights.ipynb #31451af8
+# %% ../../nbs/04e_weights.ipynb #df59168a
 _MAY_BE_BUILT = {
     **{f'pathlearn.networks.{n}': 'pathlearn.networks'
        for n in ('Encoder','Projector','Predictor','UNet','DenseUNet')},
@@ -48,9 +48,10 @@ def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     if room: return getattr(importlib.import_module(room), name.rpartition('.')[2])
     raise ValueError(
         f"'{str(name)[:100]}' is not a module of pathlearn, which builds no other: make it "
-        "yourself, with the arguments it was trained with, and hand it over: load_encoder(path, encoder=...)")
+        "yourself, with the arguments it was trained with, and hand it over: "
+        " load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #dca7ed82
+# %% ../../nbs/04e_weights.ipynb #452f6a2c
 _LARGEST = 2**16 # of widths, sides and counts
 
 def _is_number(v): return isinstance(v, (int,float)) and math.isfinite(v) and abs(v) <= _LARGEST
@@ -60,8 +61,8 @@ def _is_plain(v):
     return v is None or _is_number(v) or isinstance(v, str) and len(v) <= 64
 
 def _checked(name, v): # -> v
-    if not _is_plain(v): raise ValueError(f"its {name} is {str(v)[:60]}, expected a word, or a number "
-                                          f"of at most {_LARGEST}, or a few of them")
+    if not _is_plain(v): raise ValueError(
+        f"its {name} is {str(v)[:60]}, expected a word, or a few numbers of at most {_LARGEST}")
     if name == 'weights' and v is not None: raise ValueError(f"its weights are {v}, expected none")
     return v
 
