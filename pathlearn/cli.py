@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['pathlearn_train', 'pathlearn_embed', 'pathlearn_demo', 'pathlearn_reproduce']
 
-# %% ../nbs/65_cli.ipynb #a1ce9c2b
+# %% ../nbs/65_cli.ipynb #003
 import argparse, importlib, re
 from importlib.resources import files
 from .commands.known import known_methods, methods_for, own_arguments
@@ -19,7 +19,7 @@ def _later(module, function): # -> function of the parsed arguments
         return getattr(room, function)(args)
     return work
 
-# %% ../nbs/65_cli.ipynb #6a0dba67
+# %% ../nbs/65_cli.ipynb #007
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder a class, with train, val and test in it, "
          "or as NCT-CRC, PCam, GlaS and CRAG were published), "
@@ -37,7 +37,7 @@ def _device(add, doing):
     add('--device', type=_place, choices=('cpu','cuda'),
         help=f"{doing} (default: a GPU if there is one)")
 
-# %% ../nbs/65_cli.ipynb #e20cac7b
+# %% ../nbs/65_cli.ipynb #008
 _SIZE = number(int, 16, 10_000) # pixels a side
 
 def _data_arguments(parser):
@@ -52,7 +52,7 @@ def _data_arguments(parser):
         help="3 makes every image colour, 1 grey (default: as they are, all of one kind)")
     return add
 
-# %% ../nbs/65_cli.ipynb #009
+# %% ../nbs/65_cli.ipynb #010
 def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     "The commonest value, and the methods that take another one"
     values = [getattr(m, name) for m in methods]
@@ -60,7 +60,7 @@ def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     others = [f'of {m.name} {v}' for m,v in zip(methods, values) if v != usual]
     return '; '.join([str(usual), *([', '.join(others)] if others else [])])
 
-# %% ../nbs/65_cli.ipynb #02ea5a59
+# %% ../nbs/65_cli.ipynb #012
 def _network_arguments(parser, methods):
     add = parser.add_argument_group('network').add_argument
     add('--arch', type=filled, metavar='NAME',
@@ -70,7 +70,7 @@ def _network_arguments(parser, methods):
     add('--k', type=number(int, 2), help=f"number of clusters (default: at most {clusters}; "
         "for the autoencoder the knee of an elbow search)")
 
-# %% ../nbs/65_cli.ipynb #2e6d5328
+# %% ../nbs/65_cli.ipynb #013
 def _view_arguments(parser):
     add = parser.add_argument_group('views').add_argument
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
@@ -82,7 +82,7 @@ def _view_arguments(parser):
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/65_cli.ipynb #c49e8c37
+# %% ../nbs/65_cli.ipynb #014
 _VARIES = " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"
 
 def _training_arguments(parser, methods, epochs): # -> `add_argument` of the group
@@ -97,7 +97,7 @@ def _training_arguments(parser, methods, epochs): # -> `add_argument` of the gro
     _device(add, "where to compute")
     return add
 
-# %% ../nbs/65_cli.ipynb #0229cbfc
+# %% ../nbs/65_cli.ipynb #015
 def _common(parser, methods, epochs=100): # methods: rows; -> `add_argument` of the training's group
     "The arguments that every training command takes"
     _data_arguments(parser)
@@ -106,7 +106,7 @@ def _common(parser, methods, epochs=100): # methods: rows; -> `add_argument` of 
     _view_arguments(parser)
     return add
 
-# %% ../nbs/65_cli.ipynb #015
+# %% ../nbs/65_cli.ipynb #017
 _TRAIN = [
     "Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
     "The same command on the same folder goes on where it stopped.",
@@ -117,7 +117,7 @@ _TRAIN = [
      'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
      'pathlearn_train cdcl --data nuclei/ --share 1/8']]
 
-# %% ../nbs/65_cli.ipynb #8b5a9a88
+# %% ../nbs/65_cli.ipynb #018
 def _train_arguments(p, named): # named: name -> row, or None: another package's, not asked for
     methods = [m for m in named.values() if m]
     p.add_argument('method', choices=[*named], metavar='METHOD', help=', '.join(named))
@@ -130,7 +130,7 @@ def _train_arguments(p, named): # named: name -> row, or None: another package's
     add('--continue-on-new-data', action='store_true',
         help="go on with the run in that folder although its data have changed")
 
-# %% ../nbs/65_cli.ipynb #2cc339ab
+# %% ../nbs/65_cli.ipynb #020
 # data of the method: module, function
 _ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei'))
 
@@ -143,7 +143,7 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     def work(args): return _later(*_ROOMS[named[args.method].data])(args)
     return run(make_parser('pathlearn_train', *_TRAIN), work, argv, arguments)
 
-# %% ../nbs/65_cli.ipynb #d3b9e49d
+# %% ../nbs/65_cli.ipynb #025
 _EMBED = [
     "Write features, names, labels and clusters of patches into one file, with a map, a montage\n"
     "and, where there are labels, the table of scores.",
@@ -166,12 +166,12 @@ def _embed_parser():
         "that opens without Python (by UMAP unless another is named)")
     return p
 
-# %% ../nbs/65_cli.ipynb #3dda9808
+# %% ../nbs/65_cli.ipynb #026
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches by trained weights"
     return run(_embed_parser(), _later('embed', 'embed_patches'), argv)
 
-# %% ../nbs/65_cli.ipynb #4928220d
+# %% ../nbs/65_cli.ipynb #028
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
@@ -192,12 +192,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
         metavar='FOLDER', help="where everything goes")
     return run(p, _later('demo', 'demo'), argv)
 
-# %% ../nbs/65_cli.ipynb #027
+# %% ../nbs/65_cli.ipynb #030
 def _papers(methods): # rows -> names of those whose paper has a module
     here = files('pathlearn.commands')/'reproduce'
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
-# %% ../nbs/65_cli.ipynb #028
+# %% ../nbs/65_cli.ipynb #031
 _REPRODUCE = [
     "Train what a paper's tables hold, under one protocol, "
     "and append a row each to a CSV file in OUT.\n"
@@ -216,7 +216,7 @@ _REPRODUCE = [
      'pathlearn_reproduce autoencoder --data FOLDER',
      'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
 
-# %% ../nbs/65_cli.ipynb #030
+# %% ../nbs/65_cli.ipynb #033
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
     add('--parts', nargs='+', metavar='PART',
@@ -231,7 +231,7 @@ def _ca2cl_rows(p):
         help="encoders to carry over to masks and boxes, "
         "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #7a91f0e7
+# %% ../nbs/65_cli.ipynb #034
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW',
@@ -250,7 +250,7 @@ def _where_to(p):
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #b388b970
+# %% ../nbs/65_cli.ipynb #035
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     p.add_argument('method', choices=_papers(methods), metavar='PAPER',
@@ -266,7 +266,7 @@ def _reproduce_parser(known): # dict: name -> row
     _where_to(p)
     return p
 
-# %% ../nbs/65_cli.ipynb #033
+# %% ../nbs/65_cli.ipynb #036
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()

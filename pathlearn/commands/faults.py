@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['verdict', 'versions', 'keep_traceback', 'explain']
 
-# %% ../../nbs/60a2_faults.ipynb #c83b69cd
+# %% ../../nbs/60a2_faults.ipynb #003
 import dis, errno, os, platform, re, shutil, sys, tarfile, tempfile, time, traceback, zipfile
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from .. import __version__
 
-# %% ../../nbs/60a2_faults.ipynb #ee622359
+# %% ../../nbs/60a2_faults.ipynb #005
 _HOME = Path(find_spec('pathlearn').origin).parent
 _SAID = ValueError, OSError, ImportError, ArithmeticError # what we raise with a sentence
 
@@ -27,7 +27,7 @@ def _raised_by_us(error):
     file,step = _last_step(error)
     return file.is_relative_to(_HOME) and step == 'RAISE_VARARGS'
 
-# %% ../../nbs/60a2_faults.ipynb #524705a1
+# %% ../../nbs/60a2_faults.ipynb #008
 _WORKER = re.compile(r'Caught \w+ in .*?worker process \d+\.', re.S)
 _STEP = re.compile(r'  File "(.*)", line \d+, in .*\n    (.*)\n')
 
@@ -37,7 +37,7 @@ def _from_worker(text): # -> the sentence of an error of ours in another process
     last = text.rstrip().splitlines()[-1].partition(': ')[2]
     return last if Path(file).is_relative_to(_HOME) and line.startswith('raise ') else None
 
-# %% ../../nbs/60a2_faults.ipynb #04d63ec7
+# %% ../../nbs/60a2_faults.ipynb #010
 _PATHS = {errno.ENOENT: "there is no file or folder {}",
           errno.EACCES: "{} may not be read or written by this user",
           errno.EPERM: "{} may not be read or written by this user",
@@ -56,7 +56,7 @@ def _about_path(error): # -> a sentence, or None
     if not isinstance(error, OSError) or name is None or error.errno not in _PATHS: return None
     return _PATHS[error.errno].format(os.fsdecode(name) if isinstance(name, bytes) else name)
 
-# %% ../../nbs/60a2_faults.ipynb #8f5eb850
+# %% ../../nbs/60a2_faults.ipynb #013
 _FULL = 'No space left|os error 28|quota exceeded|file write failed|StreamWriter|unexpected pos'
 _LIMITS = [
     (_FULL, "the disk is full, or cannot be written: make room, or choose another --out; "
@@ -72,7 +72,7 @@ _LIMITS = [
     ('URLError|ConnectionError|urlopen|Temporary failure in name', "the network did not answer: "
      "try later, or download the file by other means")]
 
-# %% ../../nbs/60a2_faults.ipynb #5d5f4bc1
+# %% ../../nbs/60a2_faults.ipynb #014
 def _chain(error): # the error, what it came from, and so on
     found = []
     while error is not None and error not in found:
@@ -88,7 +88,7 @@ def _limit(error): # -> a sentence, or None
     return next((said for pattern,said in _LIMITS
                  if any(re.search(pattern, t, re.S) for t in texts)), None)
 
-# %% ../../nbs/60a2_faults.ipynb #8822e074
+# %% ../../nbs/60a2_faults.ipynb #017
 _FRONT = re.compile(r'^Exception occured in `\w+` when calling event `\w+`:\s*')
 
 def _text(error): # -> the message on one line
@@ -103,7 +103,7 @@ def verdict(error): # -> exit code, sentence
     if said := _about_path(error): return 2, said
     return 1, None
 
-# %% ../../nbs/60a2_faults.ipynb #6cce3c13
+# %% ../../nbs/60a2_faults.ipynb #020
 def _version(package):
     try: return version(package)
     except PackageNotFoundError: return 'unknown'
@@ -113,7 +113,7 @@ def versions(): # -> text; nothing is imported to find out
     return (f"pathlearn {__version__}, torch {_version('torch')}, "
             f"Python {platform.python_version()}")
 
-# %% ../../nbs/60a2_faults.ipynb #ceff710e
+# %% ../../nbs/60a2_faults.ipynb #021
 def keep_traceback(error, folder=None): # -> path of the file, or None where none can be written
     "The traceback, the versions and the command as a text file"
     kind = time.strftime('pathlearn-error-%Y%m%d-%H%M%S-')
@@ -126,7 +126,7 @@ def keep_traceback(error, folder=None): # -> path of the file, or None where non
         with open(fd, 'w', encoding='utf-8', errors='backslashreplace') as f: f.writelines(lines)
         return path
 
-# %% ../../nbs/60a2_faults.ipynb #b6ca7dff
+# %% ../../nbs/60a2_faults.ipynb #022
 def explain(error, folder=None): # -> exit code, sentence
     "What to tell of an error; a fault inside leaves its traceback in a file"
     code,said = verdict(error)
