@@ -29,8 +29,9 @@ _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
 
 def _place(text): # 'cuda:1' is no choice
     if not re.match(r'(cuda|gpu):\d', text): return text
-    raise argparse.ArgumentTypeError(f"expected cpu or cuda, found {text!r}: to choose among several "
-        "GPUs set CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
+    raise argparse.ArgumentTypeError(
+        f"expected cpu or cuda, found {text!r}: to choose among several GPUs set "
+        "CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
 
 def _device(add, doing):
     add('--device', type=_place, choices=('cpu','cuda'),

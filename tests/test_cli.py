@@ -8,8 +8,7 @@ COMMANDS = 'demo', 'train', 'embed', 'reproduce'
 
 def call(command, *args, capsys=None):
     "Run a command in this process; -> exit code, what it wrote to stderr"
-    try: code = getattr(cli, f'pathlearn_{command}')([str(a) for a in args])
-    except SystemExit as e: code = e.code
+    code = getattr(cli, f'pathlearn_{command}')([str(a) for a in args])
     return code, capsys.readouterr().err if capsys else ''
 
 def sentence(err):
@@ -46,24 +45,23 @@ def test_help_and_usage_errors_do_not_wait_for_fastai():
     code = '''import sys
 from pathlearn import cli
 for args in (['--help'], ['clusiam', '--epochs', '0'], ['painting']):
-    try: cli.pathlearn_train(args)
-    except SystemExit as e: print(e.code, file=sys.stderr)
+    print(cli.pathlearn_train(args), file=sys.stderr)
 sys.exit(bool({'torch', 'fastai', 'pandas'} & set(sys.modules)))'''
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0
     assert [l for l in done.stderr.splitlines() if l.isdigit()] == ['0', '2', '2']
 
 @pytest.mark.parametrize('command, args, words', [
-    ('train', 'painting --data x', "invalid choice: 'painting'"), ('train', 'clusiam', 'required: --data'),
+    ('train', 'painting --data x', "no method 'painting'"), ('train', 'clusiam', 'required: --data'),
     ('train', 'clusiam --data x --epochs 0', "--epochs: expected a whole number of at least 1, found '0'"),
     ('train', 'clusiam --data x --epochs two', "found 'two'"), ('train', 'clusiam --data x --bs 1', "--bs: expected a whole number of at least 2"),
     ('train', 'clusiam --data x --size 8', "--size: expected a whole number of at least 16"), ('train', 'clusiam --data x --k 1', '--k: expected'),
     ('train', 'clusiam --data x --alpha 1.5', "--alpha: expected a number of at least 0 and at most 1, found '1.5'"),
     ('train', 'clusiam --data x --lr nan', "--lr: expected a number"),
-    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: WEIGHTS'), ('reproduce', 'byol --data x', "invalid choice: 'byol'")])
+    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: WEIGHTS'), ('reproduce', 'byol --data x', "no method 'byol'")])
 def test_wrong_usage_exits_with_2(command, args, words, capsys):
     code, err = call(command, *args.split(), capsys=capsys)
-    assert code == 2 and words in err and 'usage:' in err and 'Traceback' not in err
+    assert code == 2 and words in sentence(err)
 
 @pytest.mark.parametrize('command, args, words', [
     ('train', 'cdcl --data {p}/labelled.npz', 'labelled.npz'),
@@ -81,19 +79,19 @@ def test_wrong_usage_exits_with_2(command, args, words, capsys):
     ('train', 'clusiam --data {p}/bare.npz --arch tiny --k 4 --out {p}/notes.txt/deep', 'choose another --out'),
     ('demo', '--out {p}/notes.txt', 'cannot write into {p}/notes.txt'),
     ('embed', '{p}/none.safetensors --data {p}/bare.npz', 'there are no weights at {p}/none.safetensors'),
-    ('embed', '{p}/damaged.npz --data {p}/bare.npz', 'is no safetensors file'),
-    ('train', 'autoencoder --data {p}/labelled.npz --epochs 1 --out {p}/one', 'expected 0 < warmup < total, found warmup=0, total=1'),
+    ('embed', '{p}/damaged.npz --data {p}/bare.npz', 'pathlearn reads .safetensors alone'),
+    ('train', 'autoencoder --data {p}/labelled.npz --epochs 1 --out {p}/one', 'expected 0 < warmup < total, found --warmup 0, --epochs 1'),
     ('train', 'autoencoder --data {p}/bare.npz --k 91 --out {p}/o', '91 clusters asked for'),
     ('reproduce', 'autoencoder --data {p}/empty --out {p}/o', '{p}/empty holds neither pneumoniamnist.npz nor mnist.npz'),
     ('reproduce', 'autoencoder --data {p}/bare.npz --out {p}/o', '{p}/bare.npz lacks a part'),
     ('reproduce', 'clusiam --data {p}/bare.npz --out {p}/o', 'no labels to score with'),
-    ('train', 'ca2cl --data {p}/labelled.npz --arch tiny --bs 8 --out {p}/o', 'a batch of 8 cannot begin k=10 clusters'),
+    ('train', 'ca2cl --data {p}/labelled.npz --arch tiny --bs 8 --out {p}/o', 'a batch of 8 cannot begin --k 10 clusters'),
     ('reproduce', 'ca2cl --data {p}/bare.npz --out {p}/o', 'no labels to score with'),
     ('reproduce', 'ca2cl --data {p}/labelled.npz --parts stirred --out {p}/o', "CA2CL has no part 'stirred': expected none, all"),
     ('reproduce', 'ca2cl --data {p}/labelled.npz --fractions .001 --out {p}/o', 'leave it empty')])
-def test_errors_are_one_sentence_and_exit_with_1(command, args, words, patches, capsys):
+def test_errors_of_the_input_are_one_sentence_and_exit_with_2(command, args, words, patches, capsys):
     code, err = call(command, *args.format(p=patches).split(), capsys=capsys)
-    assert code == 1
+    assert code == 2
     assert words.format(p=patches) in sentence(err)
     assert not (patches/'o'/'settings.json').exists()
 
@@ -101,7 +99,7 @@ def test_a_folder_without_permission(tmp_path, patches, capsys):
     if os.name == 'nt' or os.geteuid() == 0: pytest.skip('permissions do not bind this user')
     tmp_path.chmod(0o500)
     code, err = call('demo', '--fast', '--out', tmp_path/'demo', capsys=capsys)
-    assert code == 1 and 'cannot write into' in sentence(err)
+    assert code == 2 and 'cannot write into' in sentence(err)
 
 @pytest.fixture(scope='module')
 def trained(patches, tmp_path_factory):
@@ -149,7 +147,7 @@ def test_a_finished_run_is_not_trained_again(trained, capsys):
 def test_other_arguments_need_another_folder(trained, capsys):
     args, out, _ = trained
     code, err = call('train', *args, '--epochs', 3, '--seed', 7, capsys=capsys)
-    assert code == 1 and 'epochs was 2 and is now 3; seed was 0 and is now 7' in sentence(err)
+    assert code == 2 and 'epochs was 2 and is now 3; seed was 0 and is now 7' in sentence(err)
 
 def test_embedding_with_the_weights(trained, patches, tmp_path):
     _, out, _ = trained
@@ -157,8 +155,8 @@ def test_embedding_with_the_weights(trained, patches, tmp_path):
     map_page = (tmp_path/'e'/'map.html').read_text(encoding='utf-8')
     assert '"confidence"' in map_page and 'data:image/jpeg' in map_page and 'src="http' not in map_page
     with np.load(tmp_path/'e'/'features.npz', allow_pickle=False) as f: shapes = {n: f[n].shape for n in f.files}
-    assert shapes == dict(features=(90,256), labels=(90,), assignments=(90,), part=(90,))
-    assert {'map_label.png', 'map_cluster.png', 'montage.png', 'table.csv'} <= {p.name for p in (tmp_path/'e').iterdir()}
+    assert shapes == dict(features=(90,256), labels=(90,), assignments=(90,), part=(90,), names=(90,))
+    assert {'map_label.png', 'map_cluster.png', 'montage.png', 'table.csv', 'clusters.csv'} <= {p.name for p in (tmp_path/'e').iterdir()}
     page(tmp_path/'e')
 
 def test_without_labels_there_are_maps_and_no_table(patches, tmp_path):
@@ -286,7 +284,7 @@ def test_cdcl_in_a_folder(nuclei, tmp_path, capsys):
     assert ((segment(net, [image], size=64)[0] > 0).numpy() >= (np.asarray(Image.open(masks[3])) > 0)).all() # the page's own line
     assert call('embed', out/'cdcl.safetensors', '--data', nuclei/'images', '--out', tmp_path/'e')[0] == 0
     code, err = call('train', *args[:-4], '--epochs', 3, '--device', 'cpu', '--out', out, capsys=capsys)
-    assert code == 1 and 'epochs was 2 and is now 3' in sentence(err)
+    assert code == 2 and 'epochs was 2 and is now 3' in sentence(err)
 
 def test_cdcl_on_outlines(tmp_path, capsys):
     "MoNuSeg as published: two folders, tif and xml, images cut into squares of 250 px"
@@ -342,7 +340,7 @@ def test_the_schemes_of_cdcl(nuclei, tmp_path, capsys):
     capsys.readouterr()
     assert call(*args, '--schemes', 'SupOnly', 'CutMix', 'CDCL', '--shares', '1/8')[0] == 0 and 'epoch ' not in capsys.readouterr().out
     code, err = call(*args, '--schemes', 'scheme 9', capsys=capsys)
-    assert code == 1 and "no scheme is called 'scheme 9'" in sentence(err)
+    assert code == 2 and "no scheme is called 'scheme 9'" in sentence(err)
 
 def test_the_autoencoder_in_a_folder(patches, tmp_path, capsys):
     args = 'autoencoder', '--data', patches/'labelled.npz', '--epochs', 3, '--bs', 18, '--k', 3, '--latent', 8, '--opt', 'adamw', '--device', 'cpu'
@@ -397,7 +395,7 @@ def test_table_1_of_the_autoencoder_is_continued(table_1, tmp_path, capsys):
     ('clusiam --variational', 'clusiam has no --variational: leave it out')])
 def test_an_option_of_another_method_is_refused(words, said, tmp_path, capsys):
     code, err = call('train', *words.split(), '--data', 'synthetic', '--out', tmp_path/'run', capsys=capsys)
-    assert code == 1 and said in err and not (tmp_path/'run').exists()
+    assert code == 2 and said in err and not (tmp_path/'run').exists()
 
 def test_help_knows_what_is_registered():
     "The file that --help reads is what the methods register: else `make prepare`"

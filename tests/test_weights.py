@@ -46,9 +46,9 @@ def test_no_other_class_is_built(name, plain, written, monkeypatch):
     assert 'is not a module of pathlearn' in written(spec=dict(encoder=dict(cls=name, command='touch hacked')))
 
 @pytest.mark.parametrize('change, words', [
-    (dict(newer_option=3), "newer_option"), (dict(n_in=10**9), 'its n_in is 1000000000'), (dict(latent=2**16), 'is unknown'), (dict(mean=[.5]*100), 'its mean'),
+    (dict(newer_option=3), "newer_option"), (dict(n_in=10**9), 'its n_in is 1000000000'), (dict(latent=2**16), 'is missing'), (dict(mean=[.5]*100), 'its mean'),
     (dict(weights='DEFAULT'), 'its weights are DEFAULT'), (dict(arch='resnet999'), "no network named 'resnet999'"), (dict(arch=['tiny']), 'its arch'), (dict(size=1e400), 'its size'),
-    (dict(arch='vit_h_14', size=224), 'is unknown'), (dict(mean=dict(cls='pathlearn.networks.Encoder', mean=dict(a=1))), 'its mean'), (dict(n_in=1), 'expected')])
+    (dict(arch='vit_h_14', size=224), 'in all'), (dict(mean=dict(cls='pathlearn.networks.Encoder', mean=dict(a=1))), 'its mean'), (dict(n_in=1), 'expected')])
 def test_arguments_of_another_version_or_without_sense(change, words, plain, written):
     text = written(spec=dict(encoder=spec_of(plain) | change))
     assert words in text and 'was written by pathlearn' in text

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['verdict', 'versions', 'keep_traceback', 'explain']
 
-# %% ../../nbs/60a2_faults.ipynb #b80227e9
-import dis, errno, os, platform, re, sys, tempfile, time, traceback
+# %% ../../nbs/60a2_faults.ipynb #003
+import dis, errno, os, platform, re, shutil, sys, tarfile, tempfile, time, traceback, zipfile
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from .. import __version__
 
-# %% ../../nbs/60a2_faults.ipynb #7a45552e
+# %% ../../nbs/60a2_faults.ipynb #005
 _HOME = Path(find_spec('pathlearn').origin).parent
 _SAID = ValueError, OSError, ImportError, ArithmeticError # what we raise with a sentence
 
@@ -23,10 +23,11 @@ def _last_step(error): # -> file, name of the instruction that raised
     return Path(code.co_filename), dis.opname[code.co_code[tb.tb_lasti]]
 
 def _raised_by_us(error):
+    if not isinstance(error, _SAID) or not error.__traceback__: return False
     file,step = _last_step(error)
-    return isinstance(error, _SAID) and file.is_relative_to(_HOME) and step == 'RAISE_VARARGS'
+    return file.is_relative_to(_HOME) and step == 'RAISE_VARARGS'
 
-# %% ../../nbs/60a2_faults.ipynb #524705a1
+# %% ../../nbs/60a2_faults.ipynb #008
 _WORKER = re.compile(r'Caught \w+ in .*?worker process \d+\.', re.S)
 _STEP = re.compile(r'  File "(.*)", line \d+, in .*\n    (.*)\n')
 
@@ -36,7 +37,7 @@ def _from_worker(text): # -> the sentence of an error of ours in another process
     last = text.rstrip().splitlines()[-1].partition(': ')[2]
     return last if Path(file).is_relative_to(_HOME) and line.startswith('raise ') else None
 
-# %% ../../nbs/60a2_faults.ipynb #188ba5da
+# %% ../../nbs/60a2_faults.ipynb #010
 _PATHS = {errno.ENOENT: "there is no file or folder {}",
           errno.EACCES: "{} may not be read or written by this user",
           errno.EPERM: "{} may not be read or written by this user",
@@ -47,12 +48,15 @@ _PATHS = {errno.ENOENT: "there is no file or folder {}",
           errno.EROFS: "{} lies on a disk that may only be read",
           errno.ENAMETOOLONG: "the name {} is too long"}
 
+_ARCHIVES = shutil.ReadError, tarfile.ReadError, zipfile.BadZipFile
+
 def _about_path(error): # -> a sentence, or None
+    if isinstance(error, _ARCHIVES): return f"an archive cannot be read: {_text(error)}"
     name = getattr(error, 'filename', None)
     if not isinstance(error, OSError) or name is None or error.errno not in _PATHS: return None
     return _PATHS[error.errno].format(os.fsdecode(name) if isinstance(name, bytes) else name)
 
-# %% ../../nbs/60a2_faults.ipynb #8f5eb850
+# %% ../../nbs/60a2_faults.ipynb #013
 _FULL = 'No space left|os error 28|quota exceeded|file write failed|StreamWriter|unexpected pos'
 _LIMITS = [
     (_FULL, "the disk is full, or cannot be written: make room, or choose another --out; "
@@ -68,7 +72,7 @@ _LIMITS = [
     ('URLError|ConnectionError|urlopen|Temporary failure in name', "the network did not answer: "
      "try later, or download the file by other means")]
 
-# %% ../../nbs/60a2_faults.ipynb #76b7c257
+# %% ../../nbs/60a2_faults.ipynb #014
 def _chain(error): # the error, what it came from, and so on
     found = []
     while error is not None and error not in found:
@@ -79,11 +83,12 @@ def _chain(error): # the error, what it came from, and so on
 def _limit(error): # -> a sentence, or None
     codes = {getattr(e, 'errno', None) for e in _chain(error)}
     if codes & {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}: return _LIMITS[0][1]
-    theirs = [e for e in _chain(error) if e.__traceback__ and not _raised_by_us(e)]
+    theirs = [e for e in _chain(error) if not _raised_by_us(e)]
     texts = [f'{c.__name__}: {e}' for e in theirs for c in type(e).__mro__[:-3]]
-    return next((said for pattern,said in _LIMITS for t in texts if re.search(pattern, t, re.S)), None)
+    return next((said for pattern,said in _LIMITS
+                 if any(re.search(pattern, t, re.S) for t in texts)), None)
 
-# %% ../../nbs/60a2_faults.ipynb #8822e074
+# %% ../../nbs/60a2_faults.ipynb #017
 _FRONT = re.compile(r'^Exception occured in `\w+` when calling event `\w+`:\s*')
 
 def _text(error): # -> the message on one line
@@ -98,7 +103,7 @@ def verdict(error): # -> exit code, sentence
     if said := _about_path(error): return 2, said
     return 1, None
 
-# %% ../../nbs/60a2_faults.ipynb #6cce3c13
+# %% ../../nbs/60a2_faults.ipynb #020
 def _version(package):
     try: return version(package)
     except PackageNotFoundError: return 'unknown'
@@ -108,7 +113,7 @@ def versions(): # -> text; nothing is imported to find out
     return (f"pathlearn {__version__}, torch {_version('torch')}, "
             f"Python {platform.python_version()}")
 
-# %% ../../nbs/60a2_faults.ipynb #ceff710e
+# %% ../../nbs/60a2_faults.ipynb #021
 def keep_traceback(error, folder=None): # -> path of the file, or None where none can be written
     "The traceback, the versions and the command as a text file"
     kind = time.strftime('pathlearn-error-%Y%m%d-%H%M%S-')
@@ -121,7 +126,7 @@ def keep_traceback(error, folder=None): # -> path of the file, or None where non
         with open(fd, 'w', encoding='utf-8', errors='backslashreplace') as f: f.writelines(lines)
         return path
 
-# %% ../../nbs/60a2_faults.ipynb #b6ca7dff
+# %% ../../nbs/60a2_faults.ipynb #022
 def explain(error, folder=None): # -> exit code, sentence
     "What to tell of an error; a fault inside leaves its traceback in a file"
     code,said = verdict(error)

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['seed', 'number', 'filled', 'nearest', 'make_parser', 'note', 'in_options', 'run']
 
-# %% ../../nbs/60a_shell.ipynb #7b34d6b4
+# %% ../../nbs/60a_shell.ipynb #003
 import argparse, contextlib, difflib, math, os, re, sys, traceback, warnings
 from itertools import takewhile
 from .faults import explain, versions
 from .terminal import calm_streams, deaf, stoppable
 
-# %% ../../nbs/60a_shell.ipynb #f8af9149
+# %% ../../nbs/60a_shell.ipynb #005
 _MOST = 10**9 # of a whole number: more is a slip of the keyboard
 
 def _bounds(kind, low, high): # -> text
@@ -19,7 +19,7 @@ def _bounds(kind, low, high): # -> text
     most = '' if high is None else f' and at most {high}'
     return f"{name} of at least {low}{most}"
 
-# %% ../../nbs/60a_shell.ipynb #18c12fca
+# %% ../../nbs/60a_shell.ipynb #006
 def number(kind, # int or float
            low,  # least value
            high=None, # largest value; None: no bound but that of sense
@@ -36,22 +36,24 @@ def number(kind, # int or float
 
 seed = number(int, 0, 2**32-1) # NumPy takes no larger one
 
-# %% ../../nbs/60a_shell.ipynb #6d524a16
+# %% ../../nbs/60a_shell.ipynb #009
 def filled(text):
     "An argparse type: any text but an empty one"
     if text.strip(): return text
     raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")
 
-# %% ../../nbs/60a_shell.ipynb #419f5393
+# %% ../../nbs/60a_shell.ipynb #012
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
         plain = action.default is None or isinstance(action.default, bool)
         return action.help if plain else super()._get_help_string(action)
 
 class _Version(argparse.Action):
-    def __call__(self, parser, *_): parser.exit(message=versions()+'\n')
+    def __call__(self, parser, *_):
+        print(versions())
+        parser.exit()
 
-# %% ../../nbs/60a_shell.ipynb #e477afba
+# %% ../../nbs/60a_shell.ipynb #014
 def nearest(word, names): # -> text that names the nearest, or ''
     close = difflib.get_close_matches(word.lower(), [*map(str, names)], 1)
     return f": did you mean {close[0]}?" if close else ''
@@ -60,7 +62,7 @@ def _options(words): # those among the arguments that look like options
     before = takewhile(lambda w: w != '--', words)
     return [w.partition('=')[0] for w in before if re.match('--?[A-Za-z]', w)]
 
-# %% ../../nbs/60a_shell.ipynb #d55a98d2
+# %% ../../nbs/60a_shell.ipynb #015
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         message = message.removeprefix('argument ')
@@ -82,7 +84,7 @@ class _Parser(argparse.ArgumentParser):
         if full: self.error(f"{word} may be {' or '.join(full)}: write it out")
         self.error(f"no option {word}{nearest(word, names)}")
 
-# %% ../../nbs/60a_shell.ipynb #68b578d4
+# %% ../../nbs/60a_shell.ipynb #016
 def make_parser(prog, doc, examples): # examples: list of str
     "A parser that shows defaults and ends its help with examples"
     epilog = '\n'.join(['examples:', *(f'  {e}' for e in examples)])
@@ -91,11 +93,11 @@ def make_parser(prog, doc, examples): # examples: list of str
                         help="show the versions of pathlearn, torch and Python")
     return parser
 
-# %% ../../nbs/60a_shell.ipynb #ef373b6d
+# %% ../../nbs/60a_shell.ipynb #017
 def note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
-# %% ../../nbs/60a_shell.ipynb #9d3e9cd8
-_ALIKE = dict(n_in='channels') # what the library calls otherwise
+# %% ../../nbs/60a_shell.ipynb #020
+_ALIKE = dict(n_in='channels', total='epochs') # what the library calls otherwise
 
 def _flag(action, value): # value: text behind the `=`, may be empty; -> text, or None: not sayable
     flag, bare = action.option_strings[-1], value.strip('\'"')
@@ -110,7 +112,7 @@ def in_options(text, parser): # a sentence of the library -> of the command
         return action and _flag(action, m[2]) or m[0]
     return re.sub(r"\b([a-z]\w*)=('\w+'|[\w./]*\w|)", said, text)
 
-# %% ../../nbs/60a_shell.ipynb #3b48bdbe
+# %% ../../nbs/60a_shell.ipynb #023
 @contextlib.contextmanager
 def _notes():
     "Warnings as notes of one line, those of libraries about themselves not at all"
@@ -120,7 +122,7 @@ def _notes():
             warnings.simplefilter('ignore', kind)
         yield
 
-# %% ../../nbs/60a_shell.ipynb #014
+# %% ../../nbs/60a_shell.ipynb #025
 def _settle(args):
     os.environ.setdefault('MPLBACKEND', 'Agg')
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -131,7 +133,7 @@ def _need_gpu():
     if torch.cuda.is_available(): return
     raise ValueError("--device cuda: torch finds no GPU here, leave the option out to use the CPU")
 
-# %% ../../nbs/60a_shell.ipynb #2218f16b
+# %% ../../nbs/60a_shell.ipynb #027
 def _tell(error, parser, args): # -> exit code
     if os.environ.get('PATHLEARN_DEBUG'): traceback.print_exception(error)
     code,said = explain(error, getattr(args, 'out', None))
@@ -144,7 +146,7 @@ def _stopped(error, parser, came, ending): # came: signals; -> exit code
               file=sys.stderr, flush=True)
     return 128 + (came[0] if came else 2)
 
-# %% ../../nbs/60a_shell.ipynb #6ba90f2f
+# %% ../../nbs/60a_shell.ipynb #028
 def _work(parser, work, argv, came, fill): # -> exit code
     args, words = None, sys.argv[1:] if argv is None else argv
     try:

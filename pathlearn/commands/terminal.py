@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['calm_streams', 'Terminated', 'stoppable', 'deaf']
 
-# %% ../../nbs/60a1_terminal.ipynb #0e3c8e31
+# %% ../../nbs/60a1_terminal.ipynb #003
 import contextlib, os, signal, sys, threading
 
-# %% ../../nbs/60a1_terminal.ipynb #0b56387c
+# %% ../../nbs/60a1_terminal.ipynb #005
 class _Calm:
     "A stream that may go away, and may not know a letter"
     def __init__(self, stream): self.stream = stream or _nowhere()
@@ -26,7 +26,7 @@ class _Calm:
             if self.stream.fileno() in (1,2): return _give_up(self.stream.fileno())
         self.stream = _nowhere()
 
-# %% ../../nbs/60a1_terminal.ipynb #7009f29e
+# %% ../../nbs/60a1_terminal.ipynb #006
 def _nowhere(): return open(os.devnull, 'w', encoding='utf-8')
 
 def _spelled(text, stream): # letters that the stream does not know as numbers
@@ -38,7 +38,7 @@ def _give_up(fd): # what is still on its way goes nowhere too
     os.dup2(null, fd)
     os.close(null)
 
-# %% ../../nbs/60a1_terminal.ipynb #abf62163
+# %% ../../nbs/60a1_terminal.ipynb #007
 def _fill_places(): # else the next file that is opened would get what libraries print
     for fd in range(3):
         try: os.fstat(fd)
@@ -55,7 +55,7 @@ def calm_streams():
         for stream in calm: stream.flush()
         sys.stdout,sys.stderr = was
 
-# %% ../../nbs/60a1_terminal.ipynb #177906ba
+# %% ../../nbs/60a1_terminal.ipynb #011
 class Terminated(KeyboardInterrupt):
     "Another program asked this one to end: it ends as after Ctrl-C, with its own exit code"
 
@@ -72,7 +72,7 @@ def _as_usual(number):
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
-# %% ../../nbs/60a1_terminal.ipynb #33d05c8f
+# %% ../../nbs/60a1_terminal.ipynb #013
 @contextlib.contextmanager
 def stoppable(): # -> a list, which holds the number of the signal once one has come
     "SIGTERM and SIGHUP raise `Terminated`"
@@ -85,7 +85,7 @@ def stoppable(): # -> a list, which holds the number of the signal once one has 
     finally:
         for n in ours: signal.signal(n, signal.SIG_DFL)
 
-# %% ../../nbs/60a1_terminal.ipynb #0b07e9ff
+# %% ../../nbs/60a1_terminal.ipynb #016
 @contextlib.contextmanager
 def deaf(ending): # ending: does the process end after this?
     "Ctrl-C is not heard inside, and in a process that ends not afterwards either"
