@@ -6,54 +6,99 @@
 __all__ = ['read_data', 'labelled', 'data_name', 'complete']
 
 # %% ../../nbs/60c_inputs.ipynb #003
+import copy
+from difflib import get_close_matches
 from pathlib import Path
-import torch
+import torch, warnings
 from torchvision.transforms.functional import resize
 from ..data import (PatchData, Splits, folder_data, folder_splits, medmnist_data, npz_data,
                             pcam_data, published_splits)
+from ..data.walk import parts_in
 from ..synthetic import digits_data, synthetic_tissue
 
 # %% ../../nbs/60c_inputs.ipynb #005
-def _from_folder(path, size, skip_bad):
+def _from_folder(path, size, skip_bad, channels):
     "Images in the layout of a published set, in divided folders, or in one folder"
     if splits := published_splits(path, size): return splits
-    if (path/'train').is_dir(): return folder_splits(path, size, skip_bad)
-    return Splits(folder_data(path, size, skip_bad))
+    if 'train' in parts_in(path): return folder_splits(path, size, skip_bad, channels)
+    return Splits(folder_data(path, size, skip_bad, channels))
 
 # %% ../../nbs/60c_inputs.ipynb #007
 def _resized(data, size): # PatchData or None -> PatchData or None
     "All patches at `size` pixels a side"
     if data is None or not size or (size,size) == tuple(data.images.shape[2:]): return data
+    if min(data.images.shape[2:]) < size: warnings.warn(
+        f"{len(data)} images of {data.name} are {min(data.images.shape[2:])} px, smaller than "
+        f"{size} px: they are enlarged", stacklevel=3)
     images = torch.cat([resize(x, [size,size], antialias=True) for x in data.images.split(512)])
     return PatchData(images, data.labels, None, data.classes, data.name, data.groups,
                      data.names)
 
+# %% ../../nbs/60c_inputs.ipynb #007a
+def _recoloured(data, channels): # PatchData or None -> PatchData or None
+    "Patches of 1 or 3 channels"
+    if data is None or channels in (None, data.n_in): return data
+    data = copy.copy(data)
+    data.__dict__.pop('_moments', None)
+    if channels == 3: data.images = data.images.expand(-1,3,-1,-1).contiguous()
+    else:
+        weights = torch.tensor([19595,38470,7471], dtype=torch.int32)[:,None,None]
+        grey = [((x*weights).sum(1, keepdim=True) + 2**15) >> 16 for x in data.images.split(512)]
+        data.images = torch.cat(grey).to(torch.uint8)
+    return data
+
+# %% ../../nbs/60c_inputs.ipynb #007d
+_ADVICE = {'unpack it first, and name the folder':
+               '.zip .tar .gz .tgz .bz2 .xz .7z .rar',
+           'save the images as train_images in an npz file (np.savez)': '.npy .mat .h5 .hdf5 .pt .pkl',
+           'name the folder it lies in':
+               '.png .jpg .jpeg .tif .tiff .bmp .gif .webp .jp2 .csv .tsv .txt .xlsx .json .parquet',
+           'cut it into patches with pathlearn_tile': '.svs .ndpi .mrxs .scn .bif .vsi .czi'}
+
 def _from_file(path, size):
-    if path.suffix == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))
-    raise ValueError(f"{path} is neither a folder nor an .npz file: "
-                     "give one of these, or a MedMNIST name")
+    if path.suffix.lower() == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))
+    advice = next((a for a,kinds in _ADVICE.items() if path.suffix.lower() in kinds.split()),
+                  'give one of these, or a MedMNIST name')
+    raise ValueError(f"{path} is neither a folder nor an .npz file: {advice}")
 
 # %% ../../nbs/60c_inputs.ipynb #009
 _SETS = dict(pcam=lambda size: pcam_data(size=size),
              synthetic=lambda size: synthetic_tissue(size=size or 64),
              digits=lambda size: digits_data(size=size or 32))
 
-def _read(name, size, skip_bad): # -> Splits
+def _from_name(name, size):
+    from medmnist.info import INFO
+    sets = [*_SETS, *(k for k,v in INFO.items() if not v['python_class'].endswith('3D'))]
+    if name in sets: return (_SETS.get(name) or (lambda s: medmnist_data(name, s or 28)))(size)
+    near = get_close_matches(name.lower(), sets, 3)
+    meant = f"did you mean {' or '.join(near)}? " if near else ''
+    raise FileNotFoundError(f"there is no file or folder {name}, nor a set of that name: {meant}"
+                            f"expected a folder of images, an .npz file, or one of {', '.join(sets)}")
+
+# %% ../../nbs/60c_inputs.ipynb #009a
+def _read(name, size, skip_bad, channels): # -> Splits
     path = Path(name).expanduser()
-    if path.is_dir(): return _from_folder(path, size, skip_bad)
-    if name in _SETS: return _SETS[name](size)
+    if path.is_dir() and path.suffix.lower() == '.npz' and (path/'train_images.npy').exists():
+        raise ValueError(f"{path} is a folder of arrays, expected an .npz file: pack it again, "
+                         "cd into it and zip -0 ../data.npz *.npy")
+    if path.is_dir(): return _from_folder(path, size, skip_bad, channels)
+    if name in _SETS: return _from_name(name, size)
     if path.exists(): return _from_file(path, size)
+    if path.is_symlink(): raise FileNotFoundError(f"{path} is a link to {path.readlink()}, "
+                                                  "which is not there")
     if path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"there is no file or folder {path}")
-    return medmnist_data(name, size or 28)
+    return _from_name(name, size)
 
 # %% ../../nbs/60c_inputs.ipynb #010
 def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic'
               size=None, # pixels a side; None: as they are
               skip_bad=False, # leave out the unreadable images of a folder
+              channels=None,  # 3 makes every image colour, 1 grey; None: as they are
 ):                       # -> Splits of square patches; a part that does not exist is None
     "Patches from whatever `--data` names"
-    splits = _read(name, size, skip_bad)
+    parts = _read(str(name), size, skip_bad, channels)
+    splits = Splits(*(_recoloured(p, channels) for p in parts))
     h,w = splits.train.images.shape[2:]
     if h != w: raise ValueError(f"{name} holds patches of {h}x{w} pixels, square ones are needed: "
                                 f"--size {min(h,w)} cuts and scales them")

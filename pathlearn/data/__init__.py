@@ -8,16 +8,18 @@ __all__ = []
 # %% ../../nbs/00_data.ipynb #012
 from .patches import *
 from .arrays import *
+from .pixels import *
 from .files import *
 from .outlines import *
 from .nuclei import *
 from .published import *
 
 # %% ../../nbs/00_data.ipynb #013
-from . import patches, arrays, files, outlines, nuclei, published
+from . import patches, arrays, pixels, files, outlines, nuclei, published
 from .files import list_folder
 from .pairs import nuclei_files
 from .meanings import is_outline
 
 # %% ../../nbs/00_data.ipynb #014
-__all__ = [*patches.__all__, *arrays.__all__, *files.__all__, *outlines.__all__, *nuclei.__all__, *published.__all__]
+__all__ = [*patches.__all__, *arrays.__all__, *pixels.__all__, *files.__all__, *outlines.__all__,
+           *nuclei.__all__, *published.__all__]

@@ -73,8 +73,8 @@ def _check_whole(v, path): # values of nuclei
         raise ValueError(f"the mask {path} holds {int(np.isnan(v).sum())} NaN values: "
                          "ignore=float('nan') leaves them out")
     if (v%1 != 0).any(): raise ValueError(
-        f"the mask {path} holds values between {v.min():.4g} and {v.max():.4g} that are no whole "
-        f"numbers, such as probabilities: threshold={v.max()/2:.2g} takes what is above as nucleus")
+        f"the mask {path} holds values such as {v[v%1 != 0][0]:.4g} that are no whole numbers, "
+        f"perhaps probabilities: threshold={v.max()/2:.2g} takes what is above as nucleus")
     for bad,what in ((v < 0, "a negative number"), (v >= _ZERO, "more than ids can be")):
         if bad.any(): raise ValueError(
             f"the mask {path} holds {v[bad][0]:.0f}, {what}: ignore={v[bad][0]:.0f} leaves it out, "

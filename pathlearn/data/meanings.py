@@ -32,7 +32,7 @@ class _Seen(NamedTuple):
 
 # %% ../../nbs/00i_meanings.ipynb #013
 def _blurred(m, values):
-    low,high = values[0],values[-1]
+    low,high = float(values[0]),float(values[-1])
     near = (np.abs(m - (low+high)/2.) > (high-low)/3.).mean()
     return len(values) > 8 and near > .8
 
@@ -54,11 +54,13 @@ def _of(seen): # what all files hold, in words
 # %% ../../nbs/00i_meanings.ipynb #016
 def _ask_background(seen, reader):
     if reader.threshold is not None or any(s.ground for s in seen): return
-    v = min(min(s.values.tolist()) for s in seen)
+    coloured = any(s.coloured for s in seen)
+    v = listed_values([min(s.values[0] for s in seen)], coloured)
+    given = repr(v) if coloured else v
     raise ValueError(
         f"{len(seen)} masks such as {seen[0].path} hold {_of(seen)}, and "
         f"{listed_values(reader.background)} is nowhere: what is background? "
-        f"background={v:.6g} takes {v:.6g} as background and all else as nucleus, as for ilastik")
+        f"background={given} takes {v} as background and all else as nucleus, as for ilastik")
 
 # %% ../../nbs/00i_meanings.ipynb #018
 def _ask_void(seen, reader):
@@ -141,13 +143,14 @@ def _meaning(seen, reader): # -> one line
 def _decide(reader, files, ask_void, say):
     "Look at all files, ask what they leave open, say what they mean"
     seen = in_threads(partial(_look, reader), files)
-    _ask_background(seen, reader)
+    if len(set().union(*(s.values.tolist() for s in seen))) <= 20: _ask_background(seen, reader)
     if reader.threshold is not None: _check_threshold(seen, reader.threshold)
     elif any(s.n > 1 for s in seen):
         if ask_void: _ask_void(seen, reader)
         _ask_full(seen, reader)
         _ask_ids(seen, reader)
         reader.ids = True
+    _ask_background(seen, reader)
     _warn(seen, reader)
     say(_meaning(seen, reader))
 
@@ -161,7 +164,7 @@ def _read_outlines(files, say): # -> dict: file -> `Outlines`
     if len(empty) == len(files): raise ValueError(
         f"none of {len(files)} files such as {files[0]} holds an outline: draw some")
     for f in empty: warnings.warn(f"{f} holds no outline: its image is one without a nucleus")
-    labels = sorted({o.label for f in found.values() for o in f.nuclei})
+    labels = sorted({o.label for f in found.values() for o in f.nuclei} - {''})
     more = f"; {len(labels)} classes or layers are read as one: {', '.join(map(repr, labels[:6]))}"
     kinds = ', '.join(sorted({o.kind for o in found.values()}))
     say(f"outlines: {len(files)} files of {kinds} hold {sum(map(len, found.values()))} nuclei"

@@ -13,15 +13,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 from .patches import PatchData, PatchLoader, batch_size, data_loaders
-from .files import check_one_size, in_threads
+from .files import _depth, _headers, check_one_size, in_threads
 from .meanings import mask_reader
 from .pairs import nuclei_files
-from .pixels import read_image
+from .pixels import UnreadableImage, read_image
 
 # %% ../../nbs/00d_nuclei.ipynb #012
-def _read_nuclei(reader, item): # `MaskReader`, item of `nuclei_files`
+def _bits(files): # -> how many bits deep images use, or `None`
+    looks = _headers(files)
+    for o in looks:
+        if isinstance(o, UnreadableImage): raise o
+    return _depth(files, looks)
+
+def _read_nuclei(reader, depth, item): # `MaskReader`, bits, item of `nuclei_files`
     name,file,mask = item
-    image = read_image(file, channels=3)
+    image = read_image(file, channels=3, depth=depth)
     return image, reader(mask, file, image.shape[1:]), name
 
 # %% ../../nbs/00d_nuclei.ipynb #014
@@ -40,7 +46,7 @@ def nuclei_items(
     items = nuclei_files(path)
     reader = mask_reader([mask for *_,mask in items], background, ignore, threshold,
                          partial(_say, again=False))
-    return map(partial(_read_nuclei, reader), items)
+    return map(partial(_read_nuclei, reader, _bits([file for _,file,_ in items])), items)
 
 # %% ../../nbs/00d_nuclei.ipynb #018
 def fit_nuclei(image, ids, size):
@@ -81,10 +87,12 @@ def nuclei_data(
 ):                  # -> `PatchData` with masks of instance ids; groups are the names of the images
     "Nuclei images and their masks in memory"
     items = nuclei_files(path)
-    if not (size or tile): check_one_size([file for _,file,_ in items])
+    files = [file for _,file,_ in items]
+    if not (size or tile): check_one_size(files)
+    depth = _bits(files)
     reader = mask_reader([mask for *_,mask in items], background, ignore, threshold, _say)
     def read(item):
-        image,ids,name = _read_nuclei(reader, item)
+        image,ids,name = _read_nuclei(reader, depth, item)
         parts = same_size(image, ids, size, tile, f'image {name}')
         names = _tile_names(item[1].relative_to(path).as_posix(), ids.shape, tile)
         return [(*part, name, n) for part,n in zip(parts, names, strict=True)]

@@ -6,11 +6,11 @@
 __all__ = []
 
 # %% ../../nbs/00j_pairs.ipynb #003
-import re, warnings
+import os, re, warnings
 from glob import escape
 from pathlib import Path
-from .files import IMAGE_SUFFIXES, images_in
 from .outlines import OUTLINE_SUFFIXES
+from .walk import images_below, images_in, is_run
 from fastai.data.transforms import get_files
 
 # %% ../../nbs/00j_pairs.ipynb #008
@@ -74,17 +74,21 @@ def _warn_of_rest(files, used, what):
     if rest: warnings.warn(f"{len(rest)} {what} have no image of their name and are not read, "
                            f"e.g. {rest[0]}")
 
-def _outline_files(path): return sorted(get_files(path, extensions=OUTLINE_SUFFIXES))
+def _outline_files(path): # each once, though links may lead to it twice
+    found = sorted(get_files(path, extensions=OUTLINE_SUFFIXES), key=lambda f: len(f.parts))
+    real = {d: d.resolve() for d in {f.parent for f in found} if not is_run({*os.listdir(d)})}
+    once = {(real[f.parent], f.name): f for f in reversed(found) if f.parent in real}
+    return sorted(once.values())
 
 # %% ../../nbs/00j_pairs.ipynb #022
 def _side_by_side(path):
     "images/ and masks/ with files of the same paths"
     at,masks_at = path/'images', path/'masks'
     if not (at.is_dir() and masks_at.is_dir()): return
-    images = _by_key(sorted(get_files(at, extensions=IMAGE_SUFFIXES)), at, 'images')
+    images = _by_key(images_below(at), at, 'images')
     if not images: raise ValueError(f"{at} holds no image")
     drawn = _first_of_each(_outline_files(masks_at))
-    painted = _by_key(sorted(get_files(masks_at, extensions=IMAGE_SUFFIXES)), masks_at, 'masks')
+    painted = _by_key(images_below(masks_at), masks_at, 'masks')
     masks = _matched(images, {key_of(f, masks_at): f for f in drawn} | painted)
     _warn_of_rest(painted.values(), masks.values(), 'masks')
     files = [*images.values()]
@@ -125,7 +129,8 @@ def _drawn_for(images, outlines): # -> dict: image -> outlines
 # %% ../../nbs/00j_pairs.ipynb #028
 def _outlined(path):
     "Images, and outlines beside them or in files of the same names"
-    outlines,images = _outline_files(path), sorted(get_files(path, extensions=IMAGE_SUFFIXES))
+    if not (outlines := _outline_files(path)): return
+    images = images_below(path)
     stems = {f.stem for f in images}
     others = [f for f in outlines if f.stem not in stems]
     if len(others) == len(outlines): return
