@@ -12,12 +12,12 @@ from fastcore.basics import chunked
 from .views import show_rows, to_unit
 from .evaluate import evaluating
 
-# %% ../nbs/07a_tiles.ipynb #008
+# %% ../nbs/07a_tiles.ipynb #009
 def _scaled(shape, size): # [h,w], pixels of the shorter side or None -> [h,w]
     "Height and width when brought to a size, rounded as torchvision does"
     return tuple(shape) if size is None else tuple(int(size*s/min(shape)) for s in shape)
 
-# %% ../nbs/07a_tiles.ipynb #010
+# %% ../nbs/07a_tiles.ipynb #011
 def _taps(n_in, n_out, a, b, antialias): # -> first input row, weights [b-a,rows]
     "Rows a to b of a bilinear resize as sums of input rows"
     scale = n_in/n_out
@@ -27,7 +27,7 @@ def _taps(n_in, n_out, a, b, antialias): # -> first input row, weights [b-a,rows
     weight = (1 - (torch.arange(lo, hi)-at[:,None]).abs()/reach).clamp(min=0)
     return lo, weight/weight.sum(1, keepdim=True)
 
-# %% ../nbs/07a_tiles.ipynb #013
+# %% ../nbs/07a_tiles.ipynb #014
 def _rows(x, shape, a, b, at_once): # image [C,H,W] -> [C,b-a,w] in [0,1]
     "Its rows a to b when brought to `shape`, made from about `at_once` rows of the image at a time"
     if x.shape[1:] == shape: return to_unit(x[None,:,a:b], least=1)[0]
@@ -38,11 +38,11 @@ def _rows(x, shape, a, b, at_once): # image [C,H,W] -> [C,b-a,w] in [0,1]
         parts.append(F.interpolate(part, (len(weight),shape[1]), **kw)[0])
     return torch.cat(parts, 1)
 
-# %% ../nbs/07a_tiles.ipynb #016
+# %% ../nbs/07a_tiles.ipynb #017
 def _starts(n, tile, step): # pixels of the image and of a tile, step -> first pixels of tiles
     return sorted({min(i, n-tile) for i in range(0, n-tile+step, step)})
 
-# %% ../nbs/07a_tiles.ipynb #018
+# %% ../nbs/07a_tiles.ipynb #019
 def _tiles(rows, shape, tile, step): # rows: a,b -> [C,b-a,w]; -> (top, left, [C,tile,tile])
     "One row of tiles after another"
     h,w = shape
@@ -50,19 +50,19 @@ def _tiles(rows, shape, tile, step): # rows: a,b -> [C,b-a,w]; -> (top, left, [C
         band = F.pad(rows(i, min(i+tile, h)), (0,max(0,tile-w),0,max(0,tile-h)), mode='replicate')
         for j in _starts(band.shape[2], tile, step): yield i, j, band[:,:,j:j+tile]
 
-# %% ../nbs/07a_tiles.ipynb #021
+# %% ../nbs/07a_tiles.ipynb #022
 def _edge_weight(tile, overlap): # pixels -> [tile,tile], least at the edges
     edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1)).clamp(max=overlap or 1)
     return edge[:,None]*edge
 
-# %% ../nbs/07a_tiles.ipynb #024
+# %% ../nbs/07a_tiles.ipynb #025
 def _probabilities(net, tiles, bs): # tiles: of `_tiles` -> (top, left, [tile,tile])
     "How likely foreground is, pixel by pixel, `bs` tiles at a time"
     for part in chunked(tiles, bs):
         x = torch.stack([t for *_,t in part])
         for (i,j,_),p in zip(part, net(x).softmax(1)[:,1]): yield i, j, p.to(x.dtype)
 
-# %% ../nbs/07a_tiles.ipynb #025
+# %% ../nbs/07a_tiles.ipynb #026
 def _bands(net, rows, shape, tile, overlap, bs): # -> probabilities of foreground [n,w]
     "Band after band, from the top to the bottom"
     h,w = shape
@@ -77,7 +77,7 @@ def _bands(net, rows, shape, tile, overlap, bs): # -> probabilities of foregroun
         total[:,:,j:j+tile] += torch.stack([p*weight, weight])
     yield (total[0]/total[1])[:h-top,:w]
 
-# %% ../nbs/07a_tiles.ipynb #028
+# %% ../nbs/07a_tiles.ipynb #029
 def _brought_back(bands, n, shape, at_once): # bands of n rows in all -> bands of a map of `shape`
     "Each row as soon as the rows it lies between are known, `at_once` at a time"
     held,first,done = None,0,0
@@ -93,14 +93,14 @@ def _brought_back(bands, n, shape, at_once): # bands of n rows in all -> bands o
         drop = min(max(0, int((done+.5)*n/shape[0]-.5)-1-first), len(held)-1)
         held,first = held[drop:], first+drop
 
-# %% ../nbs/07a_tiles.ipynb #031
+# %% ../nbs/07a_tiles.ipynb #032
 def _segmenter(net): # Learner, model or weights -> the module that draws masks
     net = getattr(net, 'model', net)
     net = getattr(net, 'segmenter', net)
     if net is None: raise ValueError("these weights draw no masks: take those of CDCL")
     return net
 
-# %% ../nbs/07a_tiles.ipynb #033
+# %% ../nbs/07a_tiles.ipynb #034
 def _mask(net, x, size, tile, overlap, bs): # [C,H,W] -> uint8 [H,W]
     to_unit(x[None,...,:8,:8]) # says what is wrong with an image
     shape,mask,top = _scaled(x.shape[1:], size), torch.empty(x.shape[1:], dtype=torch.uint8),0
@@ -110,7 +110,7 @@ def _mask(net, x, size, tile, overlap, bs): # [C,H,W] -> uint8 [H,W]
         top += len(p)
     return mask
 
-# %% ../nbs/07a_tiles.ipynb #034
+# %% ../nbs/07a_tiles.ipynb #035
 def _check_tiles(tile, overlap):
     "Says what is wrong with the sides of tiles"
     if tile < 32 or tile%32:
@@ -121,7 +121,7 @@ def _check_tiles(tile, overlap):
         warnings.warn(f"tiles of {tile} px overlap by half at most: {tile//2} px instead of "
                       f"overlap={overlap}; take larger tiles to keep it")
 
-# %% ../nbs/07a_tiles.ipynb #035
+# %% ../nbs/07a_tiles.ipynb #036
 def segment(net,        # Learner, model, loaded weights, or module: images -> logits [B,2,H,W]
             images,     # PatchData, [N,C,H,W], or list of [C,H,W] of any sizes; uint8 or in [0,1]
             size=None,  # scale to work at: pixels of the shorter side; None: as the images are
@@ -137,7 +137,7 @@ def segment(net,        # Learner, model, loaded weights, or module: images -> l
         return [_mask(net, torch.as_tensor(x).to(place), size, tile, overlap, bs)
                 for x in getattr(images, 'images', images)]
 
-# %% ../nbs/07a_tiles.ipynb #046
+# %% ../nbs/07a_tiles.ipynb #047
 def _depth(mask, sigma=1): # bool [H,W] -> [H,W]
     "Logarithm of the smoothed distance to the background"
     from scipy.ndimage import distance_transform_edt
@@ -145,7 +145,7 @@ def _depth(mask, sigma=1): # bool [H,W] -> [H,W]
     smooth = gaussian(distance_transform_edt(mask), sigma)
     return np.log(smooth, where=mask, out=np.full(mask.shape, -99.)) # outside: far below everything
 
-# %% ../nbs/07a_tiles.ipynb #048
+# %% ../nbs/07a_tiles.ipynb #049
 def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
     from scipy.ndimage import label
     from skimage.feature import peak_local_max
@@ -157,7 +157,7 @@ def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
     seeds[tuple(at.T)] = range(1, len(at)+1)
     return seeds
 
-# %% ../nbs/07a_tiles.ipynb #050
+# %% ../nbs/07a_tiles.ipynb #051
 def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest place
     from scipy.ndimage import maximum_position
     ids = np.asarray(ids)
@@ -165,7 +165,7 @@ def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest p
     for n,at in zip(numbers, maximum_position(depth, ids, numbers)): seeds[at] = n
     return seeds
 
-# %% ../nbs/07a_tiles.ipynb #051
+# %% ../nbs/07a_tiles.ipynb #052
 def split_touching(mask,         # [H,W], nonzero is nucleus
                    distance=None,# least distance between two centres in pixels, instead of `h`
                    least=None,   # smallest piece in pixels; None: 4 at 256 px, at most 10
@@ -182,7 +182,7 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
-# %% ../nbs/07a_tiles.ipynb #059
+# %% ../nbs/07a_tiles.ipynb #060
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise; -1 is ignored
@@ -194,7 +194,7 @@ def overlay(image,   # [C,H,W] uint8 or in [0,1]
     drawn = torch.where(both.any(0), image.lerp(both, alpha), image)
     return torch.where(mask < 0, image.lerp(torch.full_like(image, .5), .8), drawn) # grey
 
-# %% ../nbs/07a_tiles.ipynb #061
+# %% ../nbs/07a_tiles.ipynb #062
 def show_overlays(data, # PatchData with masks
                   preds,# masks [H,W], at least as many
 ):                      # -> matplotlib figure
@@ -203,18 +203,18 @@ def show_overlays(data, # PatchData with masks
     both = [overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)]
     return show_rows([tops, torch.stack(both)])
 
-# %% ../nbs/07a_tiles.ipynb #064
+# %% ../nbs/07a_tiles.ipynb #065
 def _first_component(features): # [N,F] -> [N]
     from sklearn.decomposition import PCA
     features = features.cpu().numpy()
     return torch.from_numpy(PCA(1, svd_solver='full').fit_transform(features)[:,0])
 
-# %% ../nbs/07a_tiles.ipynb #066
+# %% ../nbs/07a_tiles.ipynb #067
 def _stretched(values): # -> in [0,1]; a few extreme places would make the rest grey
     lo,hi = values.quantile(.01), values.quantile(.99)
     return ((values-lo)/(hi-lo).clamp(min=1e-9)).clamp(0, 1)
 
-# %% ../nbs/07a_tiles.ipynb #067
+# %% ../nbs/07a_tiles.ipynb #068
 def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
@@ -228,7 +228,7 @@ def feature_map(net,   # as for `segment`
     first = first*(1 if (first*(p-p.mean())).sum() >= 0 else -1)
     return _stretched(first).view(features.shape[2:]).float()
 
-# %% ../nbs/07a_tiles.ipynb #068
+# %% ../nbs/07a_tiles.ipynb #069
 def show_feature_maps(nets, # dict: name -> as for `segment`
                       data, # PatchData with masks
 ):                          # -> matplotlib figure

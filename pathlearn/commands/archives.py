@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['unpack', 'unpacked']
 
-# %% ../../nbs/60j_archives.ipynb #166656f8
+# %% ../../nbs/60j_archives.ipynb #003
 import bz2, gzip, lzma, posixpath, re, shutil, stat, tarfile, tempfile, zipfile
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-# %% ../../nbs/60j_archives.ipynb #cf99a73f
+# %% ../../nbs/60j_archives.ipynb #008
 class BadArchive(ValueError):
     "An archive that is not unpacked, and why"
 
-# %% ../../nbs/60j_archives.ipynb #fc690052
+# %% ../../nbs/60j_archives.ipynb #010
 _MOST_FILES,_MOST_BYTES = 200_000,20*2**30
 
 class _Room:
@@ -32,7 +32,7 @@ class _Room:
         raise BadArchive(f"{self.archive} holds more than {what}: look at what is in it, "
                          "unpack it yourself, and give the folder")
 
-# %% ../../nbs/60j_archives.ipynb #f22e2c74
+# %% ../../nbs/60j_archives.ipynb #012
 def _below(archive, place, name): # name of an entry -> path
     path = PurePosixPath(name.replace('\\', '/'))
     odd = path.is_absolute() or re.match('[A-Za-z]:', name) or '\0' in name
@@ -40,7 +40,7 @@ def _below(archive, place, name): # name of an entry -> path
     raise BadArchive(f"{archive} holds the name {name!r}, which leads out of its folder: "
                      "it is not unpacked")
 
-# %% ../../nbs/60j_archives.ipynb #99b99b7d
+# %% ../../nbs/60j_archives.ipynb #015
 def _zip_entries(path, _): # -> name, bytes, kind, target of a link, function that opens it
     with zipfile.ZipFile(path) as z:
         for m in z.infolist():
@@ -50,7 +50,7 @@ def _zip_entries(path, _): # -> name, bytes, kind, target of a link, function th
             target = posixpath.join(posixpath.dirname(m.filename), target)
             yield m.filename, m.file_size, kind, target, lambda m=m: z.open(m)
 
-# %% ../../nbs/60j_archives.ipynb #16e643b1
+# %% ../../nbs/60j_archives.ipynb #017
 class _Careful:
     "A stream that reads no more than 16 MB at once"
     def __init__(self, stream): self.stream,self.seek,self.tell = stream,stream.seek,stream.tell
@@ -58,7 +58,7 @@ class _Careful:
         if n > 2**24: raise BadArchive(f"it holds a header of {n:,} bytes")
         return self.stream.read(n)
 
-# %% ../../nbs/60j_archives.ipynb #60f562cf
+# %% ../../nbs/60j_archives.ipynb #018
 def _kind(m): # TarInfo -> text
     if m.isreg(): return 'file'
     return 'folder' if m.isdir() else 'link' if m.islnk() or m.issym() else 'device'
@@ -74,7 +74,7 @@ def _tar_entries(path, opener): # as `_zip_entries`
             stream.seek(tar.offset)
             if stream.read(512) != bytes(512): raise EOFError("its end is missing")
 
-# %% ../../nbs/60j_archives.ipynb #e95f0852
+# %% ../../nbs/60j_archives.ipynb #020
 _BEGINS = {b'PK': (_zip_entries,None), b'\x1f\x8b': (_tar_entries,gzip.open),
            b'BZh': (_tar_entries,bz2.open), b'\xfd7zXZ': (_tar_entries,lzma.open)}
 
@@ -84,7 +84,7 @@ def _reader(path): # -> function that gives the entries, how the file is opened;
     if head[257:262] == b'ustar': found = [(_tar_entries,open)]
     return found[0] if found else None
 
-# %% ../../nbs/60j_archives.ipynb #7f0f83ab
+# %% ../../nbs/60j_archives.ipynb #022
 def _write(archive, place, room, name, size, kind, target, opened):
     "One entry"
     room.take(size)
@@ -106,7 +106,7 @@ def _copy(archive, room, name, path, source):
     room.take(source.stat().st_size)
     shutil.copyfile(source, path)
 
-# %% ../../nbs/60j_archives.ipynb #a77293b8
+# %% ../../nbs/60j_archives.ipynb #024
 def _cannot(archive, e): # an error -> one that names the archive
     if isinstance(e, OSError) and e.errno:
         return OSError(f"{archive} cannot be unpacked ({e.strerror}): give a folder instead")
@@ -126,7 +126,7 @@ def unpack(archive, place): # path of a tar or zip, an empty folder
         if isinstance(e, BadArchive) and str(archive) in str(e): raise
         raise _cannot(archive, e) from e
 
-# %% ../../nbs/60j_archives.ipynb #bf8f795c
+# %% ../../nbs/60j_archives.ipynb #026
 def _there(folder): # what is in it, without hidden files and the Mac's own
     return [p for p in sorted(folder.iterdir()) if p.name[0] != '.' and p.name != '__MACOSX']
 
@@ -135,7 +135,7 @@ def _inside(folder): # -> the folder, or the only one in it
     alone = len(there) == 1 and there[0].is_dir() and there[0].name != 'stage1_train'
     return _inside(there[0]) if alone else folder
 
-# %% ../../nbs/60j_archives.ipynb #bf284223
+# %% ../../nbs/60j_archives.ipynb #027
 @contextmanager
 def _opened(archive): # -> folder with the archive's contents
     with tempfile.TemporaryDirectory() as place:
@@ -151,7 +151,7 @@ def _archive_in(folder): # -> an archive of the Bowl, or one that is alone in it
     alone = [p for p in there if len(there) == 1 and p.is_file() and _reader(p)]
     return (bowl or alone or [folder])[0]
 
-# %% ../../nbs/60j_archives.ipynb #e358b31e
+# %% ../../nbs/60j_archives.ipynb #028
 @contextmanager
 def unpacked(path): # a folder, an archive, or a folder with an archive -> folder, name
     "The folder itself, or one with the archive's contents that goes away afterwards"

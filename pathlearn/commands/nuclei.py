@@ -51,7 +51,7 @@ def native_scores(masks, truths,    # predicted and true masks [H,W]; -1 in a tr
     pairs = [(m, t) for m,t in pairs if (t >= 0).any()] or pairs # what can be scored at all
     return {**_means(pairs), **_pooled(pairs), 'panoptic quality': _counted(pairs, true_seeds)}
 
-# %% ../../nbs/60g_train_nuclei.ipynb #019
+# %% ../../nbs/60g_train_nuclei.ipynb #010
 def _there(ids, size): # [H,W] ids -> ids at the working size
     return resize(ids[None].float(), size, InterpolationMode.NEAREST_EXACT)[0].int()
 
@@ -60,7 +60,7 @@ def _there_and_back(ids, size): # [H,W] -> uint8 [H,W]
     share = resize((ids[None] > 0).float(), size, antialias=True)
     return (F.interpolate(share[None], ids.shape, mode='bilinear')[0,0] > .5).byte()
 
-# %% ../../nbs/60g_train_nuclei.ipynb #024
+# %% ../../nbs/60g_train_nuclei.ipynb #013
 def scores_of(nuclei, learn): # -> masks of the test images, dict of scores
     images,truths = zip(*nuclei.test)
     masks = [segment(learn, [x], size=side)[0] for x,side in zip(images, nuclei.sides)]
@@ -74,7 +74,7 @@ def otsu_scores(nuclei): # -> dict of scores
     images,truths = zip(*nuclei.test)
     return native_scores([otsu_mask(x).byte() for x in images], truths)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #025
+# %% ../../nbs/60g_train_nuclei.ipynb #014
 def ceiling_scores(nuclei): # -> dict: row -> scores
     "What the true masks score themselves, at the working size and brought back as `segment` does"
     truths = [t for _,t in nuclei.test]
@@ -85,7 +85,7 @@ def ceiling_scores(nuclei): # -> dict: row -> scores
     return {n+', true seeds'*seeds: native_scores(*pair, seeds)
             for n,pair in rows.items() for seeds in (False,True)}
 
-# %% ../../nbs/60g_train_nuclei.ipynb #027
+# %% ../../nbs/60g_train_nuclei.ipynb #016
 _SMALL = dict(arch='tiny', epochs=30, size=128, lr=2e-3)
 _PAPER = dict(arch='densenet161', epochs=80, size=320, lr=1e-4)
 
@@ -97,7 +97,7 @@ def with_defaults(args, **more): # parsed arguments -> the same, completed
     missing = {n: v for n,v in chosen.items() if getattr(args, n, None) is None}
     return argparse.Namespace(**vars(args) | missing)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #029
+# %% ../../nbs/60g_train_nuclei.ipynb #018
 def nuclei_learner(nuclei, few, # Nuclei, PatchData with masks
                    args, cbs=(),
                    **kw): # for the learner
@@ -107,7 +107,7 @@ def nuclei_learner(nuclei, few, # Nuclei, PatchData with masks
     own = asked_of(method, args)
     return in_lines(method.learner(dls, args.arch, cbs=list(cbs), lr=args.lr, **own, **kw))
 
-# %% ../../nbs/60g_train_nuclei.ipynb #031
+# %% ../../nbs/60g_train_nuclei.ipynb #020
 def _framed(x, side=160): # [3,H,W] in [0,1] -> the same in a white square of so many pixels
     h,w = (round(side*s/max(x.shape[1:])) for s in x.shape[1:])
     return F.pad(resize(x, [h,w], antialias=True), (0,side-w,0,side-h), value=1.)
@@ -119,7 +119,7 @@ def _worst_first(dice, n, worst): # [N] -> n rows, from the worst to the best or
     order = dice.argsort()
     return order[:n] if worst else order[torch.linspace(0, len(dice)-1, n).long()]
 
-# %% ../../nbs/60g_train_nuclei.ipynb #032
+# %% ../../nbs/60g_train_nuclei.ipynb #021
 def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images, how many to show
                worst=False,        # the worst alone, instead of all the way to the best
 ):                                 # -> matplotlib figure
@@ -132,7 +132,7 @@ def from_worst(nuclei, masks, n=8, # Nuclei, predicted masks of its test images,
     for ax,i in zip(fig.axes, few): ax.set_title(f'{dice[i]:.2f}', fontsize=8)
     return fig
 
-# %% ../../nbs/60g_train_nuclei.ipynb #035
+# %% ../../nbs/60g_train_nuclei.ipynb #024
 def _mask_names(files, folder): # -> relative paths, each of one image alone
     places = [f.relative_to(folder) for f in files]
     short = [p.with_suffix('.png') for p in places]
@@ -149,7 +149,7 @@ def _write_ids(ids, file): # [H,W] -> the file
         else: tifffile.imwrite(tmp, ids.astype(np.uint32), compression='zlib')
     return file
 
-# %% ../../nbs/60g_train_nuclei.ipynb #5fbf1502
+# %% ../../nbs/60g_train_nuclei.ipynb #026
 def _masks_into(folder, learn, nuclei, unlabelled, besides): # -> number of files
     "Instance ids of each image of a folder, at its own size"
     files = images_below(unlabelled, besides)
@@ -159,7 +159,7 @@ def _masks_into(folder, learn, nuclei, unlabelled, besides): # -> number of file
         _write_ids(split_touching(mask).numpy(), folder/name)
     return len(files)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #037
+# %% ../../nbs/60g_train_nuclei.ipynb #028
 def _table(out, nuclei, scores, title): # -> DataFrame, also in scores.csv
     rows = {'Otsu threshold': otsu_scores(nuclei), title: scores, **ceiling_scores(nuclei)}
     table = pd.DataFrame.from_dict(rows, orient='index')
@@ -167,7 +167,7 @@ def _table(out, nuclei, scores, title): # -> DataFrame, also in scores.csv
     print('\n'+table.to_string(float_format='{:.3f}'.format)+'\n', flush=True)
     return table
 
-# %% ../../nbs/60g_train_nuclei.ipynb #038
+# %% ../../nbs/60g_train_nuclei.ipynb #029
 def _figures(out, nuclei, masks, curves, title, start): # -> dict for the template
     save_figure(from_worst(nuclei, masks), out/'overlays.png')
     save_figure(plot_curves({title:curves}), out/'curves.png')
@@ -178,7 +178,7 @@ def _figures(out, nuclei, masks, curves, title, start): # -> dict for the templa
     return dict(overlays=figure(out/'overlays.png', colours),
                 curves=figure(out/'curves.png', terms))
 
-# %% ../../nbs/60g_train_nuclei.ipynb #039
+# %% ../../nbs/60g_train_nuclei.ipynb #030
 def _side_of(nuclei): # -> how the size of an image x is worked out, as code
     if not nuclei.tile: return nuclei.size
     zoom = f'*MICRONS/{nuclei.scaling.mpp}' if nuclei.scaling.mpp else '' # a pixel of x
@@ -195,7 +195,7 @@ def _report(out, nuclei, masks, scores, few, curves, facts, args, **more): # fac
                weights=str(_weights(out, args)), size=_side_of(nuclei), **shown,
                about=about(args.device, *facts, *nuclei.notes), **more)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #1a5f9948
+# %% ../../nbs/60g_train_nuclei.ipynb #032
 def _trial(nuclei, few, args):
     "Write a report of nothing; ValueError with what would fail after training"
     trial = copy.copy(nuclei)
@@ -209,10 +209,10 @@ def _trial(nuclei, few, args):
         except Exception as e: raise ValueError("nothing was trained, because the report at its "
                                                 f"end could not be written: {e}") from e
 
-# %% ../../nbs/60g_train_nuclei.ipynb #041
+# %% ../../nbs/60g_train_nuclei.ipynb #034
 _NOT_OURS = dict(k=None, view=None, view_size=None, skip_bad=False, flip=True)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #043
+# %% ../../nbs/60g_train_nuclei.ipynb #036
 _OWN = ('data','unlabelled','share','size','arch','bs','lr','epochs','grid','start','bf16','seed',
         'tile','mpp','image_mpp')
 _MASKS = 'background','ignore','threshold' # what the values of masks mean
@@ -227,7 +227,7 @@ def _settings(args): # -> dict for `same_run`; None where nothing was said, as i
 
 def _weights(out, args): return out/f'{args.method}.safetensors'
 
-# %% ../../nbs/60g_train_nuclei.ipynb #2421478c
+# %% ../../nbs/60g_train_nuclei.ipynb #038
 def _check_few(few, args): # images that keep their masks
     if (few.masks > 0).any(): return
     raise ValueError(f"--share {args.share} with --seed {args.seed} keeps the masks of {len(few)} "
@@ -249,7 +249,7 @@ def _check_out(out, args):
         if place and {Path(place).expanduser().resolve()} & ours: raise ValueError(
             f"--out {out} would write among the images of --{name} {place}: name another folder")
 
-# %% ../../nbs/60g_train_nuclei.ipynb #c9ad7e6e
+# %% ../../nbs/60g_train_nuclei.ipynb #040
 @contextmanager
 def _run_of(nuclei, out, args):
     "The folder of this run; whether its images have changed is noted for the report"
@@ -259,7 +259,7 @@ def _run_of(nuclei, out, args):
         if past: nuclei.notes.append('the images have changed since the first epochs')
         yield
 
-# %% ../../nbs/60g_train_nuclei.ipynb #044
+# %% ../../nbs/60g_train_nuclei.ipynb #041
 def _nuclei_of(args, besides): # besides: folder of runs
     "The images that were named, at the scale that was asked for"
     _check_size(args)
@@ -283,7 +283,7 @@ def train_nuclei(args): # what `pathlearn_train` has read
         _train_into(out, learn, resume, nuclei, few, args)
         _finish(out, learn, nuclei, few, watch.seconds/60, args)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #045
+# %% ../../nbs/60g_train_nuclei.ipynb #042
 def _train_into(out, learn, resume, nuclei, few, args):
     title, weights = load_method(args.method).title, _weights(out, args)
     print(f"{title} on {len(nuclei.without)} images, {len(few)} of them with masks: "
@@ -295,7 +295,7 @@ def _train_into(out, learn, resume, nuclei, few, args):
     with rescued(learn, resume, weights, **meta): learn.fit(args.epochs)
     save_encoder(learn, weights, epochs=args.epochs, **meta)
 
-# %% ../../nbs/60g_train_nuclei.ipynb #9cc685f4
+# %% ../../nbs/60g_train_nuclei.ipynb #044
 def _reported(out, learn, nuclei, few, minutes, args): # -> the error, or None
     facts = run_facts(args, minutes, args.arch)
     curves = curves_of(learn).assign(dice=[v[2] for v in learn.recorder.values])

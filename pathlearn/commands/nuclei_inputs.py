@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['microns', 'Scale', 'Nuclei']
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #233c4f9e
+# %% ../../nbs/60m_nuclei_inputs.ipynb #003
 import re
 from fractions import Fraction
 from pathlib import Path
@@ -17,7 +17,7 @@ from ..data import PatchData, list_folder, nuclei_files, nuclei_items, read_imag
 from ..data.nuclei import same_size
 from fastai.torch_core import no_random
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #5cd21213
+# %% ../../nbs/60m_nuclei_inputs.ipynb #008
 _UNITS = {'nm': .001, 'µm': 1, 'μm': 1, 'um': 1, 'micron': 1, 'microns': 1, 'mm': 1e3, 'cm': 1e4,
           '\\u00B5m': 1} # in microns
 
@@ -28,7 +28,7 @@ def _ome(text): # -> microns across and down, or None
     factors = [_UNITS.get(u[1] if u else 'µm') for u in units]
     return None if None in factors else [float(v[1])*f for v,f in zip(values, factors)]
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #36fa4637
+# %% ../../nbs/60m_nuclei_inputs.ipynb #009
 _PER = {2: 25400, 3: 10000} # TIFF's units of resolution: microns in an inch and a centimetre
 
 def _tagged(page, imagej): # -> microns across and down, or None
@@ -38,7 +38,7 @@ def _tagged(page, imagej): # -> microns across and down, or None
     if not micron or not all(t and t.value[0] for t in tags): return
     return [micron*t.value[1]/t.value[0] for t in tags]
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #7f021574
+# %% ../../nbs/60m_nuclei_inputs.ipynb #010
 def _said(file): # -> microns across and down, or None
     with tifffile.TiffFile(file) as t:
         if t.ome_metadata: return _ome(t.ome_metadata)
@@ -55,7 +55,7 @@ def microns(file): # -> float, or None
                          "expected square ones")
     return found[0]
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #117711e6
+# %% ../../nbs/60m_nuclei_inputs.ipynb #013
 def _own_microns(files, wanted, given): # of files; microns a pixel wanted, those of all images
     "Microns a pixel of each file; None where nobody asks"
     if given and not wanted: raise ValueError(
@@ -67,7 +67,7 @@ def _own_microns(files, wanted, given): # of files; microns a pixel wanted, thos
                      f"pixel is wide, e.g. {files[found.index(None)]}: --mpp needs it. "
                      "Say it by --image-mpp, or leave --mpp out")
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #11c53cd8
+# %% ../../nbs/60m_nuclei_inputs.ipynb #016
 def _zoomed(image, ids, factor): # [3,H,W], [H,W] -> both, scaled
     size = [max(1, round(n*factor)) for n in ids.shape[::-1]]
     if size == [*ids.shape[::-1]]: return image, ids
@@ -77,13 +77,13 @@ def _zoomed(image, ids, factor): # [3,H,W], [H,W] -> both, scaled
     ids = Image.fromarray(ids).resize(size, Image.NEAREST)
     return np.moveaxis(np.asarray(image), -1, 0), np.asarray(ids)
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #ca0278cc
+# %% ../../nbs/60m_nuclei_inputs.ipynb #017
 def _as_large_as(tile, image, ids): # -> both, at least a tile high and wide
     more = [(0,max(0, tile-n)) for n in ids.shape]
     if not np.any(more): return image, ids
     return np.pad(image, [(0,0),*more], 'edge'), np.pad(ids, more, constant_values=-1)
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #b48a427d
+# %% ../../nbs/60m_nuclei_inputs.ipynb #020
 class Scale:
     "How images are brought to what the network sees"
     def __init__(self,
@@ -110,7 +110,7 @@ class Scale:
         side = self.tile or min(h, w)
         return 1 - (h//side)*(w//side)*side**2/(h*w) if self.tile else 1 - side**2/(h*w)
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #01aa2958
+# %% ../../nbs/60m_nuclei_inputs.ipynb #023
 def _published(folder): # -> folder to train on, folder to test on or None
     "MoNuSeg comes divided"
     outlined = [d for d in sorted(folder.iterdir()) if d.is_dir() and any(d.rglob('*.xml'))]
@@ -118,7 +118,7 @@ def _published(folder): # -> folder to train on, folder to test on or None
     train = [d for d in outlined if d not in test]
     return (train[0], test[0]) if len(test) == len(train) == 1 else (folder, None)
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #14c02997
+# %% ../../nbs/60m_nuclei_inputs.ipynb #024
 def _divided(names, tested, seed): # tested: is there a test folder?
     "Names of images -> names for train, val, test"
     with no_random(seed): order = [names[i] for i in torch.randperm(len(names))]
@@ -126,7 +126,7 @@ def _divided(names, tested, seed): # tested: is there a test folder?
     n_val = n_test + round((.2 if tested else .1)*len(names))
     return order[n_val:], order[n_test:n_val], order[:n_test]
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #0763a867
+# %% ../../nbs/60m_nuclei_inputs.ipynb #025
 def _nuclei_in(path, place, tested): # -> items; checked
     items = nuclei_files(place)
     least, how = (5, '8:2') if tested else (10, '7:1:2')
@@ -135,7 +135,7 @@ def _nuclei_in(path, place, tested): # -> items; checked
                          f"expected {least} at least, to divide {how}")
     return items
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #60a59b97
+# %% ../../nbs/60m_nuclei_inputs.ipynb #027
 def native(file): # -> uint8 [3,H,W] tensor
     return torch.tensor(read_image(file, n_in=3))
 
@@ -146,7 +146,7 @@ def images_below(folder, besides=None): # besides: a folder whose images are our
     if files: return files
     raise ValueError(f"{folder} holds no images but those of {besides}")
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #d1be3912
+# %% ../../nbs/60m_nuclei_inputs.ipynb #028
 def _pixels(x): return hash(x.numpy().tobytes())
 
 def _without_masks(files, test, scale, given): # -> uint8 [N,3,size,size]
@@ -160,7 +160,7 @@ def _without_masks(files, test, scale, given): # -> uint8 [N,3,size,size]
     if parts: return torch.tensor(np.stack([x for x,_ in parts]))
     raise ValueError(f"all images in {files[0].parent} are test images: give others")
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #553ede64
+# %% ../../nbs/60m_nuclei_inputs.ipynb #030
 def _diameters(ids): # [H,W] -> [n] pixels
     return 2*np.sqrt(np.unique(ids[ids > 0], return_counts=True)[1]/np.pi)
 
@@ -173,7 +173,7 @@ def _size_note(own, seen, scale): # diameters in the images and as the network s
     return (f"{text}: too small to be outlined well. Cut the images into tiles (--tile {tile} "
             f"makes it {scale.size*own/tile:.0f} px), or take a larger --size")
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #ee30914c
+# %% ../../nbs/60m_nuclei_inputs.ipynb #033
 class _Seen:
     "What was met while images were read"
     def __init__(self, scale):
@@ -195,7 +195,7 @@ class _Seen:
         if self.small: yield (f"{self.small} images are smaller than a tile of {self.scale.tile} "
                               "px: they are continued by their edges, which are ignored")
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #c0b86dcd
+# %% ../../nbs/60m_nuclei_inputs.ipynb #034
 def _joined(squares, names, title): # dict: name -> [(image, ids)] -> PatchData
     found = [(*o,n) for n in names for o in squares[n] if (o[1] >= 0).any()]
     if not found: raise ValueError(f"all pixels of {len(names)} images of {title} are marked as "
@@ -211,7 +211,7 @@ def _test_notes(test): # [(image, ids)] -> sentences
     if ignored := sum(int((t < 0).sum()) for t in masks):
         yield f"{ignored/sum(t.numel() for t in masks):.1%} of the test pixels are ignored"
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #fe53faff
+# %% ../../nbs/60m_nuclei_inputs.ipynb #035
 _OUTLINES = '.xml','.json','.geojson'
 
 def _usual(items, scale): # -> Scale: outlined images are large, and cut as in the paper
@@ -219,7 +219,7 @@ def _usual(items, scale): # -> Scale: outlined images are large, and cut as in t
     if scale.tile or not str(outlines).endswith(_OUTLINES): return scale
     return Scale(scale.size, 250) if min(native(file).shape[1:]) >= 250 else scale # CDCL sec. 4.3
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #f4539130
+# %% ../../nbs/60m_nuclei_inputs.ipynb #037
 class Nuclei:
     "Images with masks, divided 7:1:2 or as published, and images without"
     def __init__(self, path,
@@ -260,7 +260,7 @@ class Nuclei:
         self.test.append((torch.tensor(x), torch.tensor(ids)))
         self.sides.append(self.scaling.side(x, own))
 
-# %% ../../nbs/60m_nuclei_inputs.ipynb #f8314845
+# %% ../../nbs/60m_nuclei_inputs.ipynb #039
 @patch
 def labelled(self:Nuclei, share, seed): # -> PatchData
     "A share of the training images: those that keep their masks"
