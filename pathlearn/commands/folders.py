@@ -96,7 +96,7 @@ def usual_of(method): # -> dict: option -> default
 _OWN = dict(data_seen=dict, data_before=list, code=str) # what the file holds beside the settings
 
 def _amiss(old): # what JSON held -> what is wrong, or None
-    if not isinstance(old, dict): return f'holds a {type(old).__name__}'
+    if not isinstance(old, dict): return 'is no table of settings'
     if lost := [n for n in ('epochs','seed') if n not in old]:
         return f"holds no settings of pathlearn: it lacks '{lost[0]}'"
     bad = [n for n,kind in _OWN.items() if not isinstance(old.get(n, kind()), kind)]
@@ -142,7 +142,7 @@ def _refuse(out, seen, what):
 def _found(file, then, now): # fingerprints -> what `differences` finds
     try: return differences(then, now)
     except Exception as e: raise ValueError( # whatever somebody has written there
-        f"{file} is damaged: its 'data_seen' cannot be read ({type(e).__name__}). Move it away to "
+        f"{file} is damaged: its 'data_seen' cannot be read. Move it away to "
         "go on without it, or choose another --out") from e
 
 # %% ../../nbs/60l_folders.ipynb #020

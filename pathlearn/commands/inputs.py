@@ -32,7 +32,7 @@ def _resized(data, size): # PatchData or None -> PatchData or None
         f"{size} px: they are enlarged", stacklevel=3)
     images = torch.cat([resize(x, [size,size], antialias=True) for x in data.images.split(512)])
     return PatchData(images, data.labels, None, data.classes, data.name, data.groups,
-                     data.names)
+                     data.names, findings=True)
 
 # %% ../../nbs/60c_inputs.ipynb #008
 def _recoloured(data, channels): # PatchData or None -> PatchData or None
