@@ -69,7 +69,7 @@ def test_wrong_usage_exits_with_2(command, args, words, capsys):
     ('train', 'cdcl --data {p} --no-flip', 'cdcl has no --no-flip: leave it out'),
     ('train', 'clusiam --data {p}/nowhere.npz', 'there is no file or folder {p}/nowhere.npz'),
     ('train', 'clusiam --data {p}/nowhere', 'there is no file or folder {p}/nowhere'),
-    ('train', 'clusiam --data catmnist', "MedMNIST has no 2D set 'catmnist'"),
+    ('train', 'clusiam --data catmnist', 'no file or folder catmnist, nor a set of that name: did you mean'),
     ('train', 'clusiam --data {p}/damaged.npz', '{p}/damaged.npz cannot be read as an npz file'),
     ('train', 'clusiam --data {p}/notes.txt', '{p}/notes.txt is neither a folder nor an .npz file'),
     ('train', 'clusiam --data {p}/empty', '{p}/empty holds no image'),
