@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['write_map', 'embed_patches']
 
-# %% ../../nbs/60h_embed.ipynb #b5fce3c7
+# %% ../../nbs/60h_embed.ipynb #003
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -19,7 +19,7 @@ from ..explore import map_page
 from ..learning import load_encoder, whole_file
 from ..learning.weights import weights_file
 
-# %% ../../nbs/60h_embed.ipynb #22e70923
+# %% ../../nbs/60h_embed.ipynb #005
 def _arrays(parts): # name of a part -> Embeddings
     "One row per patch of all parts; what one part lacks is left out"
     def known(name): return all(getattr(e, name) is not None for e in parts.values())
@@ -30,7 +30,7 @@ def _arrays(parts): # name of a part -> Embeddings
     return arrays | dict(part=np.repeat([*parts], [len(e) for e in parts.values()]),
                          names=np.array(names))
 
-# %% ../../nbs/60h_embed.ipynb #b1a02f0a
+# %% ../../nbs/60h_embed.ipynb #008
 _TABLES = '.npz','.csv','.parquet'
 _OTHERS = '.tsv','.txt','.json','.h5','.hdf5','.pkl','.npy','.pt','.feather','.xlsx','.mat'
 
@@ -44,7 +44,7 @@ def _places(out): # what `--out` says -> folder for everything, file for the fea
         f"--out {out}: a Parquet file needs one more package, pip install pyarrow, or take .csv")
     return out.with_suffix(''), out
 
-# %% ../../nbs/60h_embed.ipynb #f932382d
+# %% ../../nbs/60h_embed.ipynb #010
 def _table(arrays, classes): # of `_arrays`; names of classes or None -> DataFrame without features
     "One row per patch: name, part, and label and cluster where they are known"
     columns = dict(name=[*map(_readable, arrays['names'])], part=arrays['part'])
@@ -56,7 +56,7 @@ def _table(arrays, classes): # of `_arrays`; names of classes or None -> DataFra
 def _readable(name): # letters that no encoding knows are written as their numbers
     return str(name).encode('utf-8', 'backslashreplace').decode()
 
-# %% ../../nbs/60h_embed.ipynb #7b9010f7
+# %% ../../nbs/60h_embed.ipynb #011
 def _write(file, arrays, classes): # .npz, .csv or .parquet
     with whole_file(file) as tmp:
         if file.suffix.lower() == '.npz':
@@ -71,7 +71,7 @@ def _write_clusters(file, arrays, classes):
     if 'assignments' not in arrays: return
     with whole_file(file) as tmp: _table(arrays, classes).to_csv(tmp, index=False)
 
-# %% ../../nbs/60h_embed.ipynb #008
+# %% ../../nbs/60h_embed.ipynb #014
 def _thinned(n, most): # -> rows to show
     rows = np.linspace(0, n-1, min(most, n)).round().astype(int)
     if len(rows) < n: note(f"the map shows {most} of {n} patches, evenly drawn")
@@ -82,7 +82,7 @@ def _way(how, n): # UMAP and t-SNE need neighbours
     note(f"{n} patches are few for a map by {how}: PCA makes it")
     return 'pca'
 
-# %% ../../nbs/60h_embed.ipynb #009
+# %% ../../nbs/60h_embed.ipynb #015
 def write_map(file, emb, images, part, # part: name [N] of where each patch comes from
               how, seed, title, most=20_000):
     "The map of all patches as a file that needs no Python"
@@ -92,7 +92,7 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #432de90d
+# %% ../../nbs/60h_embed.ipynb #017
 @torch.no_grad()
 def _takes(model, n_in, size): # does a black patch come out as features of the width they had?
     try: return model.encoder(torch.zeros(1, n_in, size, size)).shape == (1,model.n_out)
@@ -118,7 +118,7 @@ def _try_channels(model, data):
                      f"{data.name or 'the data'} are {kinds.get(has, has)}: "
                      f"give --channels {takes}")
 
-# %% ../../nbs/60h_embed.ipynb #4a9b4d9d
+# %% ../../nbs/60h_embed.ipynb #018
 def _read(args, model): # -> Splits that the weights can look at
     asked = args.size or model.meta.get('size')
     if args.size: _try_size(model, args.size, True)
@@ -128,7 +128,7 @@ def _read(args, model): # -> Splits that the weights can look at
     if not args.size: _try_size(model, splits.train.size, False)
     return splits
 
-# %% ../../nbs/60h_embed.ipynb #4a1dfc4b
+# %% ../../nbs/60h_embed.ipynb #021
 def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
     "Embed each part, and write the features"
     named = zip(('train','val','test'), splits)
@@ -143,7 +143,7 @@ def _divided(splits, seed): # as the training did; features need no division
         note(f"no scores: {e}")
         return splits
 
-# %% ../../nbs/60h_embed.ipynb #9adeeb93
+# %% ../../nbs/60h_embed.ipynb #022
 def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of the page
     lead = f"{n} patches, as the weights in {Path(args.weights).name} see them."
     facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items()))
@@ -151,14 +151,14 @@ def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of 
     return write_report(out, 'patches.html', models, _divided(splits, seed), seed,
                         model.encoder.settings['arch'], title=title, lead=lead, about=facts)
 
-# %% ../../nbs/60h_embed.ipynb #012
+# %% ../../nbs/60h_embed.ipynb #023
 def _touch(out, splits, parts, arrays, seed, title, how):
     names = next(iter(parts.values())).classes
     emb = Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), names)
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #1db98bcd
+# %% ../../nbs/60h_embed.ipynb #025
 def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
     seed = int(model.meta.get('seed') or 0)
     title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"

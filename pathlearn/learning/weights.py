@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['save_encoder', 'Pretrained', 'load_encoder']
 
-# %% ../../nbs/04e_weights.ipynb #a4225185
+# %% ../../nbs/04e_weights.ipynb #002
 import importlib, json, math, sys
 from pathlib import Path
 import torch
@@ -33,7 +33,7 @@ def module_spec(m): # -> something JSON can hold
     plain = {n: module_spec(v) if isinstance(v, nn.Module) else v for n,v in given.items()}
     return dict(cls=_public_path(type(m)), **plain)
 
-# %% ../../nbs/04e_weights.ipynb #df59168a
+# %% ../../nbs/04e_weights.ipynb #014
 _MAY_BE_BUILT = {
     **{f'pathlearn.networks.{n}': 'pathlearn.networks'
        for n in ('Encoder','Projector','Predictor','UNet','DenseUNet')},
@@ -51,7 +51,7 @@ def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
         "yourself, with the arguments it was trained with, and hand it over: "
         " load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #452f6a2c
+# %% ../../nbs/04e_weights.ipynb #016
 _LARGEST = 2**16 # of widths, sides and counts
 
 def _is_number(v): return isinstance(v, (int,float)) and math.isfinite(v) and abs(v) <= _LARGEST
@@ -66,7 +66,7 @@ def _checked(name, v): # -> v
     if name == 'weights' and v is not None: raise ValueError(f"its weights are {v}, expected none")
     return v
 
-# %% ../../nbs/04e_weights.ipynb #88b30044
+# %% ../../nbs/04e_weights.ipynb #017
 def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
@@ -77,7 +77,7 @@ def module_from_spec(spec): # what `module_spec` returned
     return cls(**{n: module_from_spec(v) if inside(v) else _checked(n, v)
                   for n,v in spec.items()})
 
-# %% ../../nbs/04e_weights.ipynb #018
+# %% ../../nbs/04e_weights.ipynb #020
 def _parts(model): # -> dict of the modules that a user of the encoder needs
     names = 'encoder','cluster_head','decoder'
     if getattr(model, 'segmenter', None) is not None: names = 'segmenter',
@@ -87,7 +87,7 @@ def _tensors(parts): # -> dict; copies, on the CPU
     return {f'{n}.{k}'.replace('_orig_mod.', ''):v.cpu().contiguous().clone()
             for n,m in parts.items() for k,v in m.state_dict().items()}
 
-# %% ../../nbs/04e_weights.ipynb #42430114
+# %% ../../nbs/04e_weights.ipynb #021
 def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
     "Encoder, cluster head and decoder, or segmenter, of a Learner (or model) as a safetensors file"
     model = getattr(learn, 'model', learn)
@@ -98,7 +98,7 @@ def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as 
                 meta=json.dumps(dict(method=type(model).__name__) | meta))
     with whole_file(path) as tmp: save_file(_tensors(parts), tmp, metadata=text)
 
-# %% ../../nbs/04e_weights.ipynb #021
+# %% ../../nbs/04e_weights.ipynb #023
 class Pretrained(Assigns, nn.Module):
     "A loaded encoder, with cluster head, decoder or segmenter if any; `meta` says where it is from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -111,7 +111,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04e_weights.ipynb #f835b535
+# %% ../../nbs/04e_weights.ipynb #025
 def weights_file(path): # of a file, or of a folder with one -> Path
     "Where the weights are; raise where there are none or several"
     path = Path(path).expanduser()
@@ -132,7 +132,7 @@ def _check_kind(path): # a file
         "anything: pathlearn reads .safetensors alone, write one with save_encoder")
     raise ValueError(f"{path} is no safetensors file, or a damaged one")
 
-# %% ../../nbs/04e_weights.ipynb #fb59bb13
+# %% ../../nbs/04e_weights.ipynb #026
 def _read_weights(path): # -> metadata as text, tensors
     _check_kind(path)
     try:
@@ -144,7 +144,7 @@ def _read_weights(path): # -> metadata as text, tensors
         f"{path} holds weights without pathlearn's settings: write them with save_encoder")
     return text,tensors
 
-# %% ../../nbs/04e_weights.ipynb #2d70acf2
+# %% ../../nbs/04e_weights.ipynb #028
 _PARTS = {'encoder','cluster_head','decoder','segmenter'}
 
 def _as_dict(text, name): # metadata, which of its texts -> dict
@@ -170,7 +170,7 @@ def _other_version(path, text, why): # -> ValueError
     return ValueError(f"{path} was written by pathlearn {theirs}, and pathlearn {__version__} "
                       f"cannot build it ({why}): {hint}")
 
-# %% ../../nbs/04e_weights.ipynb #98d1f0ac
+# %% ../../nbs/04e_weights.ipynb #030
 def _built(spec, own): # dict of `module_spec`s; modules handed over -> dict of modules
     if not {'encoder','segmenter'} & {*spec} or not {*spec} <= _PARTS:
         raise ValueError(f"it holds {', '.join(spec)[:100] or 'nothing'}, expected an encoder")
@@ -192,7 +192,7 @@ def _misfit(parts, tensors): # -> what differs, as text, or None
         if v.is_floating_point() != tensors[n].is_floating_point() or tensors[n].is_complex():
             return f"{n} holds {tensors[n].dtype}, expected {v.dtype}"
 
-# %% ../../nbs/04e_weights.ipynb #6d6549bc
+# %% ../../nbs/04e_weights.ipynb #031
 def _check_numbers(path, tensors):
     bad = [n for n,t in tensors.items() if t.is_floating_point() and not t.float().isfinite().all()]
     if bad: raise ValueError(
@@ -212,7 +212,7 @@ def _model(path, text, tensors, own): # -> Pretrained
         if 'load_encoder(path' in str(e): raise ValueError(f"{path}: {e}") from None
         raise _other_version(path, text, e) from None
 
-# %% ../../nbs/04e_weights.ipynb #88b44350
+# %% ../../nbs/04e_weights.ipynb #032
 def load_encoder(path, # of a file, or of a folder that holds one
     **own, # modules that are not pathlearn's, by name: encoder=MyEncoder(...)
 ):         # -> Pretrained, in eval mode on the CPU
