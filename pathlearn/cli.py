@@ -27,12 +27,14 @@ _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
          "or as images/ and masks/")
 
+# %% ../nbs/65_cli.ipynb #cf930eb5
 def _place(text): # 'cuda:1' is no choice
     if not re.match(r'(cuda|gpu):\d', text): return text
     raise argparse.ArgumentTypeError(
         f"expected cpu or cuda, found {text!r}: to choose among several GPUs set "
         "CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
 
+# %% ../nbs/65_cli.ipynb #dc89e3d8
 def _device(add, doing):
     add('--device', type=_place, choices=('cpu','cuda'),
         help=f"{doing} (default: a GPU if there is one)")
@@ -40,6 +42,7 @@ def _device(add, doing):
 # %% ../nbs/65_cli.ipynb #008
 _SIZE = number(int, 16, 10_000) # pixels a side
 
+# %% ../nbs/65_cli.ipynb #6b836a19
 def _data_arguments(parser):
     add = parser.add_argument_group('data').add_argument
     add('--data', required=True, type=filled, metavar='NAME|FILE|FOLDER', help=_DATA)
@@ -85,6 +88,7 @@ def _view_arguments(parser):
 # %% ../nbs/65_cli.ipynb #014
 _VARIES = " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"
 
+# %% ../nbs/65_cli.ipynb #97ed689d
 def _training_arguments(parser, methods, epochs): # -> `add_argument` of the group
     add = parser.add_argument_group('training').add_argument
     add('--epochs', type=number(int, 1), default=epochs,
@@ -134,6 +138,7 @@ def _train_arguments(p, named): # named: name -> row, or None: another package's
 # data of the method: module, function
 _ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei'))
 
+# %% ../nbs/65_cli.ipynb #48515bbb
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     named = {}
@@ -152,6 +157,7 @@ _EMBED = [
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out lung.csv',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html']]
 
+# %% ../nbs/65_cli.ipynb #7c75ca0f
 def _embed_parser():
     p = make_parser('pathlearn_embed', *_EMBED)
     p.add_argument('weights', type=filled, metavar='WEIGHTS',
@@ -177,6 +183,7 @@ _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
 
+# %% ../nbs/65_cli.ipynb #664f55f8
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
     p = make_parser('pathlearn_demo', *_DEMO)
@@ -239,6 +246,7 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
+# %% ../nbs/65_cli.ipynb #d9a26d7f
 def _where_to(p):
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, default='nbs/results', metavar='FOLDER',
@@ -280,6 +288,7 @@ _PREPARE = ["Make a file of patches of a published set, copies of a photograph i
             ['pathlearn_prepare lc25000 lung_colon_image_set --out lc25000_lung_64.npz',
              'pathlearn_prepare pneumoniamnist']]
 
+# %% ../nbs/65_cli.ipynb #e25d01c5
 def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     "The files that the pages read, made of published sets"
     p = make_parser('pathlearn_prepare', *_PREPARE)

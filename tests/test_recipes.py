@@ -44,7 +44,7 @@ def test_no_notebook_reads_a_path_outside_the_repository():
     assert not [(f,m) for f,s in sources() for m in re.findall(r"""['"](?:\.\./){2,}[^'"]*""", s)]
 
 def test_whatever_a_notebook_asks_for_has_its_recipe(empty):
-    asked = {m for f,s in sources() if f != '00i_recipes.ipynb' for m in re.findall(r"prepared\('([^']+)'\)", s)}
+    asked = {m for f,s in sources() if f != '00m_real_data.ipynb' for m in re.findall(r"prepared\('([^']+)'\)", s)}
     assert asked and asked <= {*recipes._WAYS}
     for name in asked:
         with pytest.raises(FileNotFoundError, match=f'^{name} is in none of .*PATHLEARN_DATA=.*to make it: ') as e: prepared(name)

@@ -17,6 +17,7 @@ class BadArchive(ValueError):
 # %% ../../nbs/60j_archives.ipynb #010
 _MOST_FILES,_MOST_BYTES = 200_000,20*2**30
 
+# %% ../../nbs/60j_archives.ipynb #9ca854e7
 class _Room:
     "How many files and bytes may still come"
     def __init__(self, archive, place):
@@ -63,6 +64,7 @@ def _kind(m): # TarInfo -> text
     if m.isreg(): return 'file'
     return 'folder' if m.isdir() else 'link' if m.islnk() or m.issym() else 'device'
 
+# %% ../../nbs/60j_archives.ipynb #701a53c8
 def _tar_entries(path, opener): # as `_zip_entries`
     with opener(path, 'rb') as f:
         stream = _Careful(f)
@@ -96,9 +98,11 @@ def _write(archive, place, room, name, size, kind, target, opened):
     if kind == 'link': return _copy(archive, room, name, path, _target(archive, place, target))
     with opened() as source, open(path, 'wb') as to: shutil.copyfileobj(source, to)
 
+# %% ../../nbs/60j_archives.ipynb #3133cc0c
 def _target(archive, place, target): # of a link -> path
     return _below(archive, place, posixpath.normpath(target))
 
+# %% ../../nbs/60j_archives.ipynb #645f6a5e
 def _copy(archive, room, name, path, source):
     if not source.is_file():
         raise BadArchive(f"{archive} holds the link {name!r}, which points to no file "
@@ -113,6 +117,7 @@ def _cannot(archive, e): # an error -> one that names the archive
     return BadArchive(f"{archive} cannot be unpacked ({e}): it is damaged or cut short. "
                       "Download or pack it again")
 
+# %% ../../nbs/60j_archives.ipynb #7981728b
 def unpack(archive, place): # path of a tar or zip, an empty folder
     "Write what is in an archive into a folder and nowhere else, or raise and name the archive"
     archive,place = Path(archive),Path(place)
@@ -146,6 +151,7 @@ def _opened(archive): # -> folder with the archive's contents
             if place not in str(e): raise
             raise type(e)(str(e).replace(place, str(archive))) from e
 
+# %% ../../nbs/60j_archives.ipynb #597d14dc
 def _archive_in(folder): # -> an archive of the Bowl, or one that is alone in it; else the folder
     bowl,there = sorted(folder.glob('dsb2018*.tar*')), _there(folder)
     alone = [p for p in there if len(there) == 1 and p.is_file() and _reader(p)]

@@ -35,6 +35,7 @@ def _arrays(parts): # name of a part -> Embeddings
 _TABLES = '.npz','.csv','.parquet'
 _OTHERS = '.tsv','.txt','.json','.h5','.hdf5','.pkl','.npy','.pt','.feather','.xlsx','.mat'
 
+# %% ../../nbs/60h_embed.ipynb #4e07b7d0
 def _places(out): # what `--out` says -> folder for everything, file for the features
     out = Path(out).expanduser()
     kind = out.suffix.lower()
@@ -54,6 +55,7 @@ def _table(arrays, classes): # of `_arrays`; names of classes or None -> DataFra
     if 'assignments' in arrays: columns['cluster'] = arrays['assignments']
     return pd.DataFrame(columns)
 
+# %% ../../nbs/60h_embed.ipynb #6d450323
 def _readable(name): # letters that no encoding knows are written as their numbers
     return str(name).encode('utf-8', 'backslashreplace').decode()
 
@@ -68,6 +70,7 @@ def _write(file, arrays, classes): # .npz, .csv or .parquet
         if file.suffix.lower() == '.csv': table.to_csv(tmp, index=False)
         else: table.to_parquet(tmp, index=False)
 
+# %% ../../nbs/60h_embed.ipynb #4bbecf2e
 def _write_clusters(file, arrays, classes):
     if 'assignments' not in arrays: return
     with whole_file(file) as tmp: _table(arrays, classes).to_csv(tmp, index=False)
@@ -99,6 +102,7 @@ def _takes(model, n_in, size): # does a black patch come out as features of the 
     try: return model.encoder(torch.zeros(1, n_in, size, size)).shape == (1,model.n_out)
     except (RuntimeError, ValueError, AssertionError): return False
 
+# %% ../../nbs/60h_embed.ipynb #b8bdf1d0
 def _try_size(model, size, asked): # a `Pretrained`, pixels a side; asked: by `--size`?
     "Raise where these weights cannot look at such patches; say where they were trained on others"
     settings = model.encoder.settings
@@ -111,6 +115,7 @@ def _try_size(model, size, asked): # a `Pretrained`, pixels a side; asked: by `-
     if own and own != size: note(f"the weights were trained on patches of {own} px, "
                                  f"and look at patches of {size} px here")
 
+# %% ../../nbs/60h_embed.ipynb #177fde58
 def _try_channels(model, data):
     takes, has = model.encoder.settings['n_in'], data.images.shape[1]
     if takes == has: return
@@ -138,6 +143,7 @@ def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
     _write(file, arrays, parts['train'].classes)
     return parts, arrays
 
+# %% ../../nbs/60h_embed.ipynb #8cbec298
 def _divided(splits, seed): # as the training did; features need no division
     try: return complete(splits, seed)
     except ValueError as e:
@@ -170,6 +176,7 @@ def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
         f"the features are in {file}, but the report could not be made: {e}") from e
     return page
 
+# %% ../../nbs/60h_embed.ipynb #7a756fc8
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
     weights = weights_file(args.weights)

@@ -16,12 +16,14 @@ from .. import __version__
 _HOME = Path(find_spec('pathlearn').origin).parent
 _SAID = ValueError, OSError, ImportError, ArithmeticError # what we raise with a sentence
 
+# %% ../../nbs/60a2_faults.ipynb #6fba3fc7
 def _last_step(error): # -> file, name of the instruction that raised
     tb = error.__traceback__
     while tb.tb_next: tb = tb.tb_next
     code = tb.tb_frame.f_code
     return Path(code.co_filename), dis.opname[code.co_code[tb.tb_lasti]]
 
+# %% ../../nbs/60a2_faults.ipynb #a9518d08
 def _raised_by_us(error):
     if not isinstance(error, _SAID) or not error.__traceback__: return False
     file,step = _last_step(error)
@@ -48,8 +50,10 @@ _PATHS = {errno.ENOENT: "there is no file or folder {}",
           errno.EROFS: "{} lies on a disk that may only be read",
           errno.ENAMETOOLONG: "the name {} is too long"}
 
+# %% ../../nbs/60a2_faults.ipynb #cb5ad686
 _ARCHIVES = shutil.ReadError, tarfile.ReadError, zipfile.BadZipFile
 
+# %% ../../nbs/60a2_faults.ipynb #97ae6189
 def _about_path(error): # -> a sentence, or None
     if isinstance(error, _ARCHIVES): return f"an archive cannot be read: {_text(error)}"
     name = getattr(error, 'filename', None)
@@ -80,6 +84,7 @@ def _chain(error): # the error, what it came from, and so on
         error = error.__cause__ or error.__context__
     return found
 
+# %% ../../nbs/60a2_faults.ipynb #cf9affbd
 def _limit(error): # -> a sentence, or None
     codes = {getattr(e, 'errno', None) for e in _chain(error)}
     if codes & {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}: return _LIMITS[0][1]
@@ -91,10 +96,12 @@ def _limit(error): # -> a sentence, or None
 # %% ../../nbs/60a2_faults.ipynb #017
 _FRONT = re.compile(r'^Exception occured in `\w+` when calling event `\w+`:\s*')
 
+# %% ../../nbs/60a2_faults.ipynb #9992bb3c
 def _text(error): # -> the message on one line
     plain = error.args[0] if len(error.args) == 1 else error
     return ' '.join(_FRONT.sub('', str(plain)).split())
 
+# %% ../../nbs/60a2_faults.ipynb #a044d4c7
 def verdict(error): # -> exit code, sentence
     "2 and what to change, 1 and what the machine lacks, 1 and None for a fault inside"
     if said := _limit(error): return 1, f"{said} ({_text(error)[:200]})"

@@ -15,6 +15,7 @@ import numpy as np, torch, torch.nn.functional as F
 def _array(x): return x.cpu().numpy() if isinstance(x, torch.Tensor) else np.asarray(x)
 def _crc(x): return zlib.crc32(np.ascontiguousarray(x))
 
+# %% ../../nbs/60k_fingerprint.ipynb #715ce21c
 def _pairs(data): # PatchData, tensor [N,C,H,W], or list of images or (image, mask) -> arrays
     images, masks = getattr(data, 'images', data), getattr(data, 'masks', None)
     if isinstance(images, (torch.Tensor,np.ndarray)): # rows of an array come fast
@@ -22,6 +23,7 @@ def _pairs(data): # PatchData, tensor [N,C,H,W], or list of images or (image, ma
     pairs = (o if isinstance(o, tuple) else (o, None) for o in images)
     return ((_array(x), None if m is None else _array(m)) for x,m in pairs)
 
+# %% ../../nbs/60k_fingerprint.ipynb #fc25742a
 def _labels(data, masks): # masks: checksum of each, or None -> N texts
     y, classes = getattr(data, 'labels', None), getattr(data, 'classes', None)
     if y is None: words = ['']*len(masks)
@@ -43,6 +45,7 @@ def _names(data, part, n):
     names = getattr(data, 'names', None)
     return ['']*n if names is None else [str(o) for o in names]
 
+# %% ../../nbs/60k_fingerprint.ipynb #544f4ca7
 def _lines(part, data): # -> columns of one part, and the shapes of its images
     seen = [(x.shape, _crc(x), None if m is None else _crc(m)) for x,m in _pairs(data)]
     shapes, crcs, masks = zip(*seen) if seen else ((),)*3
@@ -53,15 +56,19 @@ def _lines(part, data): # -> columns of one part, and the shapes of its images
 # %% ../../nbs/60k_fingerprint.ipynb #012
 _MOST = 10_000
 
+# %% ../../nbs/60k_fingerprint.ipynb #6d9525b6
 def _whole(rows): # columns -> text
     lines = sorted(f'{p} {l} {c}' for p,l,c in zip(rows['part'], rows['label'], rows['crc']))
     return hashlib.blake2b('\n'.join(lines).encode('utf-8', 'replace'), digest_size=8).hexdigest()
 
+# %% ../../nbs/60k_fingerprint.ipynb #47e5958a
 def _pack(rows): # something JSON can hold -> text
     return base64.b64encode(zlib.compress(json.dumps(rows).encode())).decode()
 
+# %% ../../nbs/60k_fingerprint.ipynb #11cb3971
 def _unpack(text): return json.loads(zlib.decompress(base64.b64decode(text, validate=True)))
 
+# %% ../../nbs/60k_fingerprint.ipynb #8eb66b9e
 def _told_apart(rows): # one name may stand in two parts
     twice = len(set(rows['name'])) < len(rows['name']) and all(rows['name'])
     return [f'{p}/{n}' if twice else n for p,n in zip(rows['part'], rows['name'])]
@@ -79,6 +86,7 @@ def _kept(rows, parts): # columns, part -> data; -> the columns of evenly spread
 def _shape(shapes): # set of (C,H,W) -> text
     return 'x'.join(map(str, *shapes)) if len(shapes) == 1 else 'several sizes'
 
+# %% ../../nbs/60k_fingerprint.ipynb #b5ee09ae
 def fingerprint(train, val=None, test=None, # PatchData, uint8 [N,C,H,W] or list of (image, mask)
                 **more): # further parts by name
     "What was read: number, shape, classes, checksum and a line an image, as JSON can hold it"
@@ -101,6 +109,7 @@ def _by_key(rows, named): # -> dict: name, or checksum and its count -> (part, l
         met[row[2]] += 1
     return found
 
+# %% ../../nbs/60k_fingerprint.ipynb #e53f46ed
 def _renamed(old, new, went, came): # -> pairs of a key that went and one that came with its pixels
     left = {}
     for k in came: left.setdefault(new[k][2], []).append(k)
@@ -115,6 +124,7 @@ def _pairs_of(old, new): # dicts of `_by_key` -> pairs of keys, keys that went, 
     left = [k for k in came if k not in fresh]
     return pairs, [k for k in went if k not in gone], left
 
+# %% ../../nbs/60k_fingerprint.ipynb #584eebd4
 def _in_order(old, new, went, came): # images without names: as many came as went, each in its place
     return [*zip(went, came)] if len(went) == len(came) and len(old) == len(new) else []
 
@@ -136,6 +146,7 @@ def _line_by_line(a, b): # columns of all images
     if not named and (more := _in_order(old, new, went, came)): pairs,went,came = pairs+more,[],[]
     return dict(went=went, came=came, named=named, **_compared(pairs, old, new))
 
+# %% ../../nbs/60k_fingerprint.ipynb #505206bd
 def _by_sample(a, b, n_old, n_new): # columns of some images; numbers of all
     if n_old != n_new: return dict(went=range(n_old-n_new), came=range(n_new-n_old), named=False)
     old,new = (dict(enumerate(zip(*(r[k] for k in ('part','label','crc','look'))))) for r in (a, b))
@@ -157,10 +168,12 @@ def differences(old, new): # fingerprints -> dict: went, came, changed, ... -> n
 _WORDS = dict(came='came', went='went', changed='changed', relabelled='have another label or mask',
               parted='stand in another part')
 
+# %% ../../nbs/60k_fingerprint.ipynb #65a8c36a
 def _some(keys, named): # -> text such as ' (a.png, b.png, c.png, ...)'
     if not named or not keys: return ''
     return f" ({', '.join(keys[:3])}{', ...'*(len(keys) > 3)})"
 
+# %% ../../nbs/60k_fingerprint.ipynb #8f8507ca
 def told(found): # of `differences` -> text; '' if nothing of weight has changed
     "How many images came, went and changed"
     parts = [f"{len(found[k])} {w}{_some(found[k], found.get('named'))}"

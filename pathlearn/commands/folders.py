@@ -23,6 +23,7 @@ except ImportError: fcntl = None # Windows knows no such locks
 # %% ../../nbs/60l_folders.ipynb #005
 _FILES = '.pt','.json','.html','.csv','.txt','.png','.safetensors'
 
+# %% ../../nbs/60l_folders.ipynb #0c036015
 def folder(path): # -> Path
     "The folder, made and tried"
     path = Path(path).expanduser()
@@ -51,6 +52,7 @@ def _who(out): # -> text
     try: return str(json.loads((out/'settings.json').read_text(encoding='utf-8'))['started'])
     except (OSError, ValueError, LookupError, TypeError): return 'another process'
 
+# %% ../../nbs/60l_folders.ipynb #9a8ef930
 def _lock(file, out): # an open file in it; free again when it is closed
     if fcntl is None: return
     try: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -70,6 +72,7 @@ def _opened(file): # -> the log, open for appending
     finally:
         with suppress(OSError): f.close() # a full disk was met before
 
+# %% ../../nbs/60l_folders.ipynb #32f169aa
 @contextmanager
 def logged(out): # a folder; nobody else trains into it meanwhile
     "What is printed goes into the log too"
@@ -81,6 +84,7 @@ def logged(out): # a folder; nobody else trains into it meanwhile
 # %% ../../nbs/60l_folders.ipynb #013
 _ASIDE = 'out','device','continue_on_new_data'
 
+# %% ../../nbs/60l_folders.ipynb #a409b814
 def settings_of(method, args): # Method, parsed arguments -> dict
     "What another command has to share to go on with this run"
     other = {*own_options(known_methods().values())} - {o.name for o in method.own}
@@ -88,6 +92,7 @@ def settings_of(method, args): # Method, parsed arguments -> dict
     if Path(args.data).exists(): kept['data'] = str(Path(args.data).resolve())
     return kept
 
+# %% ../../nbs/60l_folders.ipynb #c846d746
 def usual_of(method): # -> dict: option -> default
     "What holds where an older version did not know an option yet"
     return dict(flip=True) | {o.name: o.default for o in method.own}
@@ -95,6 +100,7 @@ def usual_of(method): # -> dict: option -> default
 # %% ../../nbs/60l_folders.ipynb #015
 _OWN = dict(data_seen=dict, data_before=list, code=str) # what the file holds beside the settings
 
+# %% ../../nbs/60l_folders.ipynb #b9d6a426
 def _amiss(old): # what JSON held -> what is wrong, or None
     if not isinstance(old, dict): return 'is no table of settings'
     if lost := [n for n in ('epochs','seed') if n not in old]:
@@ -105,6 +111,7 @@ def _amiss(old): # what JSON held -> what is wrong, or None
         bad = ['data_before']
     if bad: return f"is damaged: its '{bad[0]}' cannot be read"
 
+# %% ../../nbs/60l_folders.ipynb #0aff0f6b
 def _stored(file): # -> dict of settings; {} without a file
     if not file.exists(): return {}
     try: text = file.read_text(encoding='utf-8-sig')
@@ -119,11 +126,13 @@ def _stored(file): # -> dict of settings; {} without a file
 # %% ../../nbs/60l_folders.ipynb #017
 _READING = 'data','unlabelled','size','skip_bad','channels'
 
+# %% ../../nbs/60l_folders.ipynb #8e0f6b37
 def _changed(old, new, usual, settled): # settings; is it settled what was read?; -> list of text
     def was(n, v): return old[n] if n in old else usual.get(n, v if v is False else None)
     return [f"{n} was {was(n, v)} and is now {v}" for n,v in new.items()
             if was(n, v) != v and not (settled and n in _READING)]
 
+# %% ../../nbs/60l_folders.ipynb #ecc98f3f
 def _check_settings(out, old, new, usual, settled):
     "Refuse another run"
     if not (changed := _changed(old, new, usual, settled)): return
@@ -139,6 +148,7 @@ def _refuse(out, seen, what):
                      "Take them as they were, or another --out; "
                      "--continue-on-new-data goes on with them as they are now")
 
+# %% ../../nbs/60l_folders.ipynb #f6f30556
 def _found(file, then, now): # fingerprints -> what `differences` finds
     try: return differences(then, now)
     except Exception as e: raise ValueError( # whatever somebody has written there
@@ -153,6 +163,7 @@ def _past(old, out): # settings -> what was seen before, each with its number of
     kept = {k: v for k,v in old.get('data_seen', {}).items() if k != 'lines'}
     return past + [kept | dict(epochs=done)] if done > 0 else past
 
+# %% ../../nbs/60l_folders.ipynb #46f8afc7
 def _say_moved(old, new):
     if old.get('data', new.get('data')) != new.get('data'):
         note(f"the data were in {old['data']} and are in {new['data']} now: the same images")
@@ -179,11 +190,13 @@ def _started(): # -> text
     when = time.strftime('%Y-%m-%d %H:%M')
     return f'process {os.getpid()} on {socket.gethostname()}, since {when}'
 
+# %% ../../nbs/60l_folders.ipynb #abca021d
 def _tell_code(old, code):
     if (was := old.get('code', code)) != code:
         note(f"this run began with code {was} and goes on with {code}: "
              "numbers may differ from those of one code alone")
 
+# %% ../../nbs/60l_folders.ipynb #56aeae9b
 def _write(file, settings):
     with whole_file(file) as tmp: tmp.write_text(json.dumps(settings, indent=1)+'\n')
 
@@ -212,6 +225,7 @@ def _spans(past, n, epochs): # -> pairs of images and epochs; None where nobody 
     left = epochs - sum(e for _,e in spans)
     return spans + [(n, left)]*(left > 0)
 
+# %% ../../nbs/60l_folders.ipynb #57887523
 def looked_at(past, n, epochs, source): # of `same_run`; images now; epochs in all; name -> text
     "The images that a network saw, and for how long where they have changed"
     spans = _spans(past, n, epochs)
@@ -222,13 +236,16 @@ def looked_at(past, n, epochs, source): # of `same_run`; images now; epochs in a
 # %% ../../nbs/60l_folders.ipynb #030
 _FIRST = {'settings.json','log.txt'} # what a start writes before its first epoch
 
+# %% ../../nbs/60l_folders.ipynb #801d0bde
 def _missing(path): # -> folders that have to be made for it, the deepest first
     return [p for p in (path, *path.parents) if not p.exists()]
 
+# %% ../../nbs/60l_folders.ipynb #401832c3
 def _learned(out): # has an epoch been logged?
     log = out/'log.txt'
     return log.is_file() and re.search('^epoch +1/', log.read_text(encoding='utf-8'), re.M)
 
+# %% ../../nbs/60l_folders.ipynb #9fa4bbd3
 def _undo(out, before, made): # names that were there, folders that were not
     with suppress(OSError):
         new = {p.name for p in out.iterdir()} - before if out.is_dir() else set()

@@ -55,6 +55,7 @@ _ADVICE = {
     '.png .jpg .jpeg .tif .tiff .bmp .gif .webp .jp2 .csv .tsv .txt .xlsx .json .parquet':
         'name the folder it lies in'}
 
+# %% ../../nbs/60c_inputs.ipynb #dc5093f5
 def _from_file(path, size):
     if path.suffix.lower() == '.npz': return Splits(*(_resized(p, size) for p in npz_data(path)))
     advice = next((a for kinds,a in _ADVICE.items() if path.suffix.lower() in kinds.split()),
@@ -66,6 +67,7 @@ _SETS = dict(pcam=lambda size: pcam_data(size=size),
              synthetic=lambda size: synthetic_tissue(size=size or 64),
              digits=lambda size: digits_data(size=size or 32))
 
+# %% ../../nbs/60c_inputs.ipynb #0cad0687
 def _from_name(name, size):
     from medmnist.info import INFO
     sets = [*_SETS, *(k for k,v in INFO.items() if not v['python_class'].endswith('3D'))]

@@ -33,11 +33,13 @@ from torchvision.transforms.functional import resize
 def _means(pairs): # [(predicted, true)] -> the paper's means over images
     return pd.DataFrame([segmentation_scores(m, t) for m,t in pairs]).mean().to_dict()
 
+# %% ../../nbs/60g_train_nuclei.ipynb #c2f83dd5
 def _pooled(pairs): # all pixels of all images at once
     sides = (torch.cat([o.flatten() for o in side]) for side in zip(*pairs))
     scores = segmentation_scores(*sides, pooled=True)
     return {f'pooled {n}': scores[n] for n in ('dice','jaccard')}
 
+# %% ../../nbs/60g_train_nuclei.ipynb #67b4b39d
 def _counted(pairs, true_seeds): # panoptic quality, mean over images
     cut = [split_touching(m, seeds=t if true_seeds else None) for m,t in pairs]
     return torch.tensor([panoptic_quality(c, t) for c,(_,t) in zip(cut, pairs)]).mean().item()
@@ -66,9 +68,11 @@ def scores_of(nuclei, learn): # -> masks of the test images, dict of scores
     masks = [segment(learn, [x], size=side)[0] for x,side in zip(images, nuclei.sides)]
     return masks, native_scores(masks, truths)
 
+# %% ../../nbs/60g_train_nuclei.ipynb #6e3f69f8
 def val_dice(nuclei, net): # at the working size
     return segmentation_scores(torch.stack(segment(net, nuclei.val)), nuclei.val.masks)['dice']
 
+# %% ../../nbs/60g_train_nuclei.ipynb #4571321e
 def otsu_scores(nuclei): # -> dict of scores
     "The floor: a global Otsu threshold per test image"
     images,truths = zip(*nuclei.test)
@@ -89,6 +93,7 @@ def ceiling_scores(nuclei): # -> dict: row -> scores
 _SMALL = dict(arch='tiny', epochs=30, size=128, lr=2e-3)
 _PAPER = dict(arch='densenet161', epochs=80, size=320, lr=1e-4)
 
+# %% ../../nbs/60g_train_nuclei.ipynb #e8828d92
 def with_defaults(args, **more): # parsed arguments -> the same, completed
     "What was not asked for; tiles are taken as they are"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
@@ -139,6 +144,7 @@ def _mask_names(files, folder): # -> relative paths, each of one image alone
     alone = len({str(p).casefold() for p in short}) == len(short)
     return short if alone else [p.with_name(f'{p.name}.png') for p in places]
 
+# %% ../../nbs/60g_train_nuclei.ipynb #5408cbbd
 def _write_ids(ids, file): # [H,W] -> the file
     "Instances in 16 bits, or 32 where they are too many"
     few = ids.max() < 2**16
@@ -184,6 +190,7 @@ def _side_of(nuclei): # -> how the size of an image x is worked out, as code
     zoom = f'*MICRONS/{nuclei.scaling.mpp}' if nuclei.scaling.mpp else '' # a pixel of x
     return f'round(min(x.shape[1:]){zoom}*{nuclei.size}/{nuclei.tile})'
 
+# %% ../../nbs/60g_train_nuclei.ipynb #ab93964f
 def _report(out, nuclei, masks, scores, few, curves, facts, args, **more): # facts: texts
     "Scores, pictures and the page"
     title = load_method(args.method).title
@@ -217,14 +224,17 @@ _OWN = ('data','unlabelled','share','size','arch','bs','lr','epochs','grid','sta
         'tile','mpp','image_mpp')
 _MASKS = 'background','ignore','threshold' # what the values of masks mean
 
+# %% ../../nbs/60g_train_nuclei.ipynb #a4e914d6
 def _how(args): # -> dict for `Nuclei`
     "What was said of the masks"
     return {n: v for n in _MASKS if (v := getattr(args, n, None)) is not None}
 
+# %% ../../nbs/60g_train_nuclei.ipynb #6ff6d9e7
 def _settings(args): # -> dict for `same_run`; None where nothing was said, as in older folders
     places = {n: str(Path(v).resolve()) for n in ('data','unlabelled') if (v := getattr(args, n))}
     return {n: getattr(args, n, None) for n in (*_OWN, *_MASKS)} | places
 
+# %% ../../nbs/60g_train_nuclei.ipynb #47bdbb74
 def _weights(out, args): return out/f'{args.method}.safetensors'
 
 # %% ../../nbs/60g_train_nuclei.ipynb #038
@@ -234,6 +244,7 @@ def _check_few(few, args): # images that keep their masks
                      "images, and none of them holds a nucleus: take a larger share, "
                      "or another seed")
 
+# %% ../../nbs/60g_train_nuclei.ipynb #77976d08
 def _check_size(args):
     step = 8*args.grid
     if args.size % step == 0: return
@@ -242,6 +253,7 @@ def _check_size(args):
                      f"grid of {args.grid} x {args.grid} patches: take --size {near}, "
                      "or another --grid")
 
+# %% ../../nbs/60g_train_nuclei.ipynb #8a74e930
 def _check_out(out, args):
     ours = {p.resolve() for p in (out, out/'masks')}
     for name in ('data','unlabelled'):
@@ -266,6 +278,7 @@ def _nuclei_of(args, besides): # besides: folder of runs
     return Nuclei(args.data, args.size, args.seed, args.unlabelled, args.tile, args.mpp,
                   args.image_mpp, besides, **_how(args))
 
+# %% ../../nbs/60g_train_nuclei.ipynb #c71c1bf6
 def train_nuclei(args): # what `pathlearn_train` has read
     "Train on nuclei with few masks, and report"
     refuse_others(load_method(args.method), args, **_NOT_OURS)
@@ -304,6 +317,7 @@ def _reported(out, learn, nuclei, few, minutes, args): # -> the error, or None
                 began_from=learn.began_from, empty=learn.loss_func.empty)
     except Exception as e: return e
 
+# %% ../../nbs/60g_train_nuclei.ipynb #faa990a1
 def _finish(out, learn, nuclei, few, minutes, args):
     where = f"weights in {_weights(out, args)}"
     lost = _reported(out, learn, nuclei, few, minutes, args)

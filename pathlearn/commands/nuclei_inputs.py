@@ -45,6 +45,7 @@ def _said(file): # -> microns across and down, or None
         aperio = re.search(r'MPP = ([\d.]+)', t.pages[0].description)
         return [float(aperio[1])]*2 if aperio else _tagged(t.pages[0], t.imagej_metadata)
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #607d7196
 def microns(file): # -> float, or None
     "Microns a pixel, if the file says so"
     try: found = _said(file) if Path(file).suffix.lower() in ('.tif','.tiff') else None
@@ -149,6 +150,7 @@ def images_below(folder, besides=None): # besides: a folder whose images are our
 # %% ../../nbs/60m_nuclei_inputs.ipynb #028
 def _pixels(x): return hash(x.numpy().tobytes())
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #57d03300
 def _without_masks(files, test, scale, given): # -> uint8 [N,3,size,size]
     "Images that nobody outlined; test images that stand among them are left out"
     known = {_pixels(x) for x,_ in test}
@@ -164,6 +166,7 @@ def _without_masks(files, test, scale, given): # -> uint8 [N,3,size,size]
 def _diameters(ids): # [H,W] -> [n] pixels
     return 2*np.sqrt(np.unique(ids[ids > 0], return_counts=True)[1]/np.pi)
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #e0cc2cf0
 def _size_note(own, seen, scale): # diameters in the images and as the network sees them
     own,seen = float(np.median(own)), float(np.median(seen))
     text = f"the median nucleus is {own:.1f} px wide in the images, and {seen:.1f} px at the "
@@ -203,6 +206,7 @@ def _joined(squares, names, title): # dict: name -> [(image, ids)] -> PatchData
     images,masks,of = zip(*found)
     return PatchData(np.stack(images), masks=np.stack(masks), name=title, groups=of, names=of)
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #f3589b6d
 def _test_notes(test): # [(image, ids)] -> sentences
     if empty := sum(not (t > 0).any() for _,t in test):
         yield (f"{empty} of {len(test)} test images hold no nucleus: nothing found counts as 1 "
@@ -267,11 +271,13 @@ def labelled(self:Nuclei, share, seed): # -> PatchData
     with no_random(seed): order = torch.randperm(len(self.train))
     return self.train[order[:max(1, round(float(Fraction(share))*len(self.train)))]]
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #28691de4
 @patch(as_prop=True)
 def size(self:Nuclei): return self.scaling.size
 @patch(as_prop=True)
 def tile(self:Nuclei): return self.scaling.tile
 
+# %% ../../nbs/60m_nuclei_inputs.ipynb #5e7cecb3
 @patch
 def scale(self:Nuclei, x, file=None): # [C,H,W], where it is from -> pixels of its shorter side
     "The size at which an image is segmented"

@@ -63,6 +63,7 @@ _CURVES = dict(loss='training loss', error='squared error on validation',
                live='live clusters in training', knn='5-NN accuracy on validation',
                dice='Dice on validation')
 
+# %% ../../nbs/60e_report.ipynb #7b632c03
 def _plot_curve(ax, curves, column):
     for i,(name,c) in enumerate(curves.items()):
         if column not in c: continue
@@ -87,6 +88,7 @@ def plot_curves(curves): # name -> DataFrame of `curves_of`
 def _evenly(n, most): # -> numbers below n
     return [*range(n)] if n <= most else [i*n//most for i in range(most)]
 
+# %% ../../nbs/60e_report.ipynb #c06a1c5e
 def _clusters(emb, seed): # -> Embeddings that have assignments, what made them
     "The encoder's own clusters, or those of k-means"
     if emb.assignments is not None: return emb, 'the network itself'
@@ -103,9 +105,11 @@ class _Seen(NamedTuple):
     by: str          # what made the clusters
     known: bool      # are there labels?
 
+# %% ../../nbs/60e_report.ipynb #f1494b6c
 def _parts(splits): # -> dict: name -> PatchData
     return {n: d for n,d in zip(('train','val','test'), splits) if d is not None}
 
+# %% ../../nbs/60e_report.ipynb #697c6d3a
 def _look(model, splits, seed): # -> dict: part -> Embeddings; _Seen
     "Send all patches through the encoder"
     parts = _parts(splits)
@@ -120,6 +124,7 @@ def _positions(emb, seed): # -> [N,2]; t-SNE needs neighbours, and one patch nee
     if len(emb) < 2: return torch.zeros(len(emb), 2).numpy()
     return reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed)
 
+# %% ../../nbs/60e_report.ipynb #c8596292
 def _maps(out, seen, seed): # -> figures
     "The map coloured by cluster, and by label where there is one"
     xy, colours = _positions(seen.emb, seed), ['label']*seen.known + ['cluster']
@@ -173,6 +178,7 @@ def _cluster_rows(name, emb): # of a part, its Embeddings -> DataFrame
         label=_class_names(emb.labels, emb))
     return pd.DataFrame(dict(name=_named(emb), part=name, **label, cluster=emb.assignments))
 
+# %% ../../nbs/60e_report.ipynb #b9c3995d
 def _write_clusters(out, embs, seen): # dict: part -> Embeddings; _Seen
     "clusters.csv"
     if any(e.assignments is None for e in embs.values()):
@@ -186,6 +192,7 @@ def _wrong(train, test, k=5): # Embeddings -> rows of test, the clearest votes f
     order = share[rows].argsort(descending=True, stable=True)
     return rows[order], guess[rows[order]]
 
+# %% ../../nbs/60e_report.ipynb #e07f29ad
 def _draw_wrong(data, names, words, across=6): # PatchData, text of each patch twice -> Figure
     lines = -(-len(data)//across)
     with house_style():
@@ -217,6 +224,7 @@ def compare_calmly(*args, **kw): # as `compare`
     "In one thread: on problems this small, several wait for each other most of the time"
     with threadpoolctl.threadpool_limits(1): return compare(*args, **kw)
 
+# %% ../../nbs/60e_report.ipynb #4f2cf2ed
 def _verdict(table, ours): # -> a sentence
     rivals = [(n, table['5-NN'][n])
               for n in ('untrained encoder','colour histogram') if n in table.index]
@@ -253,6 +261,7 @@ def _reason(error): # -> its first line, as text
     lines = str(error).strip().split('\n\t')[-1].splitlines()
     return readable(lines[0]) if lines else type(error).__name__
 
+# %% ../../nbs/60e_report.ipynb #742f05b4
 class PartsMissing(RuntimeError):
     "The report is written, but for some of its parts"
     def __init__(self, page, missing): # path, dict: name of a part -> exception
@@ -276,6 +285,7 @@ def _collapses(model): # Learner or encoder -> a sentence, or None
     warned = getattr(watch, 'warned', None) and watch.history
     return collapse_kind(**watch.history[-1]) if warned else None
 
+# %% ../../nbs/60e_report.ipynb #0e5fbe58
 def _pictures(attempt, out, model, splits, seed): # -> dict for the template
     "All that the encoder's features show, as far as it can be made"
     embs,seen = attempt('features', _look, model, splits, seed) or (None, None)
@@ -316,6 +326,7 @@ class _Shrunken(torch.nn.Module):
         bright = self(x).mean(1)
         return torch.stack([bright, 1-bright], 1)
 
+# %% ../../nbs/60e_report.ipynb #d0d5dc02
 def _handful(data, most, side=16): # PatchData or None -> PatchData or None
     "Some patches of each class, small"
     if data is None: return None

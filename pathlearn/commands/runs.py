@@ -120,6 +120,7 @@ def _take_back(learn, resume, state): # -> are the weights those of the last com
     learn.model.load_state_dict(state['model'])
     return True
 
+# %% ../../nbs/60d_runs.ipynb #6dd9032e
 def _rescue(learn, resume, weights, **meta):
     "Keep the weights of the last complete epoch; -> what to tell"
     if not resume.path.exists(): return "no epoch was complete yet. The same command begins anew"

@@ -34,6 +34,7 @@ def number(kind, # int or float
         return value
     return check
 
+# %% ../../nbs/60a_shell.ipynb #691604fa
 seed = number(int, 0, 2**32-1) # NumPy takes no larger one
 
 # %% ../../nbs/60a_shell.ipynb #009
@@ -99,11 +100,13 @@ def note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flus
 # %% ../../nbs/60a_shell.ipynb #020
 _ALIKE = dict(n_in='channels', total='epochs') # what the library calls otherwise
 
+# %% ../../nbs/60a_shell.ipynb #168e8282
 def _flag(action, value): # value: text behind the `=`, may be empty; -> text, or None: not sayable
     flag, bare = action.option_strings[-1], value.strip('\'"')
     if action.nargs == 0: return flag if bare == str(action.const) else None
     return None if bare == 'None' else f'{flag} {bare}'.rstrip()
 
+# %% ../../nbs/60a_shell.ipynb #23fcd103
 def in_options(text, parser): # a sentence of the library -> of the command
     "`size=32` becomes --size 32, `skip_bad=True` --skip-bad"
     known = {a.dest: a for a in parser._actions if a.option_strings}
@@ -140,6 +143,7 @@ def _tell(error, parser, args): # -> exit code
     print(f"{parser.prog}: {in_options(said, parser)}", file=sys.stderr)
     return code
 
+# %% ../../nbs/60a_shell.ipynb #7310b274
 def _stopped(error, parser, came, ending): # came: signals; -> exit code
     with deaf(ending):
         print(f"\n{parser.prog} was stopped: {str(error) or 'the same command goes on'}",
@@ -160,6 +164,7 @@ def _work(parser, work, argv, came, fill): # -> exit code
     except Exception as e: return _tell(e, parser, args)
     return 0
 
+# %% ../../nbs/60a_shell.ipynb #f62d7fce
 def run(parser, # what reads the arguments
         work,   # function of the parsed arguments; `args.out` names the folder it writes into
         argv,   # list of str, or None for sys.argv

@@ -44,6 +44,7 @@ def _fill_places(): # else the next file that is opened would get what libraries
         try: os.fstat(fd)
         except OSError: os.open(os.devnull, os.O_RDWR)
 
+# %% ../../nbs/60a1_terminal.ipynb #16e2822d
 @contextlib.contextmanager
 def calm_streams():
     "What is printed inside goes to the terminal as long as there is one, and never raises"
@@ -59,6 +60,7 @@ def calm_streams():
 class Terminated(KeyboardInterrupt):
     "Another program asked this one to end: it ends as after Ctrl-C, with its own exit code"
 
+# %% ../../nbs/60a1_terminal.ipynb #0db759c7
 def _answer(came): # came: a list that takes the number of the signal
     process = os.getpid()
     def answer(number, frame):
@@ -68,6 +70,7 @@ def _answer(came): # came: a list that takes the number of the signal
         raise Terminated()
     return answer
 
+# %% ../../nbs/60a1_terminal.ipynb #8a2da202
 def _as_usual(number):
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

@@ -41,6 +41,7 @@ def _state(out): # -> text
 # %% ../../nbs/60f_train.ipynb #008
 def _weights(method, out): return out/f'{method.name}.safetensors'
 
+# %% ../../nbs/60f_train.ipynb #6cc17a61
 def _trained(method, splits, out, args): # -> Learner, minutes
     "Train or go on, and save the weights"
     weights = _weights(method, out)
@@ -68,6 +69,7 @@ def _lead(title, splits, past, args): # -> what the page says first
     return (f"{title} looked at {looked_at(past, n, args.epochs, source)}, and never at a label."
             f"{now} Here is what it made of them.")
 
+# %% ../../nbs/60f_train.ipynb #79fe05f2
 def _end(weights, page): # -> the last line
     out = page.parent
     files = dict(weights=weights, report=page, log=out/'log.txt', table=out/'table.csv')

@@ -21,6 +21,7 @@ def _layout(shape): # -> what to do about images of this shape
     if shape[1] in (1,3): return ": np.moveaxis(x, 1, -1) puts the channels last"
     return ''
 
+# %% ../../nbs/00b_arrays.ipynb #a0a83dac
 def _channels_first(x):
     "The npz layout [N,H,W] or [N,H,W,C] as a tensor [N,C,H,W]"
     if x.ndim not in (3,4) or (x.ndim == 4 and x.shape[-1] not in (1,3)):
@@ -48,10 +49,12 @@ def _kind_of_rows(arrays, path, findings): # -> findings, decided for all parts
 # %% ../../nbs/00b_arrays.ipynb #013
 _PARTS = 'train','val','test'
 
+# %% ../../nbs/00b_arrays.ipynb #2aba280e
 def _told(path, split, f, *args): # what `f` returns; its complaints with file and part
     try: return f(*args)
     except (ValueError, TypeError) as e: raise ValueError(f"{path}, {split} part: {e}") from None
 
+# %% ../../nbs/00b_arrays.ipynb #b649856d
 def _npz_labels(arrays, path, findings): # -> part -> labels; names of the classes, or None
     names,labels,found = arrays.get('classes'),{},[]
     names = None if names is None else [*map(str, names.ravel())]
@@ -90,6 +93,7 @@ def _fit_together(parts, path):
     listed = ', '.join(map(str, shapes))
     raise ValueError(f"{path} mixes images of {listed}: expected one shape")
 
+# %% ../../nbs/00b_arrays.ipynb #563c8685
 def _say_unread(arrays, path): # what is left of the arrays of a file
     if left := sorted({*arrays} - {'classes'}): warnings.warn(
         f"{path} also holds {', '.join(left[:9])}, which is not read", stacklevel=3)

@@ -130,11 +130,13 @@ def _read_into(images, files, size, depth): # uint8 [N,C,H,W] -> list of `None`,
 # %% ../../nbs/00c_files.ipynb #034
 _Listing = namedtuple('Listing', 'path files labels classes looks')
 
+# %% ../../nbs/00c_files.ipynb #c12e2ae0
 def _listing(path, classes=None):
     "What can be known of a folder without decoding it"
     files,labels,classes = list_folder(path, classes)
     return _Listing(Path(path), files, labels, classes, _headers(files))
 
+# %% ../../nbs/00c_files.ipynb #bdea6dfe
 def _without_bad(o, skip_bad):
     good = _sift(o.files, o.looks, skip_bad)
     take = lambda xs: xs and [xs[i] for i in good]

@@ -44,6 +44,7 @@ def _scale(x): # -> how to bring such numbers to bytes
     depth = 2**math.ceil(math.log2(high)) - 1
     return found + f"so scale them by 255/{depth}, round and convert them"
 
+# %% ../../nbs/00a_patches.ipynb #dcb36364
 def _check_images(x):
     x = torch.as_tensor(x)
     if n := _n_nan(x):

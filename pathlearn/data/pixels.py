@@ -63,6 +63,7 @@ def _half(path, page, letter): # letter of the unpacker: 'L' or 'B' -> uint16 [H
         img.tile = [t._replace(args=(r[0][:-1]+letter, *r[1:])) for t,r in zip(img.tile, raw)]
         return np.asarray(img).astype(np.uint16)
 
+# %% ../../nbs/00f_pixels.ipynb #c88b9519
 def _both_halves(path, page, letters): # upper, lower -> uint16 [H,W,C]
     upper,lower = (_half(path, page, o) for o in letters)
     return upper << 8 | lower

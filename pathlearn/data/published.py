@@ -30,10 +30,12 @@ from fastai.data.transforms import get_files
 _NCT = 'NCT-CRC-HE-100K','NCT-CRC-HE-100K-NONORM','CRC-VAL-HE-7K'
 _TISSUES = ['ADI','BACK','DEB','LYM','MUC','MUS','NORM','STR','TUM']
 
+# %% ../../nbs/00e_published.ipynb #81b90d21
 def _folders(path): # -> dict: name in capitals -> folder
     if not path.is_dir(): return {}
     return {d.name.upper(): d for d in sorted(path.iterdir()) if d.is_dir() and d.name[0] != '.'}
 
+# %% ../../nbs/00e_published.ipynb #392959a9
 def _kather(path): # -> folder to train on, folder to test on; either may be `None`
     "The two folders in `path`, or in the one folder it holds; NCT... may be `path` itself"
     for root in (path, *_folders(path).values()):
@@ -53,6 +55,7 @@ def _tissue_folder(path): # folder, perhaps with one of the same name in it -> f
     raise ValueError(f"{path} holds {', '.join(found) or 'no folder'}: expected the nine class "
                      f"folders {', '.join(_TISSUES)}, or the eight without BACK")
 
+# %% ../../nbs/00e_published.ipynb #1c16d377
 def _same_tissues(train, test): # what `_tissue_folder` gave for each
     if train[1] != test[1]: raise ValueError(
         f"{(train if len(train[1]) < len(test[1]) else test)[0]} lacks the folder BACK "
@@ -81,6 +84,7 @@ def _read_tissues(path, found, size): # found: folders -> `Splits` without val
         if p is not None: p.classes = [c.upper() for c in p.classes]
     return splits
 
+# %% ../../nbs/00e_published.ipynb #bf87cced
 def nct_crc_data(
     path,      # folder with NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
     size=None, # pixels a side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
@@ -111,6 +115,7 @@ def _unpack(file):
 def _h5_folder(root): # the folder `pcam` in it, or itself where the files lie there
     return next((d for d in (root/'pcam', root) if any(d.glob('camelyonpatch*'))), root/'pcam')
 
+# %% ../../nbs/00e_published.ipynb #06e3680f
 def _pcam_files(root, part, download):
     "Images and labels of one part, unpacked or fetched where they are not there"
     name = f"camelyonpatch_level_2_split_{part.replace('val','valid')}"
@@ -169,8 +174,10 @@ def _pcam_parts(root, download): # -> files of each part, `None` for those that 
         warnings.warn(f"PCam without its {part} part: {e}", stacklevel=3)
     return [found.get(part) for part in _PCAM_PARTS]
 
+# %% ../../nbs/00e_published.ipynb #19ad0f88
 _PCAM_PARTS = 'train','val','test'
 
+# %% ../../nbs/00e_published.ipynb #868fffd7
 def pcam_data(
     root=None,     # folder of the h5 or h5.gz files, or with a folder `pcam`; default ~/.pathlearn
     size=None,     # pixels a side; `None` keeps 96, for which all parts are 9 GB in memory
@@ -203,6 +210,7 @@ def _gland_folder(path): # the folder itself, or the one folder in it that holds
         raise FileNotFoundError(f"there is no folder {path}: an archive must be unpacked first")
     return next((d for d in (path, *_folders(path).values()) if holds(d)), path)
 
+# %% ../../nbs/00e_published.ipynb #ccd42a2e
 def _gland_files(path):
     "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
     path = _gland_folder(Path(path))

@@ -75,9 +75,11 @@ def _walk(top, recurse): # -> (files, broken links, folders of a run)
 # %% ../../nbs/00g_walk.ipynb #017
 def suffix(file): return os.path.splitext(file)[1].lower()
 
+# %% ../../nbs/00g_walk.ipynb #0b79db7e
 def _shown(files, top): # -> 'a/x.png, ...'
     return ', '.join(os.path.relpath(f, top) for f in files[:3]) + ', ...'*(len(files) > 3)
 
+# %% ../../nbs/00g_walk.ipynb #1449ed8c
 def _beside(top, files, broken, runs): # -> one sentence, or ''
     said,kinds = [],Counter(s for f in files if (s := suffix(f)) in _UNREAD)
     if kinds:
@@ -98,6 +100,7 @@ def images_below(
     if said := _beside(folder, files, broken, runs): warnings.warn(said, stacklevel=3)
     return sorted(Path(f) for f in files if suffix(f) in IMAGE_SUFFIXES)
 
+# %% ../../nbs/00g_walk.ipynb #6c1dbecb
 def images_in(folder): # a path -> sorted list of the image files right in it
     return images_below(folder, recurse=False) if Path(folder).is_dir() else []
 

@@ -205,6 +205,7 @@ def place(self:Explorer, xy): # float32 [N,2]
     self.xy, self.map.xy = xy, packed(xy, 'f4')
     if self.alike: self.controls.alert(self.alike)
 
+# %% ../../nbs/06c_explorer.ipynb #53cc1ce1
 @patch
 def _failed(self:Explorer, why):
     self.controls.alert(why)

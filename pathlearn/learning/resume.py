@@ -58,10 +58,12 @@ def _waiting(learn): # -> dict; zeros are not worth their space
 # %% ../../nbs/04d_resume.ipynb #024
 _LOGS = 'lrs','iters','losses','values'
 
+# %% ../../nbs/04d_resume.ipynb #880d4f8b
 def _logged(recorder): # -> dict
     smooth = recorder.smooth_loss
     return dict(log={n:getattr(recorder,n) for n in _LOGS}, smooth=[smooth.count, smooth.val])
 
+# %% ../../nbs/04d_resume.ipynb #6242ec88
 def _log_back(learn, state):
     "Put back what `_logged` took"
     for n in _LOGS: setattr(learn.recorder, n, list(state['log'][n]))
@@ -72,6 +74,7 @@ def _log_back(learn, state):
 # %% ../../nbs/04d_resume.ipynb #026
 def _stateful(learn): return [cb for cb in learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
+# %% ../../nbs/04d_resume.ipynb #1295395b
 def _state(learn): # -> dict
     "Everything the next epoch depends on"
     scaler = getattr(learn, 'scaler', None) # of mixed precision
@@ -107,6 +110,7 @@ def _check_folder(path):
 # %% ../../nbs/04d_resume.ipynb #033
 def _number(o): return isinstance(o, (int,float,torch.Tensor)) or o is None
 
+# %% ../../nbs/04d_resume.ipynb #00c13a4e
 def _odd_log(log, smooth): # -> what in them is of another kind, or None
     odd = [n for n in _LOGS if not isinstance(log.get(n), list)]
     if odd: return odd[0]
@@ -114,9 +118,11 @@ def _odd_log(log, smooth): # -> what in them is of another kind, or None
     if len(smooth) != 2 or not all(isinstance(r, list) and all(map(_number, r)) for r in rows):
         return 'number'
 
+# %% ../../nbs/04d_resume.ipynb #eb27dcbe
 _KINDS = dict(epoch=int, n_epoch=int, threads=int, model=dict, opt=dict, rng=dict, log=dict,
               smooth=list, cbs=dict)
 
+# %% ../../nbs/04d_resume.ipynb #fffce691
 def _amiss(state): # -> what is wrong, or None
     if not isinstance(state, dict): return f"it holds a {type(state).__name__}"
     for n,kind in _KINDS.items():
@@ -186,10 +192,12 @@ def _check_about(learn, path, state):
             f"{path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
             "Take the arguments of the first run, or begin in another folder")
 
+# %% ../../nbs/04d_resume.ipynb #8a72806e
 def _steps(dl): # of an epoch; a stream may not know
     try: return len(dl)
     except TypeError: return None
 
+# %% ../../nbs/04d_resume.ipynb #1a64441a
 def _warn_of_change(learn, path, state):
     "Warn where the epochs that follow are others than those that were"
     bs,was = getattr(learn.dls.train, 'bs', None), state.get('bs')
@@ -229,6 +237,7 @@ def _fits(path):
         f"{path} is damaged, or of another learner ({type(e).__name__}: {e}): "
         "move it away to begin anew") from e
 
+# %% ../../nbs/04d_resume.ipynb #33f2fdb9
 def _check_opt(opt, state): # fastai would take whatever it finds
     for n,ours in opt.state_dict().items():
         theirs, many = state[n], hasattr(ours, '__len__') and not hasattr(ours, 'items')
@@ -236,6 +245,7 @@ def _check_opt(opt, state): # fastai would take whatever it finds
                      or not all(isinstance(o, dict) for o in theirs)):
             raise TypeError(f"the optimiser's '{n}'")
 
+# %% ../../nbs/04d_resume.ipynb #65647187
 def _try_dice(state, dl):
     now = rng_state(dl)
     try: set_rng_state(state, dl)

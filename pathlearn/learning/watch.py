@@ -122,6 +122,7 @@ def _all_one_picture(data, most=2): # a dataset; grey values of 255 that are but
     first = images[:1].int()
     return all((part.int() - first).abs().max() <= most for part in images.split(64))
 
+# %% ../../nbs/04b_watch.ipynb #7f072b30
 def _warn_of_one_picture(data):
     if _all_one_picture(data): warnings.warn(
         f"all {len(data)} patches are the same picture: whatever this run finds is noise. "
@@ -223,6 +224,7 @@ def _look(learn, data): # -> dict: what the encoder makes of PatchData now
     return dict(live=None if clusters is None else len(clusters.unique()),
                 features=emb.features.half(), assignments=clusters)
 
+# %% ../../nbs/04b_watch.ipynb #0aa84781
 def _embeddings(look, data): # -> Embeddings
     features,clusters = look['features'].float().cpu(), look['assignments']
     if clusters is not None: clusters = clusters.cpu()
@@ -266,6 +268,7 @@ def _last_good(learn): # -> a sentence, or nothing before the first epoch has en
     done = [v[0] for v in learn.recorder.values if isinstance(v[0], float) and np.isfinite(v[0])]
     return f"The loss of the epoch before was {done[-1]:.3g}. " if done else ''
 
+# %% ../../nbs/04b_watch.ipynb #14fcb83e
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
     resume,kept = getattr(learn, 'resume', None), ''
@@ -278,6 +281,7 @@ def stop_fit(learn, found): # found: what is wrong, as words
 def _images(dl): # -> how many an epoch has; of a loader of fastai or of torch
     return len(dl)*(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 1)
 
+# %% ../../nbs/04b_watch.ipynb #bb111b3e
 def _check_wish(cb, columns, images): # a callback, names in the log, images in an epoch
     "Raise if the callback waits for what never comes"
     if isinstance(cb, TrackerCallback) and cb.monitor not in columns: raise ValueError(
@@ -287,6 +291,7 @@ def _check_wish(cb, columns, images): # a callback, names in the log, images in 
         f"GradientAccumulation waits for {cb.n_acc} images before each step, and an epoch has "
         f"{images}: most epochs would learn nothing. Take a smaller n_acc")
 
+# %% ../../nbs/04b_watch.ipynb #eced4fae
 def _check_device(model):
     if next(model.parameters()).device.type == 'cpu': warnings.warn(
         "to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
