@@ -22,7 +22,7 @@ def _later(module, function): # -> function of the parsed arguments
 # %% ../nbs/65_cli.ipynb #007
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder a class, with train, val and test in it, "
-         "or as NCT-CRC, PCam, GlaS and CRAG were published), "
+         "or as NCT-CRC, PCam, GlaS, CRAG and LC25000 were published), "
          "'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
          "or as images/ and masks/")

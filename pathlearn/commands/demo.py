@@ -9,7 +9,7 @@ __all__ = ['demo']
 import time
 from .known import load_method
 from .report import write_report
-from .folders import folder, logged, same_run
+from .folders import run_folder
 from .runs import about, curves_of, run_facts, trained, watches
 from ..learning import save_encoder
 from ..synthetic import synthetic_tissue
@@ -44,11 +44,11 @@ def _tidy(out):
 # %% ../../nbs/60i_demo.ipynb #e149174e
 def demo(args): # what `pathlearn_demo` has read
     "Train, compare, report"
-    began, out = time.time(), folder(args.out)
+    began = time.time()
     splits = synthetic_tissue(*((180, 32) if args.fast else (900, 64)), args.seed)
     if args.fast: args.epochs = min(args.epochs, 2)
-    same_run(out, dict(epochs=args.epochs, seed=args.seed, fast=args.fast))
-    with logged(out):
+    settings = dict(epochs=args.epochs, seed=args.seed, fast=args.fast)
+    with run_folder(args.out, settings) as (out,_):
         models = {load_method(n).title: _trained(n, splits, out, args) for n in _NAMES}
         page = _report(models, splits, out, (time.time()-began)/60, args)
         _tidy(out)

@@ -292,6 +292,7 @@ def train_nuclei(args): # what `pathlearn_train` has read
     torch.manual_seed(args.seed)
     watch, resume = Stopwatch(), Resume(out/'training.pt')
     learn = nuclei_learner(nuclei, few, args, [watch, resume]) # what does not fit is told first
+    args.out = str(out)
     with _run_of(nuclei, out, args):
         _train_into(out, learn, resume, nuclei, few, args)
         _finish(out, learn, nuclei, few, watch.seconds/60, args)

@@ -34,16 +34,16 @@ def number(kind, # int or float
         return value
     return check
 
-# %% ../../nbs/60a_shell.ipynb #691604fa
+# %% ../../nbs/60a_shell.ipynb #007
 seed = number(int, 0, 2**32-1) # NumPy takes no larger one
 
-# %% ../../nbs/60a_shell.ipynb #009
+# %% ../../nbs/60a_shell.ipynb #010
 def filled(text):
     "An argparse type: any text but an empty one"
     if text.strip(): return text
     raise argparse.ArgumentTypeError(f"expected a name, found {text!r}")
 
-# %% ../../nbs/60a_shell.ipynb #012
+# %% ../../nbs/60a_shell.ipynb #013
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action):
         plain = action.default is None or isinstance(action.default, bool)
@@ -54,7 +54,7 @@ class _Version(argparse.Action):
         print(versions())
         parser.exit()
 
-# %% ../../nbs/60a_shell.ipynb #014
+# %% ../../nbs/60a_shell.ipynb #015
 def nearest(word, names): # -> text that names the nearest, or ''
     close = difflib.get_close_matches(word.lower(), [*map(str, names)], 1)
     return f": did you mean {close[0]}?" if close else ''
@@ -63,7 +63,7 @@ def _options(words): # those among the arguments that look like options
     before = takewhile(lambda w: w != '--', words)
     return [w.partition('=')[0] for w in before if re.match('--?[A-Za-z]', w)]
 
-# %% ../../nbs/60a_shell.ipynb #015
+# %% ../../nbs/60a_shell.ipynb #016
 class _Parser(argparse.ArgumentParser):
     def error(self, message):
         message = message.removeprefix('argument ')
@@ -85,7 +85,7 @@ class _Parser(argparse.ArgumentParser):
         if full: self.error(f"{word} may be {' or '.join(full)}: write it out")
         self.error(f"no option {word}{nearest(word, names)}")
 
-# %% ../../nbs/60a_shell.ipynb #016
+# %% ../../nbs/60a_shell.ipynb #017
 def make_parser(prog, doc, examples): # examples: list of str
     "A parser that shows defaults and ends its help with examples"
     epilog = '\n'.join(['examples:', *(f'  {e}' for e in examples)])
@@ -94,19 +94,19 @@ def make_parser(prog, doc, examples): # examples: list of str
                         help="show the versions of pathlearn, torch and Python")
     return parser
 
-# %% ../../nbs/60a_shell.ipynb #017
+# %% ../../nbs/60a_shell.ipynb #018
 def note(message, *_, **__): print(f"note: {str(message).splitlines()[0]}", flush=True)
 
-# %% ../../nbs/60a_shell.ipynb #020
+# %% ../../nbs/60a_shell.ipynb #021
 _ALIKE = dict(n_in='channels', total='epochs') # what the library calls otherwise
 
-# %% ../../nbs/60a_shell.ipynb #168e8282
+# %% ../../nbs/60a_shell.ipynb #022
 def _flag(action, value): # value: text behind the `=`, may be empty; -> text, or None: not sayable
     flag, bare = action.option_strings[-1], value.strip('\'"')
     if action.nargs == 0: return flag if bare == str(action.const) else None
     return None if bare == 'None' else f'{flag} {bare}'.rstrip()
 
-# %% ../../nbs/60a_shell.ipynb #23fcd103
+# %% ../../nbs/60a_shell.ipynb #023
 def in_options(text, parser): # a sentence of the library -> of the command
     "`size=32` becomes --size 32, `skip_bad=True` --skip-bad"
     known = {a.dest: a for a in parser._actions if a.option_strings}
@@ -115,7 +115,7 @@ def in_options(text, parser): # a sentence of the library -> of the command
         return action and _flag(action, m[2]) or m[0]
     return re.sub(r"\b([a-z]\w*)=('\w+'|[\w./]*\w|)", said, text)
 
-# %% ../../nbs/60a_shell.ipynb #023
+# %% ../../nbs/60a_shell.ipynb #026
 @contextlib.contextmanager
 def _notes():
     "Warnings as notes of one line, those of libraries about themselves not at all"
@@ -125,7 +125,7 @@ def _notes():
             warnings.simplefilter('ignore', kind)
         yield
 
-# %% ../../nbs/60a_shell.ipynb #025
+# %% ../../nbs/60a_shell.ipynb #028
 def _settle(args):
     os.environ.setdefault('MPLBACKEND', 'Agg')
     os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
@@ -136,21 +136,21 @@ def _need_gpu():
     if torch.cuda.is_available(): return
     raise ValueError("--device cuda: torch finds no GPU here, leave the option out to use the CPU")
 
-# %% ../../nbs/60a_shell.ipynb #027
+# %% ../../nbs/60a_shell.ipynb #030
 def _tell(error, parser, args): # -> exit code
     if os.environ.get('PATHLEARN_DEBUG'): traceback.print_exception(error)
     code,said = explain(error, getattr(args, 'out', None))
     print(f"{parser.prog}: {in_options(said, parser)}", file=sys.stderr)
     return code
 
-# %% ../../nbs/60a_shell.ipynb #7310b274
+# %% ../../nbs/60a_shell.ipynb #031
 def _stopped(error, parser, came, ending): # came: signals; -> exit code
     with deaf(ending):
         print(f"\n{parser.prog} was stopped: {str(error) or 'the same command goes on'}",
               file=sys.stderr, flush=True)
     return 128 + (came[0] if came else 2)
 
-# %% ../../nbs/60a_shell.ipynb #028
+# %% ../../nbs/60a_shell.ipynb #032
 def _work(parser, work, argv, came, fill): # -> exit code
     args, words = None, sys.argv[1:] if argv is None else argv
     try:
@@ -164,7 +164,7 @@ def _work(parser, work, argv, came, fill): # -> exit code
     except Exception as e: return _tell(e, parser, args)
     return 0
 
-# %% ../../nbs/60a_shell.ipynb #f62d7fce
+# %% ../../nbs/60a_shell.ipynb #033
 def run(parser, # what reads the arguments
         work,   # function of the parsed arguments; `args.out` names the folder it writes into
         argv,   # list of str, or None for sys.argv

@@ -28,6 +28,7 @@ def train(args): # what `pathlearn_train` has read
     path = args.out or f'runs/{args.method}_{data_name(args.data)}'
     with run_folder(path, settings_of(method, args), seen=fingerprint(*splits),
                     usual=usual_of(method), on_new_data=args.continue_on_new_data) as (out,past):
+        args.out = str(out)
         print(f"{method.title} on {splits.train}: {args.epochs} epochs, into {out}{_state(out)}",
               flush=True)
         learn,minutes = _trained(method, splits, out, args)

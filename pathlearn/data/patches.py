@@ -177,7 +177,7 @@ def _draw_patch(ax, data, i):
         ids = data.masks[i].cpu().numpy()
         tint = np.ma.masked_where(ids<=0, ids%10)
         ax.imshow(tint, cmap='tab10', vmin=0, vmax=9, alpha=.5, interpolation='nearest')
-    ax.set_title(_caption(data, i), fontsize=8)
+    ax.set_title(_caption(data, i), fontsize=8, parse_math=False)
 
 # %% ../../nbs/00a_patches.ipynb #044
 @patch
