@@ -28,7 +28,6 @@ def _check_strengths(name, strengths, p): # name of the step, for the error
             raise ValueError(f"{name} takes strengths of 0 or more, the least first, and p of at "
                              f"most 1: found {k}={s}")
 
-# %% ../nbs/20_mixing.ipynb #f5572987
 def _draw_strength(x, s): # x [b,...] images -> [b]
     if isinstance(s, list):
         return torch.tensor(s, device=x.device)[torch.randint(len(s), (len(x),), device=x.device)]
@@ -317,12 +316,10 @@ def _colours(): # -> brightness, contrast, HSV
             Step(brightness_contrast, brightness=0., contrast=.2, p=.75),
             Step(hsv_shift, hue=10/180, sat=20/255, val=10/255, p=.5, colour=True))
 
-# %% ../nbs/20_mixing.ipynb #85cd24d6
 def _blur_or_noise():
     return OneOf(*[Step(f, side=[3,5]) for f in (motion_blur, median_blur, window_blur)],
                  Step(gaussian_noise, variance=(5.,30.)), p=.7)
 
-# %% ../nbs/20_mixing.ipynb #f1e34a90
 def _distortion():
     return OneOf(Step(optical, k=1.), Step(grid_stretch, most=[1.]),
                  Step(elastic, alpha=[3.], sigma=[50.], corner=[50/224]), p=.4)
