@@ -129,7 +129,7 @@ def test_microns_bring_all_images_to_one_scale(tmp_path, drawn, capsys):
     assert len(more.without) == 7 + 8*4 # each cut like the others, none of the two test images
     plain = write(tmp_path/'plain', drawn)
     code, told = cdcl('--data', plain, '--mpp', .5, '--size', 64, '--out', tmp_path/'run', capsys=capsys)
-    assert code == 1 and '10 of 10 images do not say how many microns a pixel is wide' in told.err and not (tmp_path/'run').exists()
+    assert code == 2 and '10 of 10 images do not say how many microns a pixel is wide' in told.err and not (tmp_path/'run').exists()
     assert cdcl('--data', plain, '--mpp', .5, '--image-mpp', .25, '--size', 64, '--out', tmp_path/'run') == 0
     page = (tmp_path/'run'/'report.html').read_text()
     assert 'round(min(x.shape[1:])*MICRONS/0.5*64/64)' in page
@@ -177,7 +177,7 @@ def test_nothing_is_written_among_the_images(cells, tmp_path, capsys):
         if 'run' in str(args): shutil.copytree(cells/'images', tmp_path/'run'/'masks')
         before = sorted(tmp_path.rglob('*'))
         code, told = cdcl('--data', cells, '--size', 64, *args, capsys=capsys)
-        assert code == 1 and 'would write among the images of' in told.err and sorted(tmp_path.rglob('*')) == before
+        assert code == 2 and 'would write among the images of' in told.err and sorted(tmp_path.rglob('*')) == before
 
 # what goes wrong, and when
 
@@ -186,15 +186,15 @@ def test_a_start_that_is_refused_leaves_no_folder(cells, tmp_path, monkeypatch, 
     for args,words in ((('--size', 100), '100 px a side, which do not divide'), (('--tile', 100), '100 px a side, which do not divide'),
                        (('--image-mpp', .25), 'give both')):
         code, told = cdcl('--data', cells, *args, '--out', out, capsys=capsys)
-        assert code == 1 and words in told.err and 'Traceback' not in told.err and not out.exists(), told.err
+        assert code == 2 and words in told.err and 'Traceback' not in told.err and not out.exists(), told.err
     monkeypatch.setattr(room, 'from_worst', lambda *a: 1/0)
     code, told = cdcl('--data', cells, '--size', 64, '--out', out, capsys=capsys)
-    assert code == 1 and 'nothing was trained, because the report' in told.err and 'epoch' not in told.out and not out.exists()
+    assert code == 2 and 'nothing was trained, because the report' in told.err and 'epoch' not in told.out and not out.exists()
 
 def test_few_masks_without_a_nucleus_are_refused(tmp_path, drawn, capsys):
     masks = torch.zeros_like(drawn.masks); masks[int(room_names(write(tmp_path/'cells', drawn))[0][-2:])] = 1 # of the test part
     code, told = cdcl('--data', write(tmp_path/'cells', drawn, masks), '--share', '1/8', '--size', 64, '--out', tmp_path/'run', capsys=capsys)
-    assert code == 1 and 'keeps the masks of 1 images, and none of them holds a nucleus: take a larger share' in told.err and not (tmp_path/'run').exists()
+    assert code == 2 and 'keeps the masks of 1 images, and none of them holds a nucleus: take a larger share' in told.err and not (tmp_path/'run').exists()
 
 def test_what_fails_late_leaves_weights_and_masks(cells, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(room, '_trial', lambda *a: None)

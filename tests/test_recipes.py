@@ -125,4 +125,4 @@ def test_lc25000_is_known_as_published(lc25000):
 def test_what_cannot_be_prepared(lc25000, tmp_path, capsys, args, message):
     shutil.rmtree(lc25000/'lung_image_sets'/'lung_scc')
     code = cli.pathlearn_prepare([*args.format(d=lc25000).split(), '--out', str(tmp_path/'o.npz')])
-    assert code == 1 and message in capsys.readouterr().err and not (tmp_path/'o.npz').exists()
+    assert code == 2 and message in capsys.readouterr().err and not (tmp_path/'o.npz').exists()

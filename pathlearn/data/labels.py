@@ -42,12 +42,18 @@ def _shaped(y, n): # -> [N] or [N,L]
                      "of the images are given as masks=")
 
 # %% ../../nbs/00l_reading_labels.ipynb #015
+_MOST = 10_000 # classes without names: more are numbers of something else
+
 def _class_numbers(y, kept, classes): # [N], dtype it was kept in -> int64 tensor
     top = len(classes)-1 if classes else max(y.max(initial=0), 0)
     if kept.kind == 'u' and (last := np.iinfo(kept).max) in y and last-1 not in y:
         if not classes or top < last: raise ValueError(
             f"labels hold {last}, the largest number of {kept}: mostly that is -1, no label, "
             "so leave these patches out; if it is a class, name all in classes=")
+    if not classes and top >= _MOST: raise ValueError(
+        f"labels run up to {top}, expected numbers of classes below {_MOST}: if they number "
+        "slides or patients, give them as groups=; np.unique(labels, return_inverse=True)[1] "
+        "counts from 0")
     if len(y) and (y.min() < 0 or y.max() > top):
         unknown = ", -1 often marks patches without a label: leave them out" if y.min() < 0 else ''
         raise ValueError(f"labels run from {y.min()} to {y.max()}, expected 0 to {top}: "
