@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 import pytest
+from browsing import chromium, lab # noqa: F401 (one browser and one JupyterLab for all tests of a worker)
 
 # prepared data beside the checkout serve the notebooks too, unless somebody names another folder
 SHARED = Path(__file__).parents[2]/'shared'/'data'

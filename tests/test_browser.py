@@ -1,6 +1,6 @@
 "The explorer and the page without Python, by mouse and by keyboard: what changed on the page, and what the kernel knows of it"
 import pytest
-from browsing import LASSO, OUT, POINTS, SHOWN, Notebook, chromium, drag, lab, measured, named, needs_browser # noqa: F401 (fixtures too)
+from browsing import LASSO, OUT, POINTS, SHOWN, Notebook, drag, measured, named, needs_browser
 
 pytestmark = needs_browser
 

@@ -1,7 +1,7 @@
 "Every knob and every tutorial: JupyterLab opens the notebooks, runs them, and each slider moves by keyboard"
 import json, re
 import pytest
-from browsing import LASSO, OUT, ROOT, Notebook, chromium, drag, lab, named, needs_browser # noqa: F401 (fixtures too)
+from browsing import LASSO, OUT, ROOT, Notebook, drag, named, needs_browser
 
 pytestmark = needs_browser
 

@@ -24,6 +24,7 @@ def short(out, *args, **kw): # the report takes seconds, and none is asked for h
     page.write_text('no page')
     return page
 room.write_report = short
+room.rehearse = lambda *args, **kw: None # nor tried before
 asked = room.learner_settings
 room.learner_settings = lambda *given: asked(*given) | dict(dim=32, hidden=16) # a small file, written fast
 

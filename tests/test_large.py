@@ -217,7 +217,7 @@ def test_an_older_folder_goes_on(cells, tmp_path):
     old = {n: v for n,v in json.loads(file.read_text()).items() if n not in ('tile','mpp','image_mpp','background','ignore','threshold')}
     file.write_text(json.dumps(old))
     assert cdcl('--data', cells, '--size', 64, '--out', tmp_path/'run') == 0
-    assert cdcl('--data', cells, '--size', 64, '--tile', 64, '--out', tmp_path/'run') == 1
+    assert cdcl('--data', cells, '--size', 64, '--tile', 64, '--out', tmp_path/'run') == 2
 
 def test_test_images_without_a_nucleus_are_told(tmp_path, drawn):
     masks = drawn.masks.clone()

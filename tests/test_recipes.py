@@ -108,7 +108,7 @@ def test_prepare_lc25000(lc25000, tmp_path, monkeypatch, capsys):
     assert [len(m) for m in met] == [11,3,4]
     assert all(photo_of(n)[0] == p.classes[y] for p in splits for n,y in zip(p.names, p.labels))
     before = prepared('lc25000_lung_32.npz').read_bytes()
-    assert cli.pathlearn_prepare(['lc25000', str(lc25000), '--size', '32']) == 1 and 'is there already' in capsys.readouterr().err
+    assert cli.pathlearn_prepare(['lc25000', str(lc25000), '--size', '32']) == 2 and 'is there already' in capsys.readouterr().err
     assert prepared('lc25000_lung_32.npz').read_bytes() == before and [f.name for f in (tmp_path/'data').iterdir()] == ['lc25000_lung_32.npz']
 
 def test_prepare_a_folder_of_pictures(lc25000, tmp_path):

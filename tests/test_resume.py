@@ -146,6 +146,7 @@ def test_a_class_in_a_room_is_stored_by_the_path_of_the_room(tmp_path, monkeypat
     class Model(torch.nn.Module):
         def __init__(self): super().__init__(); self.encoder = encoder('tiny'); self.cluster_head = Head(256)
     monkeypatch.setattr(weights, 'Head', Head, raising=False)
+    for name in ('Head','Head.__init__'): monkeypatch.setitem(weights._modidx.d['syms']['pathlearn.learning.weights'], f'pathlearn.learning.weights.{name}', ())
     file,model = tmp_path/'w.safetensors', Model()
 
     def stored(): # the class's path in the file

@@ -145,7 +145,8 @@ def test_help_into_a_closed_pipe():
     done = subprocess.run(['bash', '-c', f"set -o pipefail; {sys.executable} -c '{code}' --help | head -1"], capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr and done.stdout.startswith('usage:')
 
-STOP = '''import sys, time
+STOP = '''import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler); signal.signal(signal.SIGHUP, signal.SIG_DFL) # a job in the background ignores them
 from pathlearn.commands.shell import make_parser, run
 def work(args):
     try: print('ready', flush=True); time.sleep(30)

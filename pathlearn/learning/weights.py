@@ -34,11 +34,13 @@ def module_spec(m): # -> something JSON can hold
     return dict(cls=_public_path(type(m)), **plain)
 
 # %% ../../nbs/04e_weights.ipynb #014
-def _classes(): # -> dict: name of a class or function -> the modules of pathlearn that define one
+def _classes(): # -> dict: name of a class -> the modules of pathlearn that define one
     "What this package defines, by its own list"
     found = {}
     for module,names in _modidx.d['syms'].items():
-        for path in names: found.setdefault(path.removeprefix(module+'.'), []).append(module)
+        for path in names:
+            cls = path.removeprefix(module+'.')
+            if f'{path}.__init__' in names: found.setdefault(cls, []).append(module)
     return found
 
 # %% ../../nbs/04e_weights.ipynb #e35a668d
