@@ -49,12 +49,12 @@ def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     where,_,cls = str(name).rpartition('.')
     for module in _classes().get(cls, []):
         if where != module and where != '.'.join(module.split('.')[:2]): continue
-        found = getattr(importlib.import_module(module), cls, None)
+        found = getattr(importlib.import_module(where), cls, None)
         if isinstance(found, type) and issubclass(found, Configured): return found
     raise ValueError(
         f"'{str(name)[:100]}' is not a module of pathlearn, which builds no other: make it "
         "yourself, with the arguments it was trained with, and hand it over: "
-        " load_encoder(path, encoder=...)")
+        "load_encoder(path, encoder=...)")
 
 # %% ../../nbs/04e_weights.ipynb #016
 _LARGEST = 2**16 # of widths, sides and counts
