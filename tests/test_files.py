@@ -145,7 +145,7 @@ def test_pyramid_is_one_image(tmp_path):
 def test_whole_slide(tmp_path):
     with tifffile.TiffWriter(tmp_path/'x.tif') as f:
         for step in (1,2): f.write(C8[::step,::step], photometric='rgb', tile=(16,16), metadata=None, description='Aperio Image Library v11')
-    refused(tmp_path/'x.tif', 'whole slide (svs)', 'pathlearn_tile')
+    refused(tmp_path/'x.tif', 'whole slide (svs)', 'cut it into patches first')
 
 def test_what_is_refused(tmp_path):
     tifffile.imwrite(tmp_path/'f.tif', np.linspace(-.5, 3, 48, dtype=np.float32).reshape(6,8))
@@ -296,7 +296,7 @@ def test_names_of_a_sample(tmp_path):
 @pytest.mark.parametrize('name,words', [
     ('patmnist', 'did you mean pathmnist'), ('Synthetic', 'did you mean synthetic'), ('nowhere', 'expected a folder of images, an .npz file, or one of'),
     ('no/where', 'no file or folder'), ('x.npy', 'np.savez'), ('x.zip', 'unpack it first'), ('x.tar.gz', 'unpack it first'), ('x.csv', 'folder it lies in'),
-    ('x.svs', 'pathlearn_tile'), ('x.png', 'folder it lies in'), ('dir.npz', 'folder of arrays'), ('lost.npz', 'a link to')])
+    ('x.svs', 'cut it into patches first'), ('x.png', 'folder it lies in'), ('dir.npz', 'folder of arrays'), ('lost.npz', 'a link to')])
 def test_data_that_is_none(tmp_path, monkeypatch, name, words):
     monkeypatch.chdir(tmp_path)
     (tmp_path/'dir.npz').mkdir(); np.save(tmp_path/'dir.npz'/'train_images.npy', C8)

@@ -1,16 +1,13 @@
 "Twelve kills at random moments, some of them in the middle of writing, end in the weights of a run that nobody disturbed"
 import json, os, subprocess, sys
 import pytest
+from forking import RUNNER
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
 
-# One process imports fastai, seconds long, and forks a child for each start: the child trains, the parent kills.
-SCRIPT = '''
-import json, os, random, signal, sys, time, traceback
-from pathlib import Path
-import numpy as np, torch
-torch.set_num_threads(1)
-from pathlearn import cli
+SCRIPT = RUNNER + '''
+import random
+import numpy as np
 from pathlearn.commands import train as room
 from pathlearn.learning import load_encoder
 
@@ -28,24 +25,7 @@ room.rehearse = lambda *args, **kw: None # nor tried before
 asked = room.learner_settings
 room.learner_settings = lambda *given: asked(*given) | dict(dim=32, hidden=16) # a small file, written fast
 
-def fork(name):
-    pid = os.fork()
-    if pid: return pid
-    code = 1
-    try: code = cli.pathlearn_train((LINE+name).split())
-    except BaseException: traceback.print_exc()
-    finally:
-        sys.stdout.flush(); sys.stderr.flush()
-        os._exit(code)
-
-def ended(pid, timeout=60): # -> exit code, or minus the signal
-    until = time.time() + timeout
-    while time.time() < until:
-        done,status = os.waitpid(pid, os.WNOHANG)
-        if done: return os.waitstatus_to_exitcode(status)
-        time.sleep(.002)
-    os.kill(pid, signal.SIGKILL)
-    raise TimeoutError(f'child {pid} did not end')
+def train(name): return cli.pathlearn_train((LINE+name).split())
 
 def kill(pid):
     try: os.kill(pid, signal.SIGKILL)
@@ -68,7 +48,7 @@ def weights(out): return load_encoder(out/'clusiam.safetensors').state_dict()
 def same(a, b): return a.keys() == b.keys() and all(torch.equal(a[n], b[n]) for n in a)
 
 began = time.time()
-assert ended(fork('calm')) == 0
+assert ended(fork(train, 'calm')) == 0
 length, want = time.time() - began, weights(root/'calm')
 
 dice, kills, writing, equal, left, runs = random.Random(3), [], 0, [], 0, 0
@@ -76,7 +56,7 @@ while len(kills) < 12:
     runs += 1
     out = root/f'run{runs}'
     while not (out/'report.html').exists():
-        child, before = fork(out.name), len(kills)
+        child, before = fork(train, out.name), len(kills)
         if len(kills) >= 12: pass
         elif before % 3 == 2: # every third kill hits a write
             time.sleep(dice.uniform(0, length/4))

@@ -51,7 +51,7 @@ def _recoloured(data, channels): # PatchData or None -> PatchData or None
 _ADVICE = {
     '.zip .tar .gz .tgz .bz2 .xz .7z .rar': 'unpack it first, and name the folder',
     '.npy .mat .h5 .hdf5 .pt .pkl': 'save the images as train_images in an npz file (np.savez)',
-    '.svs .ndpi .mrxs .scn .bif .vsi .czi': 'cut it into patches with pathlearn_tile',
+    '.svs .ndpi .mrxs .scn .bif .vsi .czi': 'cut it into patches first, a folder of images',
     '.png .jpg .jpeg .tif .tiff .bmp .gif .webp .jp2 .csv .tsv .txt .xlsx .json .parquet':
         'name the folder it lies in'}
 

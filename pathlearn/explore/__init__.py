@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/06_explore.ipynb #007
-from . import plots, maps
+from . import plots, maps, jobs
 from .plots import *
 from .maps import *
+from .jobs import *
 
 # %% ../../nbs/06_explore.ipynb #009
-_pages = [plots, maps]
+_pages = [plots, maps, jobs]
 try:
     from pathlearn.explore import explorer, film, page
     from pathlearn.explore.explorer import *
