@@ -63,12 +63,12 @@ def _half(path, page, letter): # letter of the unpacker: 'L' or 'B' -> uint16 [H
         img.tile = [t._replace(args=(r[0][:-1]+letter, *r[1:])) for t,r in zip(img.tile, raw)]
         return np.asarray(img).astype(np.uint16)
 
-# %% ../../nbs/00f_pixels.ipynb #c88b9519
+# %% ../../nbs/00f_pixels.ipynb #022
 def _both_halves(path, page, letters): # upper, lower -> uint16 [H,W,C]
     upper,lower = (_half(path, page, o) for o in letters)
     return upper << 8 | lower
 
-# %% ../../nbs/00f_pixels.ipynb #022
+# %% ../../nbs/00f_pixels.ipynb #023
 _TURNS = {2: lambda x: x[:,::-1], 3: lambda x: x[::-1,::-1], 4: lambda x: x[::-1],
           5: lambda x: x.swapaxes(0,1), 6: lambda x: np.rot90(x, -1),
           7: lambda x: np.rot90(x, 2).swapaxes(0,1), 8: lambda x: np.rot90(x)}
@@ -76,7 +76,7 @@ _TURNS = {2: lambda x: x[:,::-1], 3: lambda x: x[::-1,::-1], 4: lambda x: x[::-1
 def _turned(x, orientation): # array [H,W,...] -> the same, upright
     return np.ascontiguousarray(_TURNS.get(orientation, lambda x: x)(x))
 
-# %% ../../nbs/00f_pixels.ipynb #023
+# %% ../../nbs/00f_pixels.ipynb #024
 @contextmanager
 def _by_pillow(path, page):
     "What a file holds, and a function that decodes it"
@@ -94,7 +94,7 @@ def _by_pillow(path, page):
         shape,alpha = (w,h) if turn in (5,6,7,8) else (h,w), 2*(img.mode in ('LA','RGBA'))
         yield Look(shape, 1 if grey else 3, dtype, alpha=alpha), load
 
-# %% ../../nbs/00f_pixels.ipynb #025
+# %% ../../nbs/00f_pixels.ipynb #026
 def _levels(pages):
     "The pages that are pictures of their own: no smaller copies, no transparency masks"
     pages = [*islice(pages, 1000)] # a damaged file may lead on and on
@@ -105,7 +105,7 @@ def _levels(pages):
         return p.subfiletype&5 or (p.imagelength < h and same)
     return [0, *(i for i,p in enumerate(pages) if i and not smaller(p))]
 
-# %% ../../nbs/00f_pixels.ipynb #026
+# %% ../../nbs/00f_pixels.ipynb #027
 def _ome(page): # first page -> names of its channels, and the bits that are used or `None`
     "What the OME block says, read as text: nothing in it is resolved"
     text = page.description if '<OME' in page.description[:2000] else ''
@@ -115,7 +115,7 @@ def _ome(page): # first page -> names of its channels, and the bits that are use
              for o in re.findall(r'<(?:\w+:)?Channel\b[^>]*>', text)]
     return [rgb.get(m[1], m[1].lower()) if m else '?' for m in found], bits and int(bits[1])
 
-# %% ../../nbs/00f_pixels.ipynb #027
+# %% ../../nbs/00f_pixels.ipynb #028
 _SLIDES = ['svs', 'ndpi', 'scn', 'bif', 'philips', 'vsi', 'qpi']
 
 def _check_slide(tif):
@@ -124,7 +124,7 @@ def _check_slide(tif):
         f"it is a whole slide ({maker[0]}) of {len(tif.pages)} pages: cut it into patches "
         "first, and keep slides and patches apart")
 
-# %% ../../nbs/00f_pixels.ipynb #028
+# %% ../../nbs/00f_pixels.ipynb #029
 def _tiff_pages(tif, page):
     "Numbers of the pages that make up the image: one, or three of one colour each"
     own,(names,_) = _levels(tif.pages),_ome(tif.pages[0])
@@ -136,14 +136,14 @@ def _tiff_pages(tif, page):
     _check_frames(n, page, f'pages{named}')
     return [own[page or 0]] if len(own) > 1 else [page or 0]
 
-# %% ../../nbs/00f_pixels.ipynb #030
+# %% ../../nbs/00f_pixels.ipynb #031
 def _tiff_depth(p): # page -> bits, or `None`
     if p.bitspersample not in (16,32): return p.bitspersample
     top = [o for t in (341,281) if (o := p.tags.valueof(t)) is not None] # SMax-, MaxSampleValue
     bits = int(np.max(top[0])).bit_length() if top else _ome(p)[1]
     return bits if bits and bits < p.bitspersample else None
 
-# %% ../../nbs/00f_pixels.ipynb #031
+# %% ../../nbs/00f_pixels.ipynb #032
 def _check_whole(tif, p): # tifffile takes what is missing for empty
     size = tif.filehandle.size
     if any(not n or o+n > size for o,n in zip(p.dataoffsets, p.databytecounts)):
@@ -151,14 +151,14 @@ def _check_whole(tif, p): # tifffile takes what is missing for empty
     if p.compression == 1 and sum(p.databytecounts)*8 < p.size*p.bitspersample:
         raise ValueError("it holds less than its header promises")
 
-# %% ../../nbs/00f_pixels.ipynb #033
+# %% ../../nbs/00f_pixels.ipynb #034
 def _lzw(path, i): # -> array of more than 8 bits
     with Image.open(path, formats=['TIFF']) as img:
         img.seek(i)
         if img.mode[:2] == 'I;': return np.asarray(img)
     return _both_halves(path, i, 'LB' if sys.byteorder == 'little' else 'BL')
 
-# %% ../../nbs/00f_pixels.ipynb #034
+# %% ../../nbs/00f_pixels.ipynb #035
 def _deep_tiff(tif, path, i): # -> array [H,W] or [H,W,C] as the file says
     p = tif.pages[min(i, len(tif.pages)-1)]
     if len(tif.pages) == 1 and i: # planes behind one header
@@ -173,7 +173,7 @@ def _deep_tiff(tif, path, i): # -> array [H,W] or [H,W,C] as the file says
             "or save it uncompressed") from None
     return np.moveaxis(x, 0, -1) if p.axes[0] == 'S' else x
 
-# %% ../../nbs/00f_pixels.ipynb #035
+# %% ../../nbs/00f_pixels.ipynb #036
 def _decode(tif, path, i, turn): # -> PIL image of up to 8 bits, or array
     p = tif.pages[min(i, len(tif.pages)-1)]
     if p.bitspersample <= 8 and p.sampleformat == 1 and i < len(tif.pages):
@@ -185,7 +185,7 @@ def _decode(tif, path, i, turn): # -> PIL image of up to 8 bits, or array
     x = _turned(_deep_tiff(tif, path, i), turn)
     return np.iinfo(x.dtype).max - x if p.photometric == 0 and x.dtype.kind == 'u' else x
 
-# %% ../../nbs/00f_pixels.ipynb #036
+# %% ../../nbs/00f_pixels.ipynb #037
 def _tiff_look(p, n): # page, number of pages that make up the image -> Look
     if 'Z' in p.axes: raise ValueError(f"it is a volume of {p.imagedepth} layers")
     h,w = p.imagelength,p.imagewidth
@@ -198,7 +198,7 @@ def _tiff_look(p, n): # page, number of pages that make up the image -> Look
     known = samples < 4 or alpha or p.photometric in (2,5,6,8)
     return Look((h,w), 1 if grey else 3 if known else samples, p.dtype, _tiff_depth(p), alpha)
 
-# %% ../../nbs/00f_pixels.ipynb #037
+# %% ../../nbs/00f_pixels.ipynb #038
 @contextmanager
 def _by_tifffile(path, page):
     "What a TIFF holds, and a function that decodes it"
@@ -211,7 +211,7 @@ def _by_tifffile(path, page):
             return parts[0] if len(parts) == 1 else np.stack([*map(np.asarray, parts)], -1)
         yield look, load
 
-# %% ../../nbs/00f_pixels.ipynb #039
+# %% ../../nbs/00f_pixels.ipynb #040
 @contextmanager
 def opened(path, page=None):
     "`Look`, and a function that gives a PIL image of up to 8 bits a channel or an array, upright"
@@ -227,7 +227,7 @@ def opened(path, page=None):
     except Exception as e: # every decoder has its own ways to fail
         raise UnreadableImage(f"{path} cannot be read as an image: {e}") from e
 
-# %% ../../nbs/00f_pixels.ipynb #041
+# %% ../../nbs/00f_pixels.ipynb #042
 def read_pixels(
     path,      # an image file
     page=None, # which of several pages or frames, from 0; `None` expects one image
@@ -240,7 +240,7 @@ def read_pixels(
         if img.mode in ('1','L','LA','P','RGB','RGBA'): return np.asarray(img)
         return np.asarray(img.convert(plain.get(img.mode, 'RGB')))
 
-# %% ../../nbs/00f_pixels.ipynb #043
+# %% ../../nbs/00f_pixels.ipynb #044
 def _check_numbers(look, load):
     "Refuse what is neither grey nor colour, and numbers of which nobody knows what is white"
     if look.channels not in (1,3): raise ValueError(
@@ -252,14 +252,14 @@ def _check_numbers(look, load):
                      f"{np.nanmax(x):.4g}, and nothing says which is white: "
                      "scale them to 0..255 and save 8 bits")
 
-# %% ../../nbs/00f_pixels.ipynb #044
+# %% ../../nbs/00f_pixels.ipynb #045
 def _check_range(x, top):
     found = f"its values run from {x.min()} to {x.max()}, expected 0 to {top}"
     if x.min() < 0: raise ValueError(f"{found}: shift and scale them, and save 8 bits")
     if x.max() > top: raise ValueError(f"{found}: depth= says how many bits are used, "
                                        f"{max(int(x.max()).bit_length(), 8)} or more")
 
-# %% ../../nbs/00f_pixels.ipynb #045
+# %% ../../nbs/00f_pixels.ipynb #046
 def _eight_bits(x, look, depth, path): # array -> PIL image
     stated = look.depth or depth
     depth = stated or 8*x.dtype.itemsize
@@ -277,7 +277,7 @@ def _eight_bits(x, look, depth, path): # array -> PIL image
         colour = colour*(a if look.alpha == 2 else 1) + 1-a # 1: already multiplied
     return Image.fromarray((255*colour.squeeze()).round().astype(np.uint8))
 
-# %% ../../nbs/00f_pixels.ipynb #046
+# %% ../../nbs/00f_pixels.ipynb #047
 def _plain(img, channels): # PIL image, 1, 3 or `None` -> PIL image
     "Grey or colour with 8 bits a channel, no palette, no transparency"
     found = 1 if img.mode in ('1','L','LA') else 3
@@ -286,7 +286,7 @@ def _plain(img, channels): # PIL image, 1, 3 or `None` -> PIL image
         img = Image.alpha_composite(Image.new('RGBA', img.size, 'white'), img)
     return img.convert('L' if (channels or found) == 1 else 'RGB')
 
-# %% ../../nbs/00f_pixels.ipynb #048
+# %% ../../nbs/00f_pixels.ipynb #049
 def old_n_in(f):
     "`f`, which takes `channels=`, also under the old name `n_in=`"
     @wraps(f)
@@ -295,7 +295,7 @@ def old_n_in(f):
         return f(*args, **kw)
     return g
 
-# %% ../../nbs/00f_pixels.ipynb #049
+# %% ../../nbs/00f_pixels.ipynb #050
 @old_n_in
 def read_image(
     path,          # an image file
@@ -314,7 +314,7 @@ def read_image(
     x = np.asarray(img)
     return x[None] if x.ndim == 2 else np.moveaxis(x, -1, 0)
 
-# %% ../../nbs/00f_pixels.ipynb #052
+# %% ../../nbs/00f_pixels.ipynb #053
 def look_at(path): # -> `Look`, or `UnreadableImage` if `read_image` would raise it for the header
     with opened(path) as (look,load):
         _check_numbers(look, load)
