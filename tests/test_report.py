@@ -218,3 +218,13 @@ def test_synthetic_tissue_still_scores(tmp_path):
     assert {'clusters.csv', 'map_cluster.png', 'map_label.png', 'misclassified.csv', 'misclassified.png', 'montage.png', 'report.html', 'table.csv',
             'table.txt'} == {p.name for p in tmp_path.iterdir()}
     assert re.search(r'\d of the \d+ test patches', (tmp_path/'report.html').read_text())
+
+def test_a_patch_without_a_name_keeps_its_number(tmp_path):
+    "Of the whole part, also where a few rows of it are listed"
+    rng = torch.Generator().manual_seed(0)
+    train,test = (PatchData(torch.randint(256, (n,3,16,16), dtype=torch.uint8, generator=rng), torch.arange(n)%2) for n in (60,40))
+    written(tmp_path, Splits(train, None, test))
+    clusters,wrong = (pd.read_csv(tmp_path/f'{n}.csv') for n in ('clusters','misclassified'))
+    assert {*clusters.name} >= {f'patch {i}' for i in range(40)}
+    rows = [int(n.split()[1]) for n in wrong.name]
+    assert 0 < len(rows) < 40 and rows != list(range(len(rows))) and (wrong.label.astype(int) == test.labels[rows].numpy()).all()

@@ -114,6 +114,7 @@ def _look(model, splits, seed): # -> dict: part -> Embeddings; _Seen
     "Send all patches through the encoder"
     parts = _parts(splits)
     embs = {n: embed(model, d) for n,d in parts.items()}
+    for e in embs.values(): e.names = np.array(_named(e)) # some rows of them keep their names
     shown = 'test' if 'test' in parts else 'train'
     rows = _evenly(len(parts[shown]), 2000)
     data = parts[shown][rows]
