@@ -135,3 +135,10 @@ def test_keep_best_knows_a_part_of_the_loss_by_its_fall():
     best.learn = SimpleNamespace(recorder=SimpleNamespace(values=[[1., 2., .7]], metric_names=['epoch','train_loss','valid_loss','cluster','time']),
                                  metrics=[], loss_func=SimpleNamespace(parts=dict(cluster=0.)), fitting=True)
     assert best.score() == -.7
+
+def test_one_row_of_a_table_keeps_its_name():
+    import numpy as np
+    from pathlearn.evaluate import Embeddings
+    emb = Embeddings(torch.eye(3), names=['a','b','c'])
+    for idx in (1, [1], slice(1,2), torch.tensor([1]), torch.tensor([False,True,False]), np.array([1])):
+        assert emb[idx].names.tolist() == ['b'] and emb[idx].features.argmax() == 1

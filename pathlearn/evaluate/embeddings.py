@@ -58,7 +58,8 @@ class Embeddings:
         if isinstance(idx, (list, np.ndarray)):
             idx = torch.as_tensor(idx, dtype=None if len(idx) else torch.long)
         columns = self.features, self.labels, self.assignments
-        names = None if self.names is None else self.names[idx]
+        rows = np.asarray(idx) if isinstance(idx, torch.Tensor) else idx # one row stays an array
+        names = None if self.names is None else self.names[rows]
         return Embeddings(*(None if c is None else c[idx] for c in columns), self.classes, names)
     @property
     def normed(self):
