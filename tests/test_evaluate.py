@@ -137,8 +137,6 @@ def test_keep_best_knows_a_part_of_the_loss_by_its_fall():
     assert best.score() == -.7
 
 def test_one_row_of_a_table_keeps_its_name():
-    import numpy as np
-    from pathlearn.evaluate import Embeddings
     emb = Embeddings(torch.eye(3), names=['a','b','c'])
     for idx in (1, [1], slice(1,2), torch.tensor([1]), torch.tensor([False,True,False]), np.array([1])):
         assert emb[idx].names.tolist() == ['b'] and emb[idx].features.argmax() == 1
