@@ -166,7 +166,7 @@ def test_folder_layout(folder, tmp_path):
 def test_folder_16_bit(folder):
     Image.fromarray(np.zeros((10,12), np.uint16)).save(folder/'a'/'deep.png')
     with pytest.raises(ValueError, match='1 of 7 images are grey.*deep.png'): folder_data(folder)
-    with pytest.warns(UserWarning, match='1 of 7 images have more than 8 bits a channel.*deep.png'): folder_data(folder, channels=3)
+    with pytest.warns(UserWarning, match='1 of 7 images have more than 8 bits per channel.*deep.png'): folder_data(folder, channels=3)
 
 @pytest.mark.parametrize('mode,n_in', [('1',1), ('L',1), ('LA',1), ('P',3), ('RGBA',3), ('CMYK',3), ('RGB',3)])
 def test_folder_modes(tmp_path, mode, n_in):
@@ -338,7 +338,7 @@ def test_nct_crc_of_other_size(nct):
 
 def test_nct_crc_larger_than_memory(nct, monkeypatch):
     monkeypatch.setattr(os, 'sysconf', lambda name: {'SC_PHYS_PAGES': 1000, 'SC_PAGE_SIZE': 4096}[name])
-    with pytest.raises(ValueError, match="224 px a side takes 0.0271 GB of memory, .* has 0.0041 GB: give"):
+    with pytest.raises(ValueError, match="224 px per side takes 0.0271 GB of memory, .* has 0.0041 GB: give"):
         nct_crc_data(nct)
     assert nct_crc_data(nct, size=16).train.size == 16
 

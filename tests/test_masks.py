@@ -138,8 +138,8 @@ def bowl(root, masks, n=2): # masks: function of ids -> list of arrays
     return root
 
 @pytest.mark.parametrize('masks,asked,sentence', [
-    (lambda m: [two(m == k) for k in range(1, 6)], {}, 'with a file a nucleus, 10 files'),
-    (lambda m: [gaussian_filter(two(m == k), 1.) for k in range(1, 6)], dict(threshold=127), 'with a file a nucleus'),
+    (lambda m: [two(m == k) for k in range(1, 6)], {}, 'with a file per nucleus, 10 files'),
+    (lambda m: [gaussian_filter(two(m == k), 1.) for k in range(1, 6)], dict(threshold=127), 'with a file per nucleus'),
     (lambda m: [two(m)], {}, '2 files of 0 and 255: 255 is nucleus'), (lambda m: [m.astype(np.uint8)], {}, 'is a nucleus, 10 in all')])
 def test_a_folder_an_image(tmp_path, capsys, masks, asked, sentence):
     "Also with one mask of all nuclei in each folder"
