@@ -42,8 +42,8 @@ def _kind_of_rows(arrays, path, findings): # -> findings, decided for all parts
     hot,n = all(map(is_one_hot, rows)), rows[0].shape[1]
     warnings.warn(f"{path}: labels [N,{n}] have one 1 in every row and are read as {n} classes "
                   "(findings=True keeps them as findings)" if hot else
-                  f"{path}: labels [N,{n}] are read as {n} findings a patch; scores that compare "
-                  "with one class a patch leave them out", stacklevel=3)
+                  f"{path}: labels [N,{n}] are read as {n} findings per patch; scores that compare "
+                  "with one class per patch leave them out", stacklevel=3)
     return not hot
 
 # %% ../../nbs/00b_arrays.ipynb #013
@@ -161,7 +161,7 @@ def _get_medmnist(file, url, md5, download):
 # %% ../../nbs/00b_arrays.ipynb #029
 def medmnist_data(
     name,          # a 2D set, such as 'pathmnist'
-    size=28,       # pixels a side: 28, 64, 128 or 224
+    size=28,       # pixels per side: 28, 64, 128 or 224
     root=None,     # folder that keeps the files, by default `.medmnist` in the home folder
     download=True, # fetch the file when it is not there
 ):                 # -> `Splits`

@@ -91,7 +91,7 @@ def _depth(files, looks, depth=None): # -> bits, or `None` if no image is deep
         top = max(in_threads(_top, silent))
         stated.append(next((b for b in (8,10,12,14,16) if top < 2**b), 16))
         how = f"{stated[-1]} bits, which hold the brightest value of all, {top} (or give depth=)"
-    warnings.warn(f"{len(deep)} of {len(looks)} images have more than 8 bits a channel, "
+    warnings.warn(f"{len(deep)} of {len(looks)} images have more than 8 bits per channel, "
                   f"e.g. {files[deep[0]]}: scaled from {how}", stacklevel=3)
     return stated[-1]
 
@@ -157,8 +157,8 @@ def _load(o, size, skip_bad, channels, depth): # `_Listing` without bad headers 
 # %% ../../nbs/00c_files.ipynb #036
 @old_n_in
 def folder_data(
-    path,           # folder of images, or of one folder of images a class
-    size=None,      # pixels a side; `None` takes images as they are, which must then be of one size
+    path,           # folder of images, or of one folder of images per class
+    size=None,      # pixels per side; `None` takes images as they are, which must then be of one size
     skip_bad=False, # leave out images that cannot be read, and warn how many
     channels=None,  # 3 makes every image colour, 1 grey; `None` expects one kind
     classes=None,   # class names in the order of their numbers, by default the sorted folders
@@ -219,7 +219,7 @@ class ImageFiles(Moments):
     "The images of a folder, each read when it is asked for"
     @old_n_in
     def __init__(self,
-        path, size,     # folder as in `folder_data`, pixels a side
+        path, size,     # folder as in `folder_data`, pixels per side
         skip_bad=False, # leave out images that cannot be read, and count them
         channels=None,  # 3 makes every image colour, 1 grey; `None` expects one kind
         classes=None,   # class names in the order of their numbers, by default the sorted folders
@@ -305,8 +305,8 @@ def _two_parts(path, size, skip_bad, channels, depth):
 @old_n_in
 def folder_dls(
     path,           # folder of images, of one folder a class, or of `train` and `val` with those
-    size,           # pixels a side
-    bs=64,          # images a batch
+    size,           # pixels per side
+    bs=64,          # images per batch
     workers=2,      # processes that read; 0 reads in this one
     skip_bad=False, # leave out images that cannot be read, and warn how many after each epoch
     channels=None,  # 3 makes every image colour, 1 grey; `None` expects one kind

@@ -13,12 +13,12 @@ import numpy as np, torch
 def _numbers(y): # array, tensor or list -> array of numbers
     try: y = y.detach().cpu().numpy() if isinstance(y, torch.Tensor) else np.asarray(y)
     except ValueError: raise ValueError("labels are lists of several lengths: expected "
-                                        "one whole number a patch") from None
+                                        "one whole number per patch") from None
     if y.dtype.kind in 'biuf': return y
-    raise ValueError(f"labels are no numbers (such as {str(y.flat[0])!r}): expected whole numbers "
+    raise ValueError(f"labels are not numbers (such as {str(y.flat[0])!r}): expected whole numbers "
                      "from 0, names belong in classes=; "
                      "np.unique(labels, return_inverse=True) makes both" if y.size else
-                     "labels are no numbers")
+                     "labels are not numbers")
 
 # %% ../../nbs/00l_reading_labels.ipynb #009
 def _whole(y): # array of numbers -> int64 array
@@ -35,7 +35,7 @@ def _whole(y): # array of numbers -> int64 array
 def _shaped(y, n): # -> [N] or [N,L]
     if not y.ndim or len(y) != n:
         raise ValueError(f"labels number {len(y) if y.ndim else 'one'}, images {n}: "
-                         "expected one label an image")
+                         "expected one label per image")
     while y.ndim > 1 and y.shape[-1] == 1: y = y[...,0]
     if y.ndim < 3: return y
     raise ValueError(f"labels have shape {[*y.shape]}, expected [N] or [N,L]: maps of the size "
@@ -57,7 +57,7 @@ def _class_numbers(y, kept, classes): # [N], dtype it was kept in -> int64 tenso
     if len(y) and (y.min() < 0 or y.max() > top):
         unknown = ", -1 often marks patches without a label: leave them out" if y.min() < 0 else ''
         raise ValueError(f"labels run from {y.min()} to {y.max()}, expected 0 to {top}: "
-                         f"one number a class{unknown}")
+                         f"one number per class{unknown}")
     return torch.from_numpy(y)
 
 # %% ../../nbs/00l_reading_labels.ipynb #017
@@ -73,7 +73,7 @@ def _findings(y, classes): # [N,L] -> float32 tensor
     if not ((y==0)|(y==1)).all():
         raise ValueError("labels of several findings [N,L] hold more than zeros and ones")
     if classes and len(classes) != y.shape[1]:
-        raise ValueError(f"labels are {y.shape[1]} findings a patch, classes names "
+        raise ValueError(f"labels are {y.shape[1]} findings per patch, classes names "
                          f"{len(classes)}: expected as many")
     return torch.from_numpy(y).float()
 
@@ -91,7 +91,7 @@ def empty_classes(seen, classes): # numbers that occur, names -> a sentence, '' 
 def read_labels(y,            # array, tensor or list: [N], [N,1] or [N,L]
                 n,            # images
                 classes=None, # names, by default '0', '1', ...
-                findings=None, # [N,L]: True keeps findings, False insists on one class a row,
+                findings=None, # [N,L]: True keeps findings, False insists on one class per row,
                                # None takes classes where each row has one 1
               say=True,       # warn of what may be meant otherwise
 ):                            # -> int64 [N] or float32 [N,L] tensor, names

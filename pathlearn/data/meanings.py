@@ -130,7 +130,7 @@ def _meaning(seen, reader): # -> one line
     nuclei = {v for s in seen for v in s.values.tolist()} - {*reader.background, *reader.ignore}
     if reader.threshold is not None:
         what = f"what is above {reader.threshold:g} is nucleus, nuclei that touch are one"
-    elif reader.ids: what = (f"each of up to {max(s.n for s in seen)} numbers a file is a nucleus, "
+    elif reader.ids: what = (f"each of up to {max(s.n for s in seen)} numbers per file is a nucleus, "
                              f"{sum(s.n for s in seen)} in all")
     else:
         found = listed_values(nuclei, any(s.coloured for s in seen)) if nuclei else 'nothing'
@@ -200,6 +200,6 @@ def mask_reader(
     files = [m for m in masks if not (isinstance(m, list) or is_outline(m))]
     if drawn: reader.outlines = _read_outlines(drawn, say)
     if files: _decide(reader, files, ignore is None, say)
-    if many: say(f"masks: {len(many)} images with a file a nucleus, {sum(map(len, many))} files")
+    if many: say(f"masks: {len(many)} images with a file per nucleus, {sum(map(len, many))} files")
     reader.whole = not many
     return reader

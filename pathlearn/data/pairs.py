@@ -149,14 +149,14 @@ def _outlined(path):
 
 # %% ../../nbs/00h_pairs.ipynb #034
 def _folder_each(path):
-    "A folder an image, with images/ and a mask a nucleus in masks/"
+    "A folder per image, with images/ and a mask per nucleus in masks/"
     found = [(d.name, images_in(d/'images'), images_in(d/'masks'))
              for d in sorted(path.iterdir()) if (d/'images').is_dir() and d.name[0] != '.']
     for name,images,masks in found:
         if len(images) != 1:
             raise ValueError(f"{path/name/'images'} holds {len(images)} images, expected one")
         if not masks:
-            raise ValueError(f"{path/name/'masks'} holds no mask: expected one file a nucleus")
+            raise ValueError(f"{path/name/'masks'} holds no mask: expected one file per nucleus")
     return [(name, images[0], masks) for name,images,masks in found]
 
 # %% ../../nbs/00h_pairs.ipynb #036

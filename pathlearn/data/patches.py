@@ -65,7 +65,7 @@ def _check_masks(m, images):
         raise ValueError(f"masks are {m.dtype} of shape {[*m.shape]}, "
                          "expected whole numbers of shape [N,H,W]")
     if len(m) != len(images):
-        raise ValueError(f"masks number {len(m)}, images {len(images)}: expected one mask an image")
+        raise ValueError(f"masks number {len(m)}, images {len(images)}: expected one mask per image")
     (h,w),(ih,iw) = m.shape[1:],images.shape[2:]
     if (h,w) != (ih,iw): raise ValueError(f"masks are {h}x{w}, images {ih}x{iw}: expected one size")
     m = m.int()
@@ -77,12 +77,12 @@ def _check_masks(m, images):
 def _check_groups(groups, n):
     groups = np.asarray(groups)
     if groups.shape == (n,): return groups
-    raise ValueError(f"groups have shape {[*groups.shape]}, expected [{n}]: one an image")
+    raise ValueError(f"groups have shape {[*groups.shape]}, expected [{n}]: one per image")
 
 def _check_names(names, n):
     names = np.asarray([str(o) for o in names])
     if len(names) == n: return names
-    raise ValueError(f"names number {len(names)}, images {n}: expected one name an image")
+    raise ValueError(f"names number {len(names)}, images {n}: expected one name per image")
 
 # %% ../../nbs/00a_patches.ipynb #025
 def _byte_moments(images):
@@ -183,7 +183,7 @@ def _draw_patch(ax, data, i):
 @patch
 def show(self:PatchData,
     n=9,        # how many images, evenly spread over the data
-    ncols=None, # images a row, by default about twice as many as rows
+    ncols=None, # images per row, by default about twice as many as rows
     width=1.3,  # inches an image
 ):
     "Draw a grid of images with their class names, instances tinted"
@@ -205,13 +205,14 @@ class PatchLoader(DataLoader):
         "Batches `(image,)` or `(image, label)` for the stream `samps` of indices"
         parts = [t for t in (self.dataset.images, self.dataset.labels) if t is not None]
         for idx in map(torch.tensor, self.chunkify(samps)):
-            # copies image by image; t[idx] would go byte by byte, some twenty times slower
+            # copies image by image; t[idx] would go byte by byte, twenty times slower
             yield tuple(t.index_select(0, idx.to(t.device)) for t in parts)
 
     def show_batch(self, b=None, max_n=9, **kwargs): # kwargs: for `PatchData.show`
-        "Draw images of the batch `b`, by default the first, with their class names or masks"
+        "Draw images of the batch `b`, by default the first, with class names or masks"
         x,*y = (t[:max_n].cpu() for t in (self.one_batch() if b is None else b))
-        masks,labels = (y[-1],None) if y and y[-1].ndim == 3 else (None, y[0] if y else None)
+        last = y[-1] if y else None
+        masks,labels = (last,None) if y and last.ndim == 3 else (None,last)
         x = x if x.dtype == torch.uint8 else (x*255).byte()
         classes = None if labels is None else self.dataset.classes
         PatchData(x, labels, masks, classes, findings=True).show(max_n, **kwargs)
@@ -237,7 +238,7 @@ def data_loaders(train, valid, device):
 @patch
 def dls(self:PatchData,
     valid=None,     # `PatchData` to validate on; without it the second loader is empty
-    bs=256,         # images a batch, at most all of them
+    bs=256,         # images per batch, at most all of them
     device=None,    # where batches go, by default the GPU if there is one
     shuffle=True,   # a new order every epoch, drawn from `dls.train.rng`
     drop_last=True, # leave out the images that do not fill a last batch of training

@@ -214,7 +214,7 @@ def _by_tifffile(path, page):
 # %% ../../nbs/00f_pixels.ipynb #040
 @contextmanager
 def opened(path, page=None):
-    "`Look`, and a function that gives a PIL image of up to 8 bits a channel or an array, upright"
+    "`Look`, and a function that gives a PIL image of up to 8 bits per channel or an array, upright"
     try:
         with open(path, 'rb') as f: start = f.read(4)
         if not start: raise ValueError("it is empty")
@@ -279,7 +279,7 @@ def _eight_bits(x, look, depth, path): # array -> PIL image
 
 # %% ../../nbs/00f_pixels.ipynb #047
 def _plain(img, channels): # PIL image, 1, 3 or `None` -> PIL image
-    "Grey or colour with 8 bits a channel, no palette, no transparency"
+    "Grey or colour with 8 bits per channel, no palette, no transparency"
     found = 1 if img.mode in ('1','L','LA') else 3
     if img.has_transparency_data:
         img = img.convert('RGBA')
@@ -299,7 +299,7 @@ def old_n_in(f):
 @old_n_in
 def read_image(
     path,          # an image file
-    size=None,     # pixels a side; `None` keeps the image as it is
+    size=None,     # pixels per side; `None` keeps the image as it is
     channels=None, # 1 makes it grey, 3 colour; `None` keeps what it is
     page=None,     # which of several pages or frames, from 0; `None` expects one image
     depth=None,    # bits that are used where a file has more than 8; `None` takes the file's word

@@ -68,7 +68,7 @@ def _check_memory(n, size, instead):
     "Refuse what this machine cannot hold, before it is read"
     need,have = n*3*size**2/1e9, math.inf
     if hasattr(os, 'sysconf'): have = os.sysconf('SC_PHYS_PAGES')*os.sysconf('SC_PAGE_SIZE')/1e9
-    if need > have: raise ValueError(f"reading {size} px a side takes {need:.3g} GB of memory, "
+    if need > have: raise ValueError(f"reading {size} px per side takes {need:.3g} GB of memory, "
                                      f"this machine has {have:.3g} GB: {instead}")
 
 # %% ../../nbs/00e_published.ipynb #017
@@ -87,7 +87,7 @@ def _read_tissues(path, found, size): # found: folders -> `Splits` without val
 # %% ../../nbs/00e_published.ipynb #bf87cced
 def nct_crc_data(
     path,      # folder with NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
-    size=None, # pixels a side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
+    size=None, # pixels per side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
     val=.1,    # share of the 100,000 that becomes `val`, classes in proportion
     seed=0,    # the same seed divides the same way
 ):             # -> `Splits`; `val` may hold patients of `train` (nobody knows), `test` does not
@@ -152,7 +152,7 @@ def _read_pcam(files, size, n, seed):
         with h5py.File(files[0]) as fx, h5py.File(files[1]) as fy:
             x,y = fx['x'],fy['y'][:].ravel()
             n,size = min(n or len(x), len(x)), size or x.shape[1]
-            _check_memory(n, size, "give a smaller size=, or n= patches a part")
+            _check_memory(n, size, "give a smaller size=, or n= patches per part")
             idx = _draw_rows(len(x), n, seed)
             images = _pcam_images(x, idx, size)
     except (OSError, KeyError) as e:
@@ -180,9 +180,9 @@ _PCAM_PARTS = 'train','val','test'
 # %% ../../nbs/00e_published.ipynb #868fffd7
 def pcam_data(
     root=None,     # folder of the h5 or h5.gz files, or with a folder `pcam`; default ~/.pathlearn
-    size=None,     # pixels a side; `None` keeps 96, for which all parts are 9 GB in memory
+    size=None,     # pixels per side; `None` keeps 96, for which all parts are 9 GB in memory
     download=True, # fetch files that are not there, 7 GB
-    n=None,        # at most so many patches a part, spread evenly over it; `None` takes all
+    n=None,        # at most so many patches per part, spread evenly over it; `None` takes all
     seed=0,        # the same seed takes the same patches
 ):                 # -> `Splits`; without a download, a part that is not there is `None`
     "Metastases in lymph nodes, PatchCamelyon of Veeling et al. 2018, in its published parts"
@@ -273,7 +273,7 @@ def _all_glands(path, size, tiles): # -> `PatchData`, and which images are publi
 # %% ../../nbs/00e_published.ipynb #048
 def gland_data(
     path,       # folder of GlaS or of CRAG, as in `gland_items`
-    size=None,  # pixels a side, cut from the middle and scaled; `None` keeps pixels as they are
+    size=None,  # pixels per side, cut from the middle and scaled; `None` keeps pixels as they are
     tiles=None, # cut each image into tiles of so many pixels first, rests at the edges dropped
     val=.15,    # share of the training images, or patients, that becomes `val`
     seed=0,     # the same seed divides the same way
@@ -288,7 +288,7 @@ def gland_data(
 # %% ../../nbs/00e_published.ipynb #052
 def published_splits(
     path,      # any folder
-    size=None, # pixels a side
+    size=None, # pixels per side
 ):             # -> `Splits`, or `None` if the folder has none of these layouts
     "A folder of NCT-CRC, PatchCamelyon, GlaS, CRAG, LC25000 or the Data Science Bowl (both 7:1:2)"
     path = Path(path)

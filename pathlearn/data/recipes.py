@@ -52,7 +52,8 @@ def _log_polar(x, n_rings=32, n_angles=128): # [N,S,S] -> [N,n_rings,n_angles]
     angle = torch.arange(n_angles)*2*math.pi/n_angles
     r = torch.logspace(math.log10(.08), math.log10(.97), n_rings)[:,None]
     grid = torch.stack([r*angle.cos(), r*angle.sin()], -1)
-    parts = [F.grid_sample(o[:,None].float(), grid.expand(len(o),-1,-1,-1), align_corners=False)
+    def read(o): return grid.expand(len(o),-1,-1,-1)
+    parts = [F.grid_sample(o[:,None].float(), read(o), align_corners=False)
              for o in x.split(256)]
     return torch.cat(parts)[:,0]
 
@@ -84,7 +85,7 @@ def _likely(p, near): # [N,R,A] -> pairs i < j, two arrays
 
 # %% ../../nbs/00m_real_data.ipynb #020
 def photographs(
-    thumbs,   # uint8 [N,S,S] grey, about 96 px a side
+    thumbs,   # uint8 [N,S,S] grey, about 96 px per side
     least=.8, # correlation from which two are copies: true ones have .95, others at most .75
     near=40,  # how many likely copies of each are compared
 ):            # -> int64 [N]: the number of the photograph
@@ -138,7 +139,7 @@ def _chosen(group, copies, seed): # [N] -> [M] rows: at most `copies` of each gr
 # %% ../../nbs/00m_real_data.ipynb #026
 def lc25000_data(
     path,        # as in `lc25000_files`
-    size=None,   # pixels a side; `None` keeps 768
+    size=None,   # pixels per side; `None` keeps 768
     organ=None,  # 'lung' or 'colon'; `None` takes what there is
     copies=None, # at most so many copies of a photograph; `None` keeps all
     seed=0,      # of the division and of the choice among copies

@@ -108,13 +108,14 @@ def _clusters(model, xb, h):
     return None if assign is None else assign(xb).argmax(1)
 
 # %% ../../nbs/05a_embeddings.ipynb #022
-def embed(model, # Learner, model with `.encoder`, or encoder: images [B,C,H,W] -> features [B,F]
+def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -> [B,F]
           data,        # PatchData, or DataLoader of (image,) or (image, label)
           bs=512,      # patches in a batch (a DataLoader keeps its own)
           device=None, # where to run; None: where the model is
 ):                     # -> Embeddings on the CPU, float32
     "Features, labels and clusters of `data` by a frozen encoder in eval mode"
-    if not len(data): raise ValueError("there are no patches to embed: the data are empty")
+    if not len(data):
+        raise ValueError("there are no patches to embed: the data are empty")
     if isinstance(model, Learner): model = model.model
     body, rows = getattr(model, 'encoder', model), []
     with evaluating(model, device) as place:
@@ -170,5 +171,5 @@ def need_labels(**sets):
             raise ValueError(f"`{name}` has no labels: "
                              "this score compares with labels, give the data some")
         if emb.labels.ndim > 1:
-            raise ValueError(f"`{name}` has {emb.labels.shape[1]} findings a patch, "
+            raise ValueError(f"`{name}` has {emb.labels.shape[1]} findings per patch, "
                              "this score takes one class: choose a column of the labels")

@@ -65,18 +65,18 @@ def neighbours(train,             # Embeddings to search
 
 # %% ../../nbs/05b_labels.ipynb #023
 def knn_vote(train,             # Embeddings with labels
-             test=None,         # Embeddings; None: `train`, each patch judged by the others
+             test=None,         # Embeddings; None: each patch of `train` by the others
              k=5,               # neighbours that vote
              distance='cosine', # 'cosine' or 'euclidean', see `neighbours`
 ): # -> predicted labels int64 [M], share of the k that voted for them [M]
-    "Majority vote of the k nearest; a tie goes to the tied class with the nearer neighbour"
+    "Majority vote of the k nearest; a tie goes to the class of the nearer neighbour"
     need_labels(train=train)
     idx, _ = neighbours(train, test, k, distance)
-    label = train.labels[idx]                                     # [M,k], the nearest first
+    label = train.labels[idx]            # [M,k], the nearest first
     votes = torch.zeros(len(idx), train.labels.max()+1, dtype=torch.int)
     votes.scatter_add_(1, label, torch.ones_like(label, dtype=torch.int))
     own = votes.gather(1, label) # how many voted as each neighbour did
-    first = own.argmax(1, keepdim=True)                           # the nearest of the majority
+    first = own.argmax(1, keepdim=True)  # the nearest of the majority
     return label.gather(1, first)[:,0], own.gather(1, first)[:,0]/k
 
 # %% ../../nbs/05b_labels.ipynb #024
@@ -128,14 +128,15 @@ def _share_of(labels, frac): # -> class -> how many patches to keep, of classes 
 def label_subset(labels,        # int64 [N]
                  frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
-                 replace=False, # draw with replacement: the same row may come twice, others never
+                 replace=False, # with replacement: a row may come twice, another never
 ):                              # -> int64 row numbers, sorted
     "A stratified subset of the labelled rows, without replacement unless asked"
     if not 0 < frac <= 1:
         raise ValueError(f"frac is a share of the labels, 0 < frac <= 1, not {frac}")
     labels, rng = torch.as_tensor(labels).flatten(), torch.Generator().manual_seed(seed)
     def drawn(rows, keep): return rows[_drawn(len(rows), keep, rng, replace)]
-    rows = [drawn((labels == c).nonzero().flatten(), n) for c,n in _share_of(labels, frac).items()]
+    rows = [drawn((labels == c).nonzero().flatten(), n)
+            for c,n in _share_of(labels, frac).items()]
     return torch.cat(rows).sort().values
 
 # %% ../../nbs/05b_labels.ipynb #037

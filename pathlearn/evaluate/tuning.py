@@ -101,11 +101,11 @@ def fine_tune(learner,       # Learner, model with `.encoder`, or encoder; left 
               epochs=20,
               lr=1e-3,       # peak of the one-cycle schedule
               bs=64,
-              view=None,     # module that augments a training batch; None: no augmentation
-              linear=False,  # only the layer learns; batch statistics of the encoder still move
+              view=None,     # module that augments a training batch; None: nothing does
+              linear=False,  # only the layer learns; the encoder's batch statistics move
               replace=False, # draw the share with replacement
 ):                           # -> network with `encoder` and `head`
-    "A copy of the encoder and a linear layer, trained on labels; `splits.val` chooses the epoch"
+    "A copy of the encoder and a linear layer, trained on labels; `val` chooses the epoch"
     train, val, _ = labelled_parts(splits)
     model = learner.model if isinstance(learner, Learner) else learner
     part = train[label_subset(train.labels, frac, seed, replace)]

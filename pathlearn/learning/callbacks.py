@@ -17,7 +17,7 @@ from fastcore.xtras import ContextManagers
 
 # %% ../../nbs/04a_callbacks.ipynb #010
 class ViewPair(Callback):
-    "Replaces a batch `(image, ...)` by two views; an empty target of as many rows hides labels"
+    "Replaces a batch `(image, ...)` by two views, its label by an empty target"
     order = 5 # before mixed precision begins: views are drawn in full precision
     def __init__(self,
         view,        # Module: uint8 or [0,1] batch -> [0,1] batch
@@ -30,18 +30,19 @@ class ViewPair(Callback):
         self.empty,self.lone = (torch.empty(len(x), 0, device=x.device),), len(x) < 2
         if self.lone and self.training: raise ValueError(
             "a batch of one image cannot pass batch norm: take bs >= 2 and drop_last")
-        self.learn.xb,self.learn.yb = (self.view(x), self.other(x)), () if self.lone else self.empty
+        self.learn.xb = self.view(x), self.other(x)
+        self.learn.yb = () if self.lone else self.empty
 
-    # a lone last image of a validation has a prediction, but no other to be compared with: no loss
+    # a lone last image of a validation has no other to be compared with: no loss
     def after_loss(self): self.learn.yb = self.empty
     def after_batch(self):
         if self.lone: self.learn.yb = ()
 
 # %% ../../nbs/04a_callbacks.ipynb #020
 class MomentumTarget(Callback):
-    "Calls `model.update_target()` after each step that the optimiser took: momentum copies follow"
+    "Calls `model.update_target()` after each step that the optimiser took"
     def before_step(self): self.skipped = False
-    def after_cancel_step(self): self.skipped = True # fastai calls `after_step` all the same
+    def after_cancel_step(self): self.skipped = True # `after_step` is called all the same
     def after_step(self):
         if not self.skipped: self.learn.model.update_target()
 

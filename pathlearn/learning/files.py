@@ -30,7 +30,7 @@ def beside(path): return path.with_name(f'{path.name}.{os.getpid()}.tmp')
 
 # %% ../../nbs/04d_whole_files.ipynb #008
 @contextmanager
-def whole_file(path): # -> a temporary path beside it, renamed to `path` when the block ends well
+def whole_file(path): # -> a path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
     path = Path(path); tmp = beside(path)
     try:

@@ -130,7 +130,7 @@ class Schedule(InFit):
 
 # %% ../../nbs/04a_loop.ipynb #025
 class CosineLR(Schedule):
-    "Half a cosine from the learning rate to zero, one step an epoch; groups in `fixed` keep theirs"
+    "Half a cosine from the learning rate to zero, one step per epoch; not for `fixed`"
     def __init__(self, fixed=()): super().__init__(None, fixed, each='epoch')
     def factor(self): return float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
 
@@ -158,7 +158,7 @@ def ssl_learner(dls,
     loss_func,      # of the model's named output
     view=None,      # Module that draws a view; None: `standard_view` at the images' size
     lr=None,        # None: 0.05 x batch size / 256
-    wd=1e-4,        # L2 penalty as in torch.optim.SGD; norms and biases only with wd_bn_bias=True
+    wd=1e-4,        # L2 penalty as in torch.optim.SGD; wd_bn_bias=True: also on norms
     fixed=(),       # parameter groups whose rate stays constant
     sched=None,     # a `Schedule`; None: `CosineLR(fixed)`
     patience=5,     # epochs in a row before a collapse is reported
@@ -168,8 +168,8 @@ def ssl_learner(dls,
 ):                  # -> Learner
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
-    cbs = [ViewPair(view or standard_view(x.shape[-1])), FitGuard(), CollapseWatch(patience),
-           sched or CosineLR(fixed), *L(cbs)]
+    views = ViewPair(view or standard_view(x.shape[-1]))
+    cbs = [views, FitGuard(), CollapseWatch(patience), sched or CosineLR(fixed), *L(cbs)]
     lr = lr or .05*len(x)/256
     learn = PatchLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs,
                          opt_func=opt_func, **kwargs)

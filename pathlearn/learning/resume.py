@@ -80,8 +80,9 @@ def _state(learn): # -> dict
     scaler = getattr(learn, 'scaler', None) # of mixed precision
     dl = learn.dls.train
     return dict(epoch=learn.epoch+1, n_epoch=learn.n_epoch, bs=getattr(dl, 'bs', None),
-                model=learn.model.state_dict(), opt=learn.opt.state_dict(), **_waiting(learn),
-                rng=rng_state(dl), threads=torch.get_num_threads(), **_logged(learn.recorder),
+                model=learn.model.state_dict(), opt=learn.opt.state_dict(),
+                **_waiting(learn), rng=rng_state(dl), threads=torch.get_num_threads(),
+                **_logged(learn.recorder),
                 scaler=scaler.state_dict() if scaler else None,
                 cbs={cb.name:cb.state_dict() for cb in _stateful(learn)})
 
@@ -161,7 +162,7 @@ def _read(path, device): # -> the saved state, checked
         f"{path} is no checkpoint of a training run of pathlearn ({what}): "
         "move it away to begin anew")
     if name := _no_number(state): raise ValueError(
-        f"{path} holds values that are no numbers ({name}): that run has diverged. "
+        f"{path} holds values that are not numbers ({name}): that run has diverged. "
         "Move the file away to begin anew, with a lower learning rate")
     then,now = state['threads'], torch.get_num_threads()
     if then != now: warnings.warn(

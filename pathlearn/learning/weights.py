@@ -98,8 +98,8 @@ def _tensors(parts): # -> dict; copies, on the CPU
             for n,m in parts.items() for k,v in m.state_dict().items()}
 
 # %% ../../nbs/04e_weights.ipynb #021
-def save_encoder(learn, path, **meta): # meta: anything worth knowing later, as text or numbers
-    "Encoder, cluster head and decoder, or segmenter, of a Learner (or model) as a safetensors file"
+def save_encoder(learn, path, **meta): # meta: what to know later, as text or numbers
+    "Encoder, cluster head and decoder, or segmenter, of a Learner as a safetensors file"
     model = getattr(learn, 'model', learn)
     model = getattr(model, '_orig_mod', model)
     parts = _parts(model)

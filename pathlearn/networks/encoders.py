@@ -38,7 +38,7 @@ class InputNorm(nn.Module):
         return (x - self.mean)/self.std
 
 # %% ../../nbs/03a_encoders.ipynb #016
-def _tiny(n_in, width=32): # -> four halvings, 64 px end as 4x4 maps of 256 channels; features
+def _tiny(n_in, width=32): # -> four halvings (64 px end as 4x4 maps), features
     chans = [n_in, *(width*2**i for i in range(4))]
     def conv(ni, no):
         return [nn.Conv2d(ni, no, 3, stride=2, padding=1, bias=False), nn.BatchNorm2d(no),

@@ -12,11 +12,12 @@ from .encoders import Configured
 
 # %% ../../nbs/03b_heads.ipynb #010
 def _block(n_in, n_out, bias=False): # a layer, its norm, its kink
-    return [nn.Linear(n_in, n_out, bias=bias), nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
+    layer = nn.Linear(n_in, n_out, bias=bias)
+    return [layer, nn.BatchNorm1d(n_out), nn.ReLU(inplace=True)]
 
 # %% ../../nbs/03b_heads.ipynb #011
 class Projector(Configured):
-    "Features to projections: three linear layers with batch norm, the last without scale and shift"
+    "Features to projections: three linear layers with batch norm, the last not affine"
     def __init__(self,
         n_in,         # features of the encoder
         hidden=512,   # width of the two hidden layers
@@ -45,8 +46,8 @@ class Predictor(Configured):
 
 # %% ../../nbs/03b_heads.ipynb #018
 class MomentumCopy(nn.Module):
-    "A copy of `source` that gets no gradient and follows it: copy <- m copy + (1-m) source"
-    def __init__(self, source:nn.Module, m=0.99): # m in [0,1): the share kept at each update
+    "A copy of `source` without gradient that follows: copy <- m copy + (1-m) source"
+    def __init__(self, source:nn.Module, m=0.99): # m in [0,1): share kept at each update
         super().__init__()
         if not 0 <= m < 1:
             raise ValueError("m is the share of the copy that is kept: "
@@ -56,7 +57,7 @@ class MomentumCopy(nn.Module):
     def forward(self, *args): return self.module(*args)
 
     @torch.no_grad()
-    def update(self, source:nn.Module, buffers=False): # buffers: norms' statistics as well
+    def update(self, source:nn.Module, buffers=False): # buffers: statistics of norms too
         "One step towards `source`"
         mine,theirs = list(self.module.parameters()), list(source.parameters())
         torch._foreach_lerp_(mine, theirs, 1-self.m)

@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 # %% ../../nbs/01a_brushes.ipynb #011
 def stain(
-    amounts,  # [2,H,W] amounts of hematoxylin and eosin
+    amounts,  # [2,H,W] amounts of haematoxylin and eosin
     vectors,  # [2,3] unit optical density of each dye in red, green, blue
     white=1., # light without tissue, a number or [3,1,1]
 ):            # -> [3,H,W] light, 1 = white
@@ -22,7 +22,7 @@ def stain(
     return white*np.exp(-np.einsum('dyx,dc->cyx', amounts, vectors))
 
 # %% ../../nbs/01a_brushes.ipynb #014
-# hematoxylin and eosin of Ruifrok & Johnston (2001), and in use with Macenko et al. (2009)
+# haematoxylin and eosin of Ruifrok & Johnston (2001), and in use with Macenko et al. (2009)
 _RUIFROK = np.array([[.65,.70,.29], [.07,.99,.11]])
 _MACENKO = np.array([[.56,.72,.41], [.22,.80,.56]])
 
@@ -54,7 +54,7 @@ class Canvas:
     "A square of tissue, the pixels it is seen through, and the random stream that draws on it"
     def __init__(self,
         rng,       # numpy random generator
-        size=64,   # pixels a side
+        size=64,   # pixels per side
         side=112., # micrometres a side
     ):
         self.rng,self.size,self.side,self.px = rng,size,side,side/size
@@ -74,7 +74,8 @@ def noise(self:Canvas,
 ):        # -> [H,W] about normal
     "Smooth random field"
     n = math.ceil(self.side/scale)+5
-    bumps = np.exp(-(self.mid[:,None]/scale - np.arange(-2, n-2))**2/.72).astype(np.float32)
+    off = self.mid[:,None]/scale - np.arange(-2, n-2)
+    bumps = np.exp(-off**2/.72).astype(np.float32)
     return bumps @ self.rng.standard_normal((n,n), dtype=np.float32) @ bumps.T/1.06
 
 # %% ../../nbs/01a_brushes.ipynb #026
@@ -155,11 +156,11 @@ def nuclei(self:Canvas,
     points,      # [N,2] centres in um
     radius,      # um, a number or [N]
     long=1., angle=0., # as in `blobs`
-    dark=1.,     # mean amount of hematoxylin
+    dark=1.,     # mean amount of haematoxylin
     vary=.2,     # spread of the darkness between nuclei
     pale=.2,     # how much paler the centre is than the rim
     rough=.08    # waviness of the edge, in radii
-):               # -> hematoxylin [H,W], cover [H,W] in 0..1, owner [H,W]
+):               # -> haematoxylin [H,W], cover [H,W] in 0..1, owner [H,W]
     "Nuclei of one kind"
     depth,owner = self.blobs(points, radius, long, angle, rough)
     each = np.append(dark*np.clip(self.rng.normal(1, vary, len(points)), .4, 1.8), 0)

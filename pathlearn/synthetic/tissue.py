@@ -103,7 +103,7 @@ def mucosa(c):
     return np.maximum(h,between)+.06*inside*(1-lumen), e*(1-.9*lumen)*(1-.9*cup)
 
 # %% ../../nbs/01b_tissue.ipynb #034
-def _loose(c, mid, far): # -> hematoxylin [H,W]
+def _loose(c, mid, far): # -> haematoxylin [H,W]
     "Nuclei that are further than `far` from each of `mid`"
     p = c.scatter(9, .3, .65)
     p = p[cKDTree(mid).query(p)[0] > far]
@@ -145,7 +145,7 @@ TISSUES = {'adipose':adipose, 'background':background, 'debris':debris, 'lymphoc
 def amounts(
     kind, # a name of `TISSUES`
     c     # Canvas to draw on
-):        # -> [2,H,W] hematoxylin and eosin
+):        # -> [2,H,W] haematoxylin and eosin
     "Dye in a tissue of one kind"
     if kind not in TISSUES:
         raise ValueError(f"no tissue is called '{kind}': take one of {', '.join(TISSUES)}")
@@ -154,7 +154,7 @@ def amounts(
     return full*np.tanh(np.clip(raw, 0, None)/full)
 
 # %% ../../nbs/01b_tissue.ipynb #048
-def _even_bath(c, a): # amounts [2,H,W] -> the same, evened out half way and in a bath of its own
+def _even_bath(c, a): # amounts [2,H,W] -> evened out half way, in a bath of their own
     bath = np.exp(c.u(np.log(.45), np.log(1.7), 2))*np.sqrt([.66,.44]/(a.mean((1,2))+.1))
     return a*bath[:,None,None] + (c.u(0,1,2)**2*[.25,.3])[:,None,None]
 
@@ -162,7 +162,7 @@ def _even_bath(c, a): # amounts [2,H,W] -> the same, evened out half way and in 
 def tissue_patch(
     kind,     # a name of `TISSUES`
     rng,      # numpy random generator
-    size=64   # pixels a side, always 112 um
+    size=64   # pixels per side, always 112 um
 ):            # -> uint8 [3,size,size]
     "One patch in a stain of its own"
     c = Canvas(rng, size)
@@ -188,7 +188,7 @@ def _draw(n, size, seed, split):
 # %% ../../nbs/01b_tissue.ipynb #054
 def synthetic_tissue(
     n=900,   # training patches; a quarter of it for validation and half of it for the test on top
-    size=64, # pixels a side
+    size=64, # pixels per side
     seed=0   # another seed draws another set
 ):           # -> Splits of PatchData with nine balanced classes
     "Drawn H&E patches of nine tissue kinds, the same bytes for the same seed"

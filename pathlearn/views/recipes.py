@@ -132,21 +132,24 @@ class View(nn.Module):
 def standard_view(size, # side of the views in pixels
     scale=(.2,1.), flip=.5, jitter=(.4,.4,.4,.1), grey=.2, p_blur=.5,
     **kwargs):          # -> View
-    "The view of SimCLR and SimSiam as CluSiam uses it: crop, flip, colour jitter, grey, blur"
-    return View(size, scale=scale, flip=flip, jitter=jitter, grey=grey, p_blur=p_blur, **kwargs)
+    "The view of SimCLR, SimSiam and CluSiam: crop, flip, colour jitter, grey, blur"
+    return View(size, scale=scale, flip=flip, jitter=jitter, grey=grey, p_blur=p_blur,
+                **kwargs)
 
 # %% ../../nbs/02c_recipes.ipynb #025
 @delegates(View)
 def weak_view(size, # side of the views in pixels
     scale=(.6,1.), flip=.5, vflip=.5, turn=True, jitter=(.1,.1,.1,.02),
     **kwargs):      # -> View
-    "A view that a pathologist would hardly notice: flips, turns, a mild crop, little colour"
-    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, jitter=jitter, **kwargs)
+    "A view that a pathologist would hardly notice: turns, a mild crop, little colour"
+    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, jitter=jitter,
+                **kwargs)
 
 # %% ../../nbs/02c_recipes.ipynb #026
 @delegates(View)
 def gentle_view(size, # side of the views in pixels
-    scale=(.2,1.), flip=.5, vflip=.5, turn=True, rotate=15., jitter=(.1,.1,.1,.02), p_blur=.5,
+    scale=(.2,1.), flip=.5, vflip=.5, turn=True, rotate=15., jitter=(.1,.1,.1,.02),
+    p_blur=.5,
     **kwargs):        # -> View
     "The geometry of the strong view, little colour: where the stain carries a signal"
     return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate,
@@ -159,8 +162,9 @@ def strong_view(size, # side of the views in pixels
     jitter=(.4,.4,.4,.1), grey=.2, p_blur=.5, p_cutout=.5,
     **kwargs):        # -> View
     "Everything at once: the standard view with turns, rotation, stain jitter and cutout"
-    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate, stain=stain,
-                jitter=jitter, grey=grey, p_blur=p_blur, p_cutout=p_cutout, **kwargs)
+    return View(size, scale=scale, flip=flip, vflip=vflip, turn=turn, rotate=rotate,
+                stain=stain, jitter=jitter, grey=grey, p_blur=p_blur, p_cutout=p_cutout,
+                **kwargs)
 
 # %% ../../nbs/02c_recipes.ipynb #030
 def _show(ax, image): # [C,H,W] uint8 or in [0,1]
@@ -220,9 +224,9 @@ def shares(x, alpha, lam): # -> [B]
 
 # %% ../../nbs/02c_recipes.ipynb #037
 def mixup_views(x, # [B,C,H,W] images, uint8 or float in [0,1]
-    alpha=1.,      # of the Beta distribution: small = one image nearly alone, 1 = any share
+    alpha=1.,      # of the Beta distribution: small = nearly one image, 1 = any share
     lam=None,      # share of the own image, number or [B]; drawn if not given
-):                 # -> mixed [B,C,H,W], perm [B] the partner's index, lam [B] the own share
+):                 # -> mixed [B,C,H,W], perm [B] index of the partner, lam [B] own share
     "Overlay each image with another of the batch, Zhang et al. 2018"
     x, perm = to_unit(x), torch.randperm(len(x), device=x.device)
     lam = shares(x, alpha, lam)
@@ -233,7 +237,7 @@ def cutmix_views(x, # [B,C,H,W] images, uint8 or float in [0,1]
     alpha=1.,       # of the Beta distribution
     lam=None,       # wanted share of the own image, number or [B]; drawn if not given
 ): # -> mixed [B,C,H,W], perm [B] the partner's index, lam [B] the share of own pixels
-    "Paste a box of another image into each, Yun et al. 2019; `lam` counts the pixels that stayed"
+    "Paste a box of another image into each, Yun et al. 2019; `lam`: pixels that stayed"
     x, perm = to_unit(x), torch.randperm(len(x), device=x.device)
     box = box_mask(x, (1-shares(x, alpha, lam)).sqrt())
     return torch.where(box, x[perm], x), perm, 1-box.float().mean((1,2,3))
