@@ -8,7 +8,7 @@ __all__ = ['stain_knobs', 'gumbel_knobs', 'mixing_knobs', 'mixup_knobs', 'advers
 # %% ../nbs/00_knobs.ipynb #b1282832
 import matplotlib.pyplot as plt, numpy as np, torch
 
-# %% ../nbs/02b_colour.ipynb #033
+# %% ../nbs/02b_colour.ipynb #032
 import torch
 from .views import StainJitter, sheet, stain_matrix
 
@@ -20,7 +20,7 @@ def _stained(x, h, e, h_shift, e_shift, strength): # x [n,3,H,W]; one argument f
         drawn = StainJitter(strength, strength/4)(x)
     return sheet([x, stain_matrix(x, scale, shift), drawn], ['patch','by hand','drawn']).figure
 
-# %% ../nbs/02b_colour.ipynb #034
+# %% ../nbs/02b_colour.ipynb #033
 from functools import partial
 from .explore.widgets import Knobs, slider
 from .views import to_unit

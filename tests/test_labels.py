@@ -67,7 +67,7 @@ def test_said(npz, arrays, message):
     (dict(train_labels=np.where(y>0, y, np.nan)), '20 NaN values: leave'), (dict(train_labels=np.where(y>0, y, np.inf)), '20 infinite'),
     (dict(train_labels=np.array([*'abc'])[y]), 'names belong in classes=.*return_inverse'), (dict(train_labels=y-1), '-1 often marks'),
     (dict(train_labels=(y-1).astype(np.uint8)), 'labels hold 255, the largest number of uint8'), (dict(train_labels=y, classes=['a','b']), 'from 0 to 2, expected 0 to 1'),
-    (dict(train_labels=np.eye(3)[y], classes=['a','b']), 'labels are 3 findings per patch, classes names 2'), (dict(train_labels=y+1j), 'no numbers'),
+    (dict(train_labels=np.eye(3)[y], classes=['a','b']), 'labels are 3 findings per patch, classes names 2'), (dict(train_labels=y+1j), 'not numbers'),
     (dict(train_labels=x[...,0]), r'shape \[60, 16, 16\].*masks='), (dict(train_labels=y[:9]), 'labels number 9, images 60'), (dict(train_labels=np.int64(1)), 'labels number one'),
     (dict(train_images=x/255), r'expected uint8 in 0..255: found 0 to 1, so \(images\*255\)'), (dict(train_images=x/127.5-1), 'undo their normalisation'),
     (dict(train_images=x.astype(np.int16)), 'found 0 to 255, so round and convert'), (dict(train_images=x.astype(np.uint16)*16), '255/4095'),

@@ -21,7 +21,7 @@ def _layout(shape): # -> what to do about images of this shape
     if shape[1] in (1,3): return ": np.moveaxis(x, 1, -1) puts the channels last"
     return ''
 
-# %% ../../nbs/00b_arrays.ipynb #a0a83dac
+# %% ../../nbs/00b_arrays.ipynb #010
 def _channels_first(x):
     "The npz layout [N,H,W] or [N,H,W,C] as a tensor [N,C,H,W]"
     if x.ndim not in (3,4) or (x.ndim == 4 and x.shape[-1] not in (1,3)):
@@ -33,7 +33,7 @@ def _channels_first(x):
     x = np.ascontiguousarray(x)
     return torch.from_numpy(x.astype(np.int64) if x.dtype.kind == 'u' and x.itemsize > 1 else x)
 
-# %% ../../nbs/00b_arrays.ipynb #012
+# %% ../../nbs/00b_arrays.ipynb #014
 def _kind_of_rows(arrays, path, findings): # -> findings, decided for all parts
     "Are rows of zeros and ones findings, or does each name one class?"
     rows = [a for k,a in arrays.items()
@@ -46,15 +46,15 @@ def _kind_of_rows(arrays, path, findings): # -> findings, decided for all parts
                   "with one class per patch leave them out", stacklevel=3)
     return not hot
 
-# %% ../../nbs/00b_arrays.ipynb #013
+# %% ../../nbs/00b_arrays.ipynb #015
 _PARTS = 'train','val','test'
 
-# %% ../../nbs/00b_arrays.ipynb #2aba280e
+# %% ../../nbs/00b_arrays.ipynb #016
 def _told(path, split, f, *args): # what `f` returns; its complaints with file and part
     try: return f(*args)
     except (ValueError, TypeError) as e: raise ValueError(f"{path}, {split} part: {e}") from None
 
-# %% ../../nbs/00b_arrays.ipynb #b649856d
+# %% ../../nbs/00b_arrays.ipynb #017
 def _npz_labels(arrays, path, findings): # -> part -> labels; names of the classes, or None
     names,labels,found = arrays.get('classes'),{},[]
     names = None if names is None else [*map(str, names.ravel())]
@@ -66,7 +66,7 @@ def _npz_labels(arrays, path, findings): # -> part -> labels; names of the class
         found.append(own)
     return labels, max(found, key=len, default=None)
 
-# %% ../../nbs/00b_arrays.ipynb #014
+# %% ../../nbs/00b_arrays.ipynb #018
 def _npz_part(arrays, split, path, labels, classes):
     images,groups,names = (arrays.pop(f'{split}_{k}', None) for k in ('images','groups','names'))
     if images is None: return None
@@ -75,7 +75,7 @@ def _npz_part(arrays, split, path, labels, classes):
                                  groups, names, findings=True)
     return _told(path, split, made)
 
-# %% ../../nbs/00b_arrays.ipynb #016
+# %% ../../nbs/00b_arrays.ipynb #020
 def _read_npz(path):
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {path}")
     try:
@@ -85,7 +85,7 @@ def _read_npz(path):
                          "or holds Python objects, which are never loaded "
                          f"({type(e).__name__}: {e})") from e
 
-# %% ../../nbs/00b_arrays.ipynb #019
+# %% ../../nbs/00b_arrays.ipynb #024
 def _fit_together(parts, path):
     "Refuse parts of several shapes"
     shapes = [[*p.images.shape[1:]] for p in parts]
@@ -93,12 +93,12 @@ def _fit_together(parts, path):
     listed = ', '.join(map(str, shapes))
     raise ValueError(f"{path} mixes images of {listed}: expected one shape")
 
-# %% ../../nbs/00b_arrays.ipynb #563c8685
+# %% ../../nbs/00b_arrays.ipynb #025
 def _say_unread(arrays, path): # what is left of the arrays of a file
     if left := sorted({*arrays} - {'classes'}): warnings.warn(
         f"{path} also holds {', '.join(left[:9])}, which is not read", stacklevel=3)
 
-# %% ../../nbs/00b_arrays.ipynb #020
+# %% ../../nbs/00b_arrays.ipynb #026
 def _need_images(arrays, path):
     if 'train_images' in arrays: return
     held = ', '.join(f'{k} {[*a.shape]}' for k,a in [*arrays.items()][:9])
@@ -108,7 +108,7 @@ def _need_images(arrays, path):
     raise ValueError(f"{path} holds {held or 'nothing'}: expected train_images, train_labels, "
                      f"val_images, val_labels, test_images, test_labels{hint or ''}")
 
-# %% ../../nbs/00b_arrays.ipynb #021
+# %% ../../nbs/00b_arrays.ipynb #027
 def npz_data(path,          # an npz file with `train_images`, `train_labels`, ... as in MedMNIST
              findings=None, # of labels [N,L]: True: findings; False: one class; None: as they look
 ):                          # -> `Splits`; a part whose images are not in the file is `None`
@@ -124,7 +124,7 @@ def npz_data(path,          # an npz file with `train_images`, `train_labels`, .
     warn_of_leaks(splits, path)
     return splits
 
-# %% ../../nbs/00b_arrays.ipynb #025
+# %% ../../nbs/00b_arrays.ipynb #032
 def _fetch(url, file, md5):
     "Download to a temporary folder beside `file`, check, then rename"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _fetch(url, file, md5):
         download_url(url, tmp, file.name, md5)
         os.replace(Path(tmp)/file.name, file)
 
-# %% ../../nbs/00b_arrays.ipynb #026
+# %% ../../nbs/00b_arrays.ipynb #033
 def _medmnist_file(name, size):
     "File name, address, MD5 and class names of a 2D set of MedMNIST"
     from medmnist.info import INFO
@@ -145,7 +145,7 @@ def _medmnist_file(name, size):
     classes = list(info['label'].values())
     return f'{name}{suffix}.npz', info['url'+suffix], info['MD5'+suffix], classes
 
-# %% ../../nbs/00b_arrays.ipynb #028
+# %% ../../nbs/00b_arrays.ipynb #036
 def _get_medmnist(file, url, md5, download):
     "Fetch the file if it may and must be, and insist that it is the published one"
     why = 'download=False'
@@ -158,7 +158,7 @@ def _get_medmnist(file, url, md5, download):
         raise ValueError(f"{file} is not the published file (its MD5 is not {md5}): "
                          "delete it to download it again, or read it as it is with npz_data")
 
-# %% ../../nbs/00b_arrays.ipynb #029
+# %% ../../nbs/00b_arrays.ipynb #037
 def medmnist_data(
     name,          # a 2D set, such as 'pathmnist'
     size=28,       # pixels per side: 28, 64, 128 or 224

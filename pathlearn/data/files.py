@@ -130,19 +130,19 @@ def _read_into(images, files, size, depth): # uint8 [N,C,H,W] -> list of `None`,
 # %% ../../nbs/00c_files.ipynb #034
 _Listing = namedtuple('Listing', 'path files labels classes looks')
 
-# %% ../../nbs/00c_files.ipynb #c12e2ae0
+# %% ../../nbs/00c_files.ipynb #035
 def _listing(path, classes=None):
     "What can be known of a folder without decoding it"
     files,labels,classes = list_folder(path, classes)
     return _Listing(Path(path), files, labels, classes, _headers(files))
 
-# %% ../../nbs/00c_files.ipynb #bdea6dfe
+# %% ../../nbs/00c_files.ipynb #036
 def _without_bad(o, skip_bad):
     good = _sift(o.files, o.looks, skip_bad)
     take = lambda xs: xs and [xs[i] for i in good]
     return o._replace(files=take(o.files), looks=take(o.looks), labels=take(o.labels))
 
-# %% ../../nbs/00c_files.ipynb #035
+# %% ../../nbs/00c_files.ipynb #037
 def _load(o, size, skip_bad, channels, depth): # `_Listing` without bad headers -> `PatchData`
     shape = _common_shape(o.files, o.looks, size, channels)
     _say_enlarged(o.looks, size)
@@ -154,7 +154,7 @@ def _load(o, size, skip_bad, channels, depth): # `_Listing` without bad headers 
     _say_dark(images, names)
     return PatchData(images, labels, classes=o.classes, name=o.path.name, names=names)
 
-# %% ../../nbs/00c_files.ipynb #036
+# %% ../../nbs/00c_files.ipynb #038
 @old_n_in
 def folder_data(
     path,           # folder of images, or of one folder of images per class
@@ -168,7 +168,7 @@ def folder_data(
     found = _without_bad(_listing(path, classes), skip_bad)
     return _load(found, size, skip_bad, channels, _depth(found.files, found.looks, depth))
 
-# %% ../../nbs/00c_files.ipynb #044
+# %% ../../nbs/00c_files.ipynb #046
 def _say_unused(path, found): # found: dict part -> folder
     "What lies beside the parts of a divided folder is not read, and named"
     rest = sorted(d.name for d in Path(path).iterdir() if d.is_dir() and not part_of(d.name)
@@ -178,7 +178,7 @@ def _say_unused(path, found): # found: dict part -> folder
     if rest: warnings.warn(f"{path} is divided into {', '.join(d.name for d in found.values())}; "
                            f"not read: {_listed(rest)}", stacklevel=3)
 
-# %% ../../nbs/00c_files.ipynb #045
+# %% ../../nbs/00c_files.ipynb #047
 def read_parts(path, found, size, skip_bad=False, channels=None, depth=None):
     "The folders `found` as parts with the classes of the first and of one shape"
     first = _listing(found[0])
@@ -195,7 +195,7 @@ def read_parts(path, found, size, skip_bad=False, channels=None, depth=None):
             f"{[*parts[0].images.shape[1:]]}: give size= or channels= to bring them to one shape")
     return Splits(*parts)
 
-# %% ../../nbs/00c_files.ipynb #046
+# %% ../../nbs/00c_files.ipynb #048
 @old_n_in
 def folder_splits(
     path,    # folder with a folder `train`, and where they exist `val` (or `valid`) and `test`
@@ -210,11 +210,11 @@ def folder_splits(
     parts = [found.get(o) for o in ('train','val','test')]
     return read_parts(Path(path), parts, size, skip_bad, channels, depth)
 
-# %% ../../nbs/00c_files.ipynb #049
+# %% ../../nbs/00c_files.ipynb #051
 def _packed(files, path): # list of paths -> array of bytes, relative to `path`
     return np.array([os.fsencode(f.relative_to(path)) for f in files])
 
-# %% ../../nbs/00c_files.ipynb #053
+# %% ../../nbs/00c_files.ipynb #055
 class ImageFiles(Moments):
     "The images of a folder, each read when it is asked for"
     @old_n_in
@@ -246,7 +246,7 @@ class ImageFiles(Moments):
             return None
         return (torch.tensor(x),) if self.labels is None else (torch.tensor(x), self.labels[i])
 
-# %% ../../nbs/00c_files.ipynb #055
+# %% ../../nbs/00c_files.ipynb #057
 @patch
 def _survey(self:ImageFiles, files, depth): # -> (channels, bits of deep images)
     looks = _headers(files)
@@ -260,14 +260,14 @@ def _survey(self:ImageFiles, files, depth): # -> (channels, bits of deep images)
     channels = _common_shape(files, looks, self.size, self.convert)[0]
     return channels, _depth(files, looks, depth)
 
-# %% ../../nbs/00c_files.ipynb #057
+# %% ../../nbs/00c_files.ipynb #059
 @patch
 def __getitem__(self:ImageFiles, i):
     item = self.read(i)
     if item is None: raise SkipItemException
     return item
 
-# %% ../../nbs/00c_files.ipynb #059
+# %% ../../nbs/00c_files.ipynb #061
 @patch
 def sample(self:ImageFiles, n=256):
     "Up to `n` images, evenly spread over the folder, as a `PatchData`"
@@ -278,7 +278,7 @@ def sample(self:ImageFiles, n=256):
     _say_dark(images, names)
     return PatchData(images, *labels, classes=self.classes, name=self.path.name, names=names)
 
-# %% ../../nbs/00c_files.ipynb #062
+# %% ../../nbs/00c_files.ipynb #064
 class FileLoader(DataLoader):
     "A fastai `DataLoader` over `ImageFiles` that counts what it skipped"
     n_inp = 1
@@ -287,7 +287,7 @@ class FileLoader(DataLoader):
         if bad: warnings.warn(f"skipped {len(bad)} of {len(self.dataset)} images "
                               f"that cannot be read: {_listed(bad)}")
 
-# %% ../../nbs/00c_files.ipynb #063
+# %% ../../nbs/00c_files.ipynb #065
 def _two_parts(path, size, skip_bad, channels, depth):
     "`ImageFiles` to train and to validate on, the latter empty where there is no such folder"
     found = parts_in(path) if Path(path).is_dir() else {}
@@ -301,7 +301,7 @@ def _two_parts(path, size, skip_bad, channels, depth):
     empty.names,empty.bad = train.names[:0],train.bad[:0]
     return train,empty
 
-# %% ../../nbs/00c_files.ipynb #064
+# %% ../../nbs/00c_files.ipynb #066
 @old_n_in
 def folder_dls(
     path,           # folder of images, of one folder a class, or of `train` and `val` with those

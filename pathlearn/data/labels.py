@@ -113,7 +113,7 @@ def read_labels(y,            # array, tensor or list: [N], [N,1] or [N,L]
     labels = _findings(y, classes)
     return labels.argmax(1) if hot else labels, classes or numbered(y.shape[1])
 
-# %% ../../nbs/00l_reading_labels.ipynb #023
+# %% ../../nbs/00l_reading_labels.ipynb #024
 def warn_of_classes(labels, classes, where): # part -> [N] numbers or None
     "Say which classes are empty, and which are to be found without ever being shown"
     seen = {k: {*v.tolist()} for k,v in labels.items() if v is not None and v.ndim == 1}

@@ -118,7 +118,7 @@ def foreground_data(data): # `PatchData` with masks -> the same with maps as lab
 class SemiLoader(PatchLoader):
     "Batches of images with masks, as many without, and the masks"
     n_inp = 2
-    def __init__(self, labelled, dataset, **kw): # `PatchData`: with maps as labels, without
+    def __init__(self, labelled, dataset, **kw): # `PatchData` with masks, and without
         self.labelled = labelled
         super().__init__(dataset, **kw)
 

@@ -39,7 +39,7 @@ def _xml(path):
     except (ParseError, LookupError, ValueError) as e:
         raise ValueError(f"{path} cannot be read as outlines: {e}") from None
 
-# %% ../../nbs/00k_outlines.ipynb #016
+# %% ../../nbs/00k_outlines.ipynb #017
 class _Drawn(NamedTuple):
     where: str         # such as 'line 12' or 'feature 3'
     shape: str         # 'polygon', 'rectangle', 'ellipse', 'circle', or something without inside
@@ -48,13 +48,13 @@ class _Drawn(NamedTuple):
     hole: bool = False # is it a hole in another outline?
     group: object = None # drawings of one label and group are one nucleus
 
-# %% ../../nbs/00k_outlines.ipynb #018
+# %% ../../nbs/00k_outlines.ipynb #019
 _TOOLS = {'0':'polygon', '1':'rectangle', '2':'ellipse'}
 
-# %% ../../nbs/00k_outlines.ipynb #019
+# %% ../../nbs/00k_outlines.ipynb #020
 def _line(element): return f'line {element.get(_LINE)}'
 
-# %% ../../nbs/00k_outlines.ipynb #020
+# %% ../../nbs/00k_outlines.ipynb #021
 def _imagescope(root):
     for layer in root.iter('Annotation'):
         label = layer.get('Name') or f"layer {layer.get('Id', 1)}"
@@ -65,12 +65,12 @@ def _imagescope(root):
             yield _Drawn(_line(r), shape, [[corners]], label,
                          r.get('NegativeROA', '0').lower() in ('1','true'))
 
-# %% ../../nbs/00k_outlines.ipynb #022
+# %% ../../nbs/00k_outlines.ipynb #023
 def _place(coordinate):
     order = coordinate.get('Order', '0')
     return int(order) if order.isdecimal() else 0
 
-# %% ../../nbs/00k_outlines.ipynb #023
+# %% ../../nbs/00k_outlines.ipynb #024
 def _asap(root):
     for a in root.iter('Annotation'):
         shape = a.get('Type', 'Polygon').lower()
@@ -78,14 +78,14 @@ def _asap(root):
         yield _Drawn(_line(a), 'polygon' if shape == 'spline' else shape, [[corners]],
                      a.get('PartOfGroup', '').replace('None', ''))
 
-# %% ../../nbs/00k_outlines.ipynb #026
+# %% ../../nbs/00k_outlines.ipynb #027
 def _labelme(tree):
     for i,s in enumerate(tree['shapes'], 1):
         shape,label = s.get('shape_type') or 'polygon', str(s.get('label', ''))
         yield _Drawn(f'shape {i}', 'polygon' if shape == 'oriented_rectangle' else shape,
                      [[s['points']]], label, group=s.get('group_id'))
 
-# %% ../../nbs/00k_outlines.ipynb #028
+# %% ../../nbs/00k_outlines.ipynb #029
 def _polygons(geometry):
     kind = geometry['type']
     if kind == 'GeometryCollection':
@@ -93,7 +93,7 @@ def _polygons(geometry):
     return {'Polygon': [geometry.get('coordinates')],
             'MultiPolygon': geometry.get('coordinates')}.get(kind, [])
 
-# %% ../../nbs/00k_outlines.ipynb #029
+# %% ../../nbs/00k_outlines.ipynb #030
 def _geojson(tree):
     features = tree if isinstance(tree, list) else tree.get('features', [tree])
     kinds = [(f.get('properties') or {}).get('objectType') for f in features]
@@ -105,7 +105,7 @@ def _geojson(tree):
         yield _Drawn(f'feature {i}', f'{kind} around cells' if kind in around else shape, parts,
                      str(label.get('name') if isinstance(label, dict) else label or ''))
 
-# %% ../../nbs/00k_outlines.ipynb #032
+# %% ../../nbs/00k_outlines.ipynb #033
 _ROOTS = {'Annotations': ('ImageScope', _imagescope), 'ASAP_Annotations': ('ASAP', _asap)}
 _OTHERS = {'annotation': "boxes of Pascal VOC", 'annotations': "CVAT's outlines of many images",
            'OME': "metadata of a microscope", 'project': "settings of an editor",
@@ -113,7 +113,7 @@ _OTHERS = {'annotation': "boxes of Pascal VOC", 'annotations': "CVAT's outlines 
 _EXPECTED = ("expected the outlines of one image, as ImageScope (<Annotations>), "
              "ASAP (<ASAP_Annotations>), LabelMe (json with shapes) or QuPath (GeoJSON) write them")
 
-# %% ../../nbs/00k_outlines.ipynb #033
+# %% ../../nbs/00k_outlines.ipynb #034
 def _xml_reader(path): # -> kind, what was drawn, (height, width) of the image where that is told
     root = _xml(path)
     if root.tag in _ROOTS and (not len(root) or next(root.iter('Annotation'), None) is not None):
@@ -122,19 +122,19 @@ def _xml_reader(path): # -> kind, what was drawn, (height, width) of the image w
     what = _OTHERS.get(root.tag, 'something else')
     raise ValueError(f"{path}, {_line(root)}: <{root.tag}> holds {what}: {_EXPECTED}")
 
-# %% ../../nbs/00k_outlines.ipynb #034
+# %% ../../nbs/00k_outlines.ipynb #035
 def _json(path):
     try: return json.loads(Path(path).read_bytes())
     except (ValueError, RecursionError) as e:
         raise ValueError(f"{path} cannot be read as outlines: {e}") from None
 
-# %% ../../nbs/00k_outlines.ipynb #035
+# %% ../../nbs/00k_outlines.ipynb #036
 def _is_geojson(tree):
     features = tree if isinstance(tree, list) else [tree]
     known = 'Feature','FeatureCollection'
     return all(isinstance(f, dict) and f.get('type') in known for f in features)
 
-# %% ../../nbs/00k_outlines.ipynb #036
+# %% ../../nbs/00k_outlines.ipynb #037
 def _json_reader(path): # as above
     tree = _json(path)
     if isinstance(tree, dict) and isinstance(tree.get('shapes'), list):
@@ -146,7 +146,7 @@ def _json_reader(path): # as above
         what += " (COCO: all images in one file)"
     raise ValueError(f"{path} holds {what}: {_EXPECTED}")
 
-# %% ../../nbs/00k_outlines.ipynb #039
+# %% ../../nbs/00k_outlines.ipynb #040
 def _corner(point):
     x,y = point[:2]
     if isinstance(point, (str,dict)) or isinstance(x, bool) or isinstance(y, bool): raise TypeError
@@ -154,7 +154,7 @@ def _corner(point):
     if abs(x) + abs(y) < 1e9: return x,y # neither endless nor NaN
     raise ValueError
 
-# %% ../../nbs/00k_outlines.ipynb #040
+# %% ../../nbs/00k_outlines.ipynb #041
 def _ring(corners, where, path): # -> [V,2] of (x, y)
     ring = []
     for i,point in enumerate(corners, 1):
@@ -164,28 +164,28 @@ def _ring(corners, where, path): # -> [V,2] of (x, y)
         ) from None
     return np.array(ring).reshape(-1,2)
 
-# %% ../../nbs/00k_outlines.ipynb #042
+# %% ../../nbs/00k_outlines.ipynb #043
 def _box(ring):
     (x,y),(r,b) = ring.min(0),ring.max(0)
     return np.array([(x,y), (r,y), (r,b), (x,b)]) if len(ring) == 2 else ring
 
-# %% ../../nbs/00k_outlines.ipynb #043
+# %% ../../nbs/00k_outlines.ipynb #044
 def _oval(centre, radii):
     t = np.linspace(0, 2*np.pi, 64, endpoint=False)
     return centre + radii*np.stack([np.cos(t), np.sin(t)], 1)
 
-# %% ../../nbs/00k_outlines.ipynb #044
+# %% ../../nbs/00k_outlines.ipynb #045
 def _ellipse(ring): # two corners of its box, or four; more are corners of its own
     low,high = ring.min(0),ring.max(0)
     return _oval((low+high)/2, (high-low)/2) if len(ring) in (2,4) else ring
 
-# %% ../../nbs/00k_outlines.ipynb #045
+# %% ../../nbs/00k_outlines.ipynb #046
 def _circle(ring): return _oval(ring[0], np.hypot(*(ring[1]-ring[0]))) if len(ring) == 2 else ring
 
-# %% ../../nbs/00k_outlines.ipynb #046
+# %% ../../nbs/00k_outlines.ipynb #047
 _SHAPES = dict(polygon=lambda ring: ring, rectangle=_box, ellipse=_ellipse, circle=_circle)
 
-# %% ../../nbs/00k_outlines.ipynb #047
+# %% ../../nbs/00k_outlines.ipynb #048
 def _rings(drawn, path): # -> parts of rings; parts of fewer than three different corners fall away
     parts = []
     for part in drawn.parts:
@@ -195,7 +195,7 @@ def _rings(drawn, path): # -> parts of rings; parts of fewer than three differen
             parts.append([r for r in rings if len(r) > 2])
     return parts
 
-# %% ../../nbs/00k_outlines.ipynb #050
+# %% ../../nbs/00k_outlines.ipynb #051
 @dataclass
 class Outline:
     "One nucleus as it was drawn"
@@ -204,19 +204,19 @@ class Outline:
     parts: list   # of lists of rings [V,2] of (x, y) in pixels: the edge, then its holes
     label: str = '' # its class or layer
 
-# %% ../../nbs/00k_outlines.ipynb #051
+# %% ../../nbs/00k_outlines.ipynb #052
 def _area(ring):
     x,y = ring.T
     return abs(x@np.roll(y, 1) - y@np.roll(x, 1))/2
 
-# %% ../../nbs/00k_outlines.ipynb #052
+# %% ../../nbs/00k_outlines.ipynb #053
 def _cut(hole, nuclei): # -> was there an outline around it?
     around = [part for o in nuclei for part in o.parts
               if points_in_poly(hole, part[0]).mean() > .5]
     if around: min(around, key=lambda part: _area(part[0])).append(hole)
     return bool(around)
 
-# %% ../../nbs/00k_outlines.ipynb #055
+# %% ../../nbs/00k_outlines.ipynb #056
 def _sort_out(drawn, path): # -> list of `Outline`; (where, what) of what was left out
     nuclei,holes,left,groups = [],[],[],{}
     for number,d in enumerate(drawn, 1):
@@ -235,7 +235,7 @@ def _sort_out(drawn, path): # -> list of `Outline`; (where, what) of what was le
         if not _cut(hole, nuclei): left.append((d.where, 'a hole in no outline'))
     return nuclei, left
 
-# %% ../../nbs/00k_outlines.ipynb #056
+# %% ../../nbs/00k_outlines.ipynb #057
 def _tell(left, path): # list of (where, what)
     kinds = {}
     for where,what in left: kinds.setdefault(what, []).append(where)
@@ -243,7 +243,7 @@ def _tell(left, path): # list of (where, what)
                        for what,at in kinds.items())
     if listed: warnings.warn(f"{path}: left out, as they outline no nucleus: {listed}")
 
-# %% ../../nbs/00k_outlines.ipynb #058
+# %% ../../nbs/00k_outlines.ipynb #059
 def lay_down(parts, shape, path): # parts: (number, what to fill) of each nucleus
     "One map [H,W] of ids from nuclei that are apart"
     ids,twice = np.zeros(shape, np.int32),0
@@ -255,7 +255,7 @@ def lay_down(parts, shape, path): # parts: (number, what to fill) of each nucleu
                       "each goes to the last of them")
     return ids
 
-# %% ../../nbs/00k_outlines.ipynb #059
+# %% ../../nbs/00k_outlines.ipynb #060
 def _pixels(outline, shape): # -> rows, columns
     "Pixels inside the edge and in no hole"
     def flat(ring): return np.ravel_multi_index(polygon(*ring.T[::-1], shape), shape)
@@ -263,7 +263,7 @@ def _pixels(outline, shape): # -> rows, columns
               if holes else flat(edge) for edge,*holes in outline.parts]
     return np.unravel_index(np.unique(np.concatenate(inside)), shape)
 
-# %% ../../nbs/00k_outlines.ipynb #062
+# %% ../../nbs/00k_outlines.ipynb #063
 def _check_far(outline, shape, path):
     h,w = shape
     corners = np.concatenate([r for part in outline.parts for r in part])
@@ -273,7 +273,7 @@ def _check_far(outline, shape, path):
         f"of the image of {h}x{w} (height x width): outlines are expected in its own pixels")
     return (corners.max(0) < 0).any() or (corners.min(0) > (w,h)).any()
 
-# %% ../../nbs/00k_outlines.ipynb #063
+# %% ../../nbs/00k_outlines.ipynb #064
 def _check_scale(outlines, shape):
     "All outlines lie in the image, or nearly all"
     outside = [o for o in outlines.nuclei if _check_far(o, shape, outlines.path)]
@@ -284,7 +284,7 @@ def _check_scale(outlines, shape):
         raise ValueError(f"{text}: were they drawn on this image, at this size?")
     warnings.warn(f"{text}: they are left out")
 
-# %% ../../nbs/00k_outlines.ipynb #064
+# %% ../../nbs/00k_outlines.ipynb #065
 @dataclass
 class Outlines:
     "The outlines of one file"
@@ -307,10 +307,10 @@ class Outlines:
             "corners are expected in pixels, not in shares or micrometres")
         return lay_down(parts, shape, self.path)
 
-# %% ../../nbs/00k_outlines.ipynb #065
+# %% ../../nbs/00k_outlines.ipynb #066
 OUTLINE_SUFFIXES = '.xml','.geojson','.json' # the first that lies beside an image is read
 
-# %% ../../nbs/00k_outlines.ipynb #066
+# %% ../../nbs/00k_outlines.ipynb #067
 def read_outlines(
     path, # file of ImageScope, ASAP, LabelMe or QuPath, told apart by what it holds
 ):        # -> `Outlines`

@@ -44,7 +44,7 @@ def _scale(x): # -> how to bring such numbers to bytes
     depth = 2**math.ceil(math.log2(high)) - 1
     return found + f"so scale them by 255/{depth}, round and convert them"
 
-# %% ../../nbs/00a_patches.ipynb #dcb36364
+# %% ../../nbs/00a_patches.ipynb #017
 def _check_images(x):
     x = torch.as_tensor(x)
     if n := _n_nan(x):
@@ -58,7 +58,7 @@ def _check_images(x):
                                    "multiply them by 255", stacklevel=3)
     return x
 
-# %% ../../nbs/00a_patches.ipynb #019
+# %% ../../nbs/00a_patches.ipynb #021
 def _check_masks(m, images):
     m = torch.as_tensor(m)
     if m.ndim != 3 or m.is_floating_point():
@@ -73,7 +73,7 @@ def _check_masks(m, images):
                                       "1, 2, ... = instances and -1 = to be ignored")
     return m
 
-# %% ../../nbs/00a_patches.ipynb #020
+# %% ../../nbs/00a_patches.ipynb #022
 def _check_groups(groups, n):
     groups = np.asarray(groups)
     if groups.shape == (n,): return groups
@@ -84,7 +84,7 @@ def _check_names(names, n):
     if len(names) == n: return names
     raise ValueError(f"names number {len(names)}, images {n}: expected one name per image")
 
-# %% ../../nbs/00a_patches.ipynb #025
+# %% ../../nbs/00a_patches.ipynb #028
 def _byte_moments(images):
     "Mean and standard deviation of each channel in [0,1], from counts of the 256 values"
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
@@ -96,7 +96,7 @@ def _byte_moments(images):
     mean = share@value
     return mean.tolist(), (share@value**2 - mean**2).clamp(min=0).sqrt().tolist()
 
-# %% ../../nbs/00a_patches.ipynb #028
+# %% ../../nbs/00a_patches.ipynb #031
 class Moments:
     "`mean` and `std` of each channel, from one call of the `find_moments` of whoever inherits this"
     @cached_property
@@ -106,7 +106,7 @@ class Moments:
     @property
     def std(self): return self._moments[1]
 
-# %% ../../nbs/00a_patches.ipynb #030
+# %% ../../nbs/00a_patches.ipynb #033
 class PatchData(Moments):
     "Patches in memory: one uint8 tensor, with labels, instance masks and groups where they exist"
     def __init__(self,
@@ -148,7 +148,7 @@ class PatchData(Moments):
         if self.masks is not None: res += ", masks"
         return res if self.groups is None else res + f", {len(np.unique(self.groups))} groups"
 
-# %% ../../nbs/00a_patches.ipynb #036
+# %% ../../nbs/00a_patches.ipynb #040
 @patch
 def __getitem__(self:PatchData, idx):
     "The chosen images as another `PatchData`: a slice shares memory, anything else copies"
@@ -160,17 +160,17 @@ def __getitem__(self:PatchData, idx):
         if getattr(self, k) is not None: setattr(res, k, getattr(self, k)[idx])
     return res
 
-# %% ../../nbs/00a_patches.ipynb #038
+# %% ../../nbs/00a_patches.ipynb #042
 @patch
 def new_empty(self:PatchData): return self[:0] # fastai's name
 
-# %% ../../nbs/00a_patches.ipynb #042
+# %% ../../nbs/00a_patches.ipynb #046
 def _caption(data, i):
     if data.labels is None: return ''
     if data.labels.ndim == 1: return data.classes[data.labels[i]]
     return ', '.join(c for c,on in zip(data.classes, data.labels[i]) if on) or 'no finding'
 
-# %% ../../nbs/00a_patches.ipynb #043
+# %% ../../nbs/00a_patches.ipynb #047
 def _draw_patch(ax, data, i):
     ax.imshow(data.images[i].permute(1,2,0).cpu(), cmap='gray', vmin=0, vmax=255)
     if data.masks is not None:
@@ -179,7 +179,7 @@ def _draw_patch(ax, data, i):
         ax.imshow(tint, cmap='tab10', vmin=0, vmax=9, alpha=.5, interpolation='nearest')
     ax.set_title(_caption(data, i), fontsize=8, parse_math=False)
 
-# %% ../../nbs/00a_patches.ipynb #044
+# %% ../../nbs/00a_patches.ipynb #048
 @patch
 def show(self:PatchData,
     n=9,        # how many images, evenly spread over the data
@@ -197,7 +197,7 @@ def show(self:PatchData,
     for ax,i in zip(axs.flat, picks): _draw_patch(ax, self, i)
     plt.tight_layout(pad=.3, h_pad=.6)
 
-# %% ../../nbs/00a_patches.ipynb #050
+# %% ../../nbs/00a_patches.ipynb #054
 class PatchLoader(DataLoader):
     "A fastai `DataLoader` that cuts whole batches out of a `PatchData`"
     n_inp = 1 # an image is the input, a label the target
@@ -217,7 +217,7 @@ class PatchLoader(DataLoader):
         classes = None if labels is None else self.dataset.classes
         PatchData(x, labels, masks, classes, findings=True).show(max_n, **kwargs)
 
-# %% ../../nbs/00a_patches.ipynb #055
+# %% ../../nbs/00a_patches.ipynb #059
 def batch_size(n, bs, shuffle, drop_last):
     "At most `n`, and never such that batch norm meets one image alone"
     bs = min(bs, n)
@@ -226,7 +226,7 @@ def batch_size(n, bs, shuffle, drop_last):
                          "cannot train: give more images, another bs, or drop_last=True")
     return bs
 
-# %% ../../nbs/00a_patches.ipynb #057
+# %% ../../nbs/00a_patches.ipynb #062
 def data_loaders(train, valid, device):
     "Both loaders as fastai's `DataLoaders`, in an order that `torch.manual_seed` fixes"
     train.rng = random.Random(int(torch.randint(2**31, (1,))))
@@ -234,7 +234,7 @@ def data_loaders(train, valid, device):
     if data.labels is not None: dls.c,dls.vocab = len(data.classes),data.classes
     return dls
 
-# %% ../../nbs/00a_patches.ipynb #058
+# %% ../../nbs/00a_patches.ipynb #063
 @patch
 def dls(self:PatchData,
     valid=None,     # `PatchData` to validate on; without it the second loader is empty
@@ -253,7 +253,7 @@ def dls(self:PatchData,
     train = PatchLoader(self, bs=bs, shuffle=shuffle, drop_last=drop_last, **kw)
     return data_loaders(train, PatchLoader(valid, bs=bs, **kw), device)
 
-# %% ../../nbs/00a_patches.ipynb #067
+# %% ../../nbs/00a_patches.ipynb #073
 @dataclass
 class Splits:
     "Train, validation and test part of one data set; a part that does not exist is `None`"
@@ -262,7 +262,7 @@ class Splits:
     test: PatchData = None
     def __iter__(self): return iter((self.train, self.val, self.test))
 
-# %% ../../nbs/00a_patches.ipynb #070
+# %% ../../nbs/00a_patches.ipynb #076
 def warn_of_leaks(splits, where):
     "Warn when one group, say a patient, stands in two parts"
     groups = {k: set(p.groups.tolist()) for k,p in zip(('train','val','test'), splits)
@@ -273,7 +273,7 @@ def warn_of_leaks(splits, where):
                           f"e.g. {min(both)}: scores will look better than on new patients",
                           stacklevel=3)
 
-# %% ../../nbs/00a_patches.ipynb #073
+# %% ../../nbs/00a_patches.ipynb #079
 def _check_shares(val, test):
     if not 0 <= val + test < 1:
         raise ValueError(f"val={val} and test={test} leave nothing to train on: "
@@ -283,7 +283,7 @@ def _rare(classes, n_parts): # [U] class of each unit -> classes with fewer unit
     kinds,counts = np.unique(classes, return_counts=True)
     return {k: n for k,n in zip(kinds.tolist(), counts.tolist()) if n < n_parts}
 
-# %% ../../nbs/00a_patches.ipynb #074
+# %% ../../nbs/00a_patches.ipynb #080
 def _draw(pool, share, classes, seed): # [P] numbers of units -> those that stay, those drawn
     kinds,counts = np.unique(classes[pool], return_counts=True)
     alone = np.isin(classes[pool], kinds[counts < 2]) # stratifying needs two of each class
@@ -295,7 +295,7 @@ def _draw(pool, share, classes, seed): # [P] numbers of units -> those that stay
     stay,drawn = train_test_split(pool, test_size=n, stratify=classes[pool], random_state=seed)
     return np.append(stay, held),drawn
 
-# %% ../../nbs/00a_patches.ipynb #076
+# %% ../../nbs/00a_patches.ipynb #082
 def _say_rare(data, rare, n_parts, unit): # rare: class -> how many units it has
     listed = [f"{data.classes[int(k)]} ({n})" for k,n in rare.items()]
     names = ', '.join(listed[:5]) + (', ...' if len(listed) > 5 else '')
@@ -303,7 +303,7 @@ def _say_rare(data, rare, n_parts, unit): # rare: class -> how many units it has
                   f"{len(rare)} of {data.c} classes, {names}: they stay in train whole",
                   stacklevel=3)
 
-# %% ../../nbs/00a_patches.ipynb #077
+# %% ../../nbs/00a_patches.ipynb #083
 @patch
 def split(self:PatchData,
     val=.15,  # share of the images, or of the groups where there are groups

@@ -30,12 +30,12 @@ from fastai.data.transforms import get_files
 _NCT = 'NCT-CRC-HE-100K','NCT-CRC-HE-100K-NONORM','CRC-VAL-HE-7K'
 _TISSUES = ['ADI','BACK','DEB','LYM','MUC','MUS','NORM','STR','TUM']
 
-# %% ../../nbs/00e_published.ipynb #81b90d21
+# %% ../../nbs/00e_published.ipynb #013
 def _folders(path): # -> dict: name in capitals -> folder
     if not path.is_dir(): return {}
     return {d.name.upper(): d for d in sorted(path.iterdir()) if d.is_dir() and d.name[0] != '.'}
 
-# %% ../../nbs/00e_published.ipynb #392959a9
+# %% ../../nbs/00e_published.ipynb #014
 def _kather(path): # -> folder to train on, folder to test on; either may be `None`
     "The two folders in `path`, or in the one folder it holds; NCT... may be `path` itself"
     for root in (path, *_folders(path).values()):
@@ -46,7 +46,7 @@ def _kather(path): # -> folder to train on, folder to test on; either may be `No
     name = path.name.upper()
     return path if name in _NCT[:2] else None, path if name == _NCT[2] else None
 
-# %% ../../nbs/00e_published.ipynb #013
+# %% ../../nbs/00e_published.ipynb #015
 def _tissue_folder(path): # folder, perhaps with one of the same name in it -> folder, its tissues
     "The folder that holds the nine class folders, or all but the background"
     found = _folders(path)
@@ -55,7 +55,7 @@ def _tissue_folder(path): # folder, perhaps with one of the same name in it -> f
     raise ValueError(f"{path} holds {', '.join(found) or 'no folder'}: expected the nine class "
                      f"folders {', '.join(_TISSUES)}, or the eight without BACK")
 
-# %% ../../nbs/00e_published.ipynb #1c16d377
+# %% ../../nbs/00e_published.ipynb #016
 def _same_tissues(train, test): # what `_tissue_folder` gave for each
     if train[1] != test[1]: raise ValueError(
         f"{(train if len(train[1]) < len(test[1]) else test)[0]} lacks the folder BACK "
@@ -63,7 +63,7 @@ def _same_tissues(train, test): # what `_tissue_folder` gave for each
     if len(train[1]) == 8: warnings.warn(
         f"{train[0].parent}: eight tissues, without the background BACK", stacklevel=3)
 
-# %% ../../nbs/00e_published.ipynb #016
+# %% ../../nbs/00e_published.ipynb #019
 def _check_memory(n, size, instead):
     "Refuse what this machine cannot hold, before it is read"
     need,have = n*3*size**2/1e9, math.inf
@@ -71,7 +71,7 @@ def _check_memory(n, size, instead):
     if need > have: raise ValueError(f"reading {size} px per side takes {need:.3g} GB of memory, "
                                      f"this machine has {have:.3g} GB: {instead}")
 
-# %% ../../nbs/00e_published.ipynb #017
+# %% ../../nbs/00e_published.ipynb #020
 def _read_tissues(path, found, size): # found: folders -> `Splits` without val
     "Both parts; class folders are numbered by their names in capitals"
     dirs = [f and _tissue_folder(f) for f in found]
@@ -84,7 +84,7 @@ def _read_tissues(path, found, size): # found: folders -> `Splits` without val
         if p is not None: p.classes = [c.upper() for c in p.classes]
     return splits
 
-# %% ../../nbs/00e_published.ipynb #bf87cced
+# %% ../../nbs/00e_published.ipynb #021
 def nct_crc_data(
     path,      # folder with NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
     size=None, # pixels per side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
@@ -103,7 +103,7 @@ def nct_crc_data(
     parts = whole.train.split(val=val, test=.2*bool(lost), seed=seed)
     return Splits(parts.train, parts.val, parts.test if lost else whole.test)
 
-# %% ../../nbs/00e_published.ipynb #020
+# %% ../../nbs/00e_published.ipynb #024
 def _unpack(file):
     "Unpack the .gz beside `file`, if the file itself is not there; half a file never stays"
     packed = file.with_name(file.name+'.gz')
@@ -111,11 +111,11 @@ def _unpack(file):
     with tempfile.TemporaryDirectory(dir=file.parent) as tmp:
         os.replace(extract_archive(packed, tmp), file)
 
-# %% ../../nbs/00e_published.ipynb #021
+# %% ../../nbs/00e_published.ipynb #025
 def _h5_folder(root): # the folder `pcam` in it, or itself where the files lie there
     return next((d for d in (root/'pcam', root) if any(d.glob('camelyonpatch*'))), root/'pcam')
 
-# %% ../../nbs/00e_published.ipynb #06e3680f
+# %% ../../nbs/00e_published.ipynb #026
 def _pcam_files(root, part, download):
     "Images and labels of one part, unpacked or fetched where they are not there"
     name = f"camelyonpatch_level_2_split_{part.replace('val','valid')}"
@@ -131,12 +131,12 @@ def _pcam_files(root, part, download):
     raise FileNotFoundError(f"{lost.name} is not in {lost.parent} ({why}): fetch {lost.name}.gz "
                             "from https://zenodo.org/records/2546921 and put it there") from cause
 
-# %% ../../nbs/00e_published.ipynb #025
+# %% ../../nbs/00e_published.ipynb #030
 def _draw_rows(total, n, seed): # -> [n] row numbers, rising
     edges = np.arange(n+1)*total//n
     return np.random.default_rng(seed).integers(edges[:-1], edges[1:])
 
-# %% ../../nbs/00e_published.ipynb #026
+# %% ../../nbs/00e_published.ipynb #031
 def _pcam_images(x, idx, size): # open h5 array [T,H,W,3], row numbers [n] -> uint8 [n,3,size,size]
     images = torch.empty(len(idx), 3, size, size, dtype=torch.uint8)
     dense = len(x) < 8*len(idx) # rows far apart are read singly: a list of them costs h5py more
@@ -145,7 +145,7 @@ def _pcam_images(x, idx, size): # open h5 array [T,H,W,3], row numbers [n] -> ui
         out[:] = resize(torch.from_numpy(block).permute(0,3,1,2), [size,size], antialias=True)
     return images
 
-# %% ../../nbs/00e_published.ipynb #028
+# %% ../../nbs/00e_published.ipynb #033
 def _read_pcam(files, size, n, seed):
     import h5py
     try:
@@ -160,7 +160,7 @@ def _read_pcam(files, size, n, seed):
                          f"or cut short, delete them and fetch them again ({e})") from e
     return PatchData(images, y[idx], classes=['normal','metastasis'], name='PCam')
 
-# %% ../../nbs/00e_published.ipynb #030
+# %% ../../nbs/00e_published.ipynb #035
 def _pcam_parts(root, download): # -> files of each part, `None` for those that are not there
     "All parts, or those that are there; what is missing is said"
     found,lost = {},{}
@@ -174,10 +174,10 @@ def _pcam_parts(root, download): # -> files of each part, `None` for those that 
         warnings.warn(f"PCam without its {part} part: {e}", stacklevel=3)
     return [found.get(part) for part in _PCAM_PARTS]
 
-# %% ../../nbs/00e_published.ipynb #19ad0f88
+# %% ../../nbs/00e_published.ipynb #036
 _PCAM_PARTS = 'train','val','test'
 
-# %% ../../nbs/00e_published.ipynb #868fffd7
+# %% ../../nbs/00e_published.ipynb #037
 def pcam_data(
     root=None,     # folder of the h5 or h5.gz files, or with a folder `pcam`; default ~/.pathlearn
     size=None,     # pixels per side; `None` keeps 96, for which all parts are 9 GB in memory
@@ -192,25 +192,25 @@ def pcam_data(
     files = _pcam_parts(root, download)
     return Splits(*(f and _read_pcam(f, size, n, seed) for f in files))
 
-# %% ../../nbs/00e_published.ipynb #035
+# %% ../../nbs/00e_published.ipynb #042
 def _crag_files(path): # -> (name, image file, mask file, part) of each image
     return [(f.stem, f, path/part/'Annotation'/f.name, part)
             for part in ('train','valid') for f in images_in(path/part/'Images')]
 
-# %% ../../nbs/00e_published.ipynb #036
+# %% ../../nbs/00e_published.ipynb #043
 def _glas_files(path):
     images = [f for f in images_in(path) if not f.stem.endswith('_anno')]
     return [(f.stem, f, f.with_name(f'{f.stem}_anno{f.suffix}'), part)
             for f in images for part in ('train','testA','testB') if f.stem.startswith(part)]
 
-# %% ../../nbs/00e_published.ipynb #037
+# %% ../../nbs/00e_published.ipynb #044
 def _gland_folder(path): # the folder itself, or the one folder in it that holds glands
     def holds(d): return (d/'train'/'Images').is_dir() or any(d.glob('train_*_anno.*'))
     if not path.is_dir():
         raise FileNotFoundError(f"there is no folder {path}: an archive must be unpacked first")
     return next((d for d in (path, *_folders(path).values()) if holds(d)), path)
 
-# %% ../../nbs/00e_published.ipynb #ccd42a2e
+# %% ../../nbs/00e_published.ipynb #045
 def _gland_files(path):
     "(name, image file, mask file, part) of each image, in the layout of GlaS or of CRAG"
     path = _gland_folder(Path(path))
@@ -227,19 +227,19 @@ def _gland_files(path):
                      "train_1_anno.bmp, testA_1.bmp, ... as in GlaS, "
                      "or Images/ and Annotation/ in train/ and in valid/ as in CRAG")
 
-# %% ../../nbs/00e_published.ipynb #040
+# %% ../../nbs/00e_published.ipynb #048
 def _read_gland(item):
     name,file,mask,part = item
     image = read_image(file, n_in=3)
     return image, read_mask(mask, file, image.shape[1:]), name, part
 
-# %% ../../nbs/00e_published.ipynb #041
+# %% ../../nbs/00e_published.ipynb #049
 def gland_items(path, # folder of GlaS (train_1.bmp, ...) or CRAG (train/Images, train/Annotation)
 ):                    # -> iterator of (image uint8 [3,H,W], instance ids int32 [H,W], name, part)
     "Glands with their masks, each image at its own size; `part` as published, such as testA"
     return map(_read_gland, _gland_files(path))
 
-# %% ../../nbs/00e_published.ipynb #044
+# %% ../../nbs/00e_published.ipynb #052
 def _grades(path, names):
     "Patient and grade of each image, from the table of GlaS; without a table the names and `None`"
     folder = _gland_folder(Path(path))
@@ -257,7 +257,7 @@ def _grades(path, names):
         raise ValueError(f"{file} lacks {e}: expected the columns name, patient ID "
                          "and grade (GlaS), and a row for each image") from None
 
-# %% ../../nbs/00e_published.ipynb #047
+# %% ../../nbs/00e_published.ipynb #055
 def _all_glands(path, size, tiles): # -> `PatchData`, and which images are published to train on [N]
     items = _gland_files(path)
     if not (size or tiles): check_one_size([file for _,file,*_ in items])
@@ -270,7 +270,7 @@ def _all_glands(path, size, tiles): # -> `PatchData`, and which images are publi
     data = PatchData(np.stack(images), labels, np.stack(masks), classes, Path(path).name, patients)
     return data, np.array(in_train)
 
-# %% ../../nbs/00e_published.ipynb #048
+# %% ../../nbs/00e_published.ipynb #056
 def gland_data(
     path,       # folder of GlaS or of CRAG, as in `gland_items`
     size=None,  # pixels per side, cut from the middle and scaled; `None` keeps pixels as they are
@@ -285,7 +285,7 @@ def gland_data(
     warn_of_leaks(splits, path)
     return splits
 
-# %% ../../nbs/00e_published.ipynb #052
+# %% ../../nbs/00e_published.ipynb #060
 def published_splits(
     path,      # any folder
     size=None, # pixels per side

@@ -62,7 +62,7 @@ def _unit(p): # grey values of mean 0 and length 1; a blank picture stays 0
     p = p - p.mean((1,2), keepdim=True)
     return p/p.flatten(1).norm(dim=1).clamp(min=1.)[:,None,None]
 
-# %% ../../nbs/00m_real_data.ipynb #5864cbaa
+# %% ../../nbs/00m_real_data.ipynb #017
 def _alike(p, q, most=4): # two lists of pictures in log-polar form [M,R,A] -> [M]
     "Highest correlation over turns, mirrors and up to `most` rings of scale"
     best,n = torch.full((len(p),), -1.), p.shape[1]
@@ -73,7 +73,7 @@ def _alike(p, q, most=4): # two lists of pictures in log-polar form [M,R,A] -> [
         best = torch.maximum(best, torch.fft.irfft(both, n=p.shape[2]).amax((0,2)))
     return best
 
-# %% ../../nbs/00m_real_data.ipynb #019
+# %% ../../nbs/00m_real_data.ipynb #020
 def _likely(p, near): # [N,R,A] -> pairs i < j, two arrays
     "Each picture's nearest by the strength of the frequencies along its rings"
     strength = torch.fft.rfft(p - p.mean((1,2), keepdim=True)).abs()[:,:,:24]
@@ -83,7 +83,7 @@ def _likely(p, near): # [N,R,A] -> pairs i < j, two arrays
     pairs = torch.stack([i, close]).flatten(1).sort(0).values
     return pairs[:,pairs[0] < pairs[1]].unique(dim=1)
 
-# %% ../../nbs/00m_real_data.ipynb #020
+# %% ../../nbs/00m_real_data.ipynb #021
 def photographs(
     thumbs,   # uint8 [N,S,S] grey, about 96 px per side
     least=.8, # correlation from which two are copies: true ones have .95, others at most .75
@@ -98,10 +98,10 @@ def photographs(
     links = coo_matrix((np.ones(int(linked.sum())), (i[linked], j[linked])), (len(p), len(p)))
     return connected_components(links, directed=False)[1].astype(np.int64)
 
-# %% ../../nbs/00m_real_data.ipynb #023
+# %% ../../nbs/00m_real_data.ipynb #024
 _ORGANS = dict(lung=('lung_aca','lung_n','lung_scc'), colon=('colon_aca','colon_n'))
 
-# %% ../../nbs/00m_real_data.ipynb #77567628
+# %% ../../nbs/00m_real_data.ipynb #025
 def lc25000_files(
     path,       # lung_colon_image_set, a folder with it, or one of the folders in it
     organ=None, # 'lung' or 'colon'; `None` takes what there is
@@ -115,7 +115,7 @@ def lc25000_files(
         if any(found.values()): return {c: images_in(d) for c,d in found.items() if d}
     return {}
 
-# %% ../../nbs/00m_real_data.ipynb #024
+# %% ../../nbs/00m_real_data.ipynb #026
 def _need_classes(files, path, organ): # what `lc25000_files` gave
     "The classes of each organ that is there are there"
     if not files: raise FileNotFoundError(
@@ -125,7 +125,7 @@ def _need_classes(files, path, organ): # what `lc25000_files` gave
     if lost: raise ValueError(f"{path} lacks pictures of {', '.join(lost)}: "
                               "expected a folder of each, unpacked as a whole")
 
-# %% ../../nbs/00m_real_data.ipynb #025
+# %% ../../nbs/00m_real_data.ipynb #027
 def _thumb(file): return read_image(file, 96, n_in=1)[0]
 
 def _chosen(group, copies, seed): # [N] -> [M] rows: at most `copies` of each group
@@ -136,7 +136,7 @@ def _chosen(group, copies, seed): # [N] -> [M] rows: at most `copies` of each gr
         if not copies or seen[group[i]] <= copies: rows.append(i)
     return np.sort(rows)
 
-# %% ../../nbs/00m_real_data.ipynb #026
+# %% ../../nbs/00m_real_data.ipynb #028
 def lc25000_data(
     path,        # as in `lc25000_files`
     size=None,   # pixels per side; `None` keeps 768
@@ -161,7 +161,7 @@ def lc25000_data(
     data = PatchData(images, labels, None, [*files], 'LC25000', groups, names)
     return data.split(.1, .2, seed)
 
-# %% ../../nbs/00m_real_data.ipynb #029
+# %% ../../nbs/00m_real_data.ipynb #032
 def save_splits(
     splits, # `Splits`
     path,   # a file that ends in .npz, or a folder that does not exist yet
@@ -180,7 +180,7 @@ def save_splits(
     os.replace(half, path)
     return path
 
-# %% ../../nbs/00m_real_data.ipynb #030
+# %% ../../nbs/00m_real_data.ipynb #033
 def _save_folder(parts, path): # parts: name -> PatchData
     from PIL import Image
     for k,p in parts.items():

@@ -75,11 +75,11 @@ def _walk(top, recurse): # -> (files, broken links, folders of a run)
 # %% ../../nbs/00g_walk.ipynb #017
 def suffix(file): return os.path.splitext(file)[1].lower()
 
-# %% ../../nbs/00g_walk.ipynb #0b79db7e
+# %% ../../nbs/00g_walk.ipynb #018
 def _shown(files, top): # -> 'a/x.png, ...'
     return ', '.join(os.path.relpath(f, top) for f in files[:3]) + ', ...'*(len(files) > 3)
 
-# %% ../../nbs/00g_walk.ipynb #1449ed8c
+# %% ../../nbs/00g_walk.ipynb #019
 def _beside(top, files, broken, runs): # -> one sentence, or ''
     said,kinds = [],Counter(s for f in files if (s := suffix(f)) in _UNREAD)
     if kinds:
@@ -90,7 +90,7 @@ def _beside(top, files, broken, runs): # -> one sentence, or ''
     if runs: said.append(f"the results of a run, which are no data: {_shown(runs, top)}")
     return f"left out below {top}: " + '; '.join(said) if said else ''
 
-# %% ../../nbs/00g_walk.ipynb #018
+# %% ../../nbs/00g_walk.ipynb #020
 def images_below(
     folder,       # a path
     recurse=True, # also in the folders below
@@ -100,18 +100,18 @@ def images_below(
     if said := _beside(folder, files, broken, runs): warnings.warn(said, stacklevel=3)
     return sorted(Path(f) for f in files if suffix(f) in IMAGE_SUFFIXES)
 
-# %% ../../nbs/00g_walk.ipynb #6c1dbecb
+# %% ../../nbs/00g_walk.ipynb #021
 def images_in(folder): # a path -> sorted list of the image files right in it
     return images_below(folder, recurse=False) if Path(folder).is_dir() else []
 
-# %% ../../nbs/00g_walk.ipynb #021
+# %% ../../nbs/00g_walk.ipynb #024
 _PART_NAMES = dict(train='train', training='train', val='val', valid='val', validation='val',
                    dev='val', test='test', testing='test')
 
 def part_of(name): # name of a folder -> 'train', 'val', 'test' or `None`
     return _PART_NAMES.get(name.lower())
 
-# %% ../../nbs/00g_walk.ipynb #022
+# %% ../../nbs/00g_walk.ipynb #025
 def parts_in(path): # a folder -> dict: part -> its folder
     "The parts of a divided folder; two folders of one part are refused"
     found = {}
@@ -122,7 +122,7 @@ def parts_in(path): # a folder -> dict: part -> its folder
         found[part] = d
     return found
 
-# %% ../../nbs/00g_walk.ipynb #025
+# %% ../../nbs/00g_walk.ipynb #028
 def _check_parts(path, kinds):
     found = {p: k for k in sorted(kinds) if (p := part_of(k))}
     if 'train' in found: raise ValueError(
@@ -132,7 +132,7 @@ def _check_parts(path, kinds):
         f"{path} holds a folder {min(found.values())} but none to train on: expected train beside "
         f"it; {path/min(found.values())} alone can be read, and a class needs another name")
 
-# %% ../../nbs/00g_walk.ipynb #026
+# %% ../../nbs/00g_walk.ipynb #029
 def _check_names(path, kinds, classes): # names found, names that train has
     new = sorted(kinds - set(classes or kinds))
     if not new: return
@@ -141,7 +141,7 @@ def _check_names(path, kinds, classes): # names found, names that train has
     raise ValueError(f"{path/new[0]} is a class that train does not have: "
                      f"expected {', '.join(classes)}{hint}")
 
-# %% ../../nbs/00g_walk.ipynb #027
+# %% ../../nbs/00g_walk.ipynb #030
 def _check_kinds(path, files, kinds, classes):
     loose = len(files) - len(kinds)
     if loose: raise ValueError(
@@ -154,7 +154,7 @@ def _check_kinds(path, files, kinds, classes):
     if empty: raise ValueError(f"{path/empty[0]} holds no image: add some, or remove the folder")
     _check_names(path, kinds, classes)
 
-# %% ../../nbs/00g_walk.ipynb #028
+# %% ../../nbs/00g_walk.ipynb #031
 def _image_files(path):
     if path.is_file(): raise ValueError(
         f"{path} is a file, expected a folder of images: unpack it if it is an archive")
@@ -164,7 +164,7 @@ def _image_files(path):
     if files := images_below(path): return files
     raise ValueError(f"{path} holds no image: expected {', '.join(sorted(IMAGE_SUFFIXES))} files")
 
-# %% ../../nbs/00g_walk.ipynb #029
+# %% ../../nbs/00g_walk.ipynb #032
 def list_folder(path, classes=None):
     "Image files below `path`, class numbers and class names; both `None` for a flat folder"
     path = Path(path)

@@ -13,7 +13,7 @@ import numpy as np, torch, torch.nn.functional as F
 from ..data import PatchData
 from fastai.learner import Learner
 
-# %% ../../nbs/05a_embeddings.ipynb #009
+# %% ../../nbs/05a_embeddings.ipynb #010
 def _finite_rows(features): # -> float32 [N,F]
     "Features as a table of finite numbers; ValueError for anything else"
     features = torch.as_tensor(features).float()
@@ -26,7 +26,7 @@ def _finite_rows(features): # -> float32 [N,F]
                          "or train with a smaller learning rate")
     return features
 
-# %% ../../nbs/05a_embeddings.ipynb #010
+# %% ../../nbs/05a_embeddings.ipynb #011
 def _column(values, n, name): # -> int64 [N], or [N,L] of several columns
     "Labels or assignments of `n` patches as whole numbers, one row per patch"
     values = torch.as_tensor(values).long()
@@ -34,7 +34,7 @@ def _column(values, n, name): # -> int64 [N], or [N,L] of several columns
     if len(values) != n: raise ValueError(f"{n} rows of features but {len(values)} {name}")
     return values
 
-# %% ../../nbs/05a_embeddings.ipynb #011
+# %% ../../nbs/05a_embeddings.ipynb #012
 @dataclass
 class Embeddings:
     "What an encoder makes of a set of patches: one row per patch"
@@ -70,7 +70,7 @@ class Embeddings:
         words = ', with ' + ' and '.join(extra) if extra else ''
         return f"Embeddings({len(self)} x {self.features.shape[1]}{words})"
 
-# %% ../../nbs/05a_embeddings.ipynb #014
+# %% ../../nbs/05a_embeddings.ipynb #016
 @contextmanager
 def evaluating(model,       # any nn.Module
                device=None, # where to run; None: where the model is
@@ -88,7 +88,7 @@ def evaluating(model,       # any nn.Module
         for m, mode in modes: m.training = mode
         if place != home: model.to(home)
 
-# %% ../../nbs/05a_embeddings.ipynb #017
+# %% ../../nbs/05a_embeddings.ipynb #020
 def image_batches(data, bs=512):
     "Batches (images, labels or None) of a PatchData, or of a DataLoader as it comes"
     if isinstance(data, PatchData):
@@ -99,7 +99,7 @@ def image_batches(data, bs=512):
             xb, *yb = batch if isinstance(batch, (tuple, list)) else (batch,)
             yield xb.as_subclass(torch.Tensor), yb[0] if yb else None
 
-# %% ../../nbs/05a_embeddings.ipynb #020
+# %% ../../nbs/05a_embeddings.ipynb #023
 def _clusters(model, xb, h):
     "Cluster [B] of each patch, from its features `h` if possible; None without clusters"
     if hasattr(model, 'cluster_head'):
@@ -107,7 +107,7 @@ def _clusters(model, xb, h):
     assign = getattr(model, 'assign', None)
     return None if assign is None else assign(xb).argmax(1)
 
-# %% ../../nbs/05a_embeddings.ipynb #022
+# %% ../../nbs/05a_embeddings.ipynb #025
 def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -> [B,F]
           data,        # PatchData, or DataLoader of (image,) or (image, label)
           bs=512,      # patches in a batch (a DataLoader keeps its own)
@@ -128,13 +128,13 @@ def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -
     return Embeddings(*columns, getattr(data, 'classes', None),
                       data.names if isinstance(data, PatchData) else None)
 
-# %% ../../nbs/05a_embeddings.ipynb #029
+# %% ../../nbs/05a_embeddings.ipynb #032
 def spread(emb): # Embeddings, or features [N,F] -> float in [0,1]
     "How far the l2-normalised rows lie from their mean"
     x = F.normalize(torch.as_tensor(getattr(emb, 'features', emb)).double())
     return (x - x.mean(0)).square().sum(1).mean().sqrt().item()
 
-# %% ../../nbs/05a_embeddings.ipynb #032
+# %% ../../nbs/05a_embeddings.ipynb #035
 def places(emb, near=1e-5): # Embeddings, or features [N,F]; distance that is but rounding
     "The number of its place for each row [N], and one row of each place [P], in their order"
     x = F.normalize(torch.as_tensor(getattr(emb, 'features', emb)).float())
@@ -147,14 +147,14 @@ def places(emb, near=1e-5): # Embeddings, or features [N,F]; distance that is bu
     _, first, place = np.unique(place, return_index=True, return_inverse=True)
     return first.argsort().argsort()[place], np.sort(first)
 
-# %% ../../nbs/05a_embeddings.ipynb #034
+# %% ../../nbs/05a_embeddings.ipynb #037
 ALIKE = 1e-3 # spread below which float32 cosines no longer tell rows apart
 
 def collapsed(emb): # Embeddings, or features [N,F]
     "Are all rows the same, as far as cosines can tell?"
     return len(emb) > 1 and spread(emb) < ALIKE
 
-# %% ../../nbs/05a_embeddings.ipynb #036
+# %% ../../nbs/05a_embeddings.ipynb #039
 def sameness(emb): # Embeddings, or features [N,F] -> a sentence, or None
     "What to know before looking for structure in these rows"
     if collapsed(emb): return (
@@ -163,7 +163,7 @@ def sameness(emb): # Embeddings, or features [N,F] -> a sentence, or None
     if (n := len(places(emb)[1])) <= len(emb)/2: return (
         f"{len(emb)} patches, but {n} different ones: copies lie in one place")
 
-# %% ../../nbs/05a_embeddings.ipynb #039
+# %% ../../nbs/05a_embeddings.ipynb #042
 def need_labels(**sets):
     "Raise if one of the named Embeddings lacks one class per patch"
     for name, emb in sets.items():

@@ -63,7 +63,7 @@ def neighbours(train,             # Embeddings to search
     idx, close = _nearest(rows, queries, k, rows.square().sum(1)/2)
     return idx, -(queries.square().sum(1, keepdim=True) - 2*close).clamp(min=0).sqrt()
 
-# %% ../../nbs/05b_labels.ipynb #023
+# %% ../../nbs/05b_labels.ipynb #024
 def knn_vote(train,             # Embeddings with labels
              test=None,         # Embeddings; None: each patch of `train` by the others
              k=5,               # neighbours that vote
@@ -79,12 +79,12 @@ def knn_vote(train,             # Embeddings with labels
     first = own.argmax(1, keepdim=True)  # the nearest of the majority
     return label.gather(1, first)[:,0], own.gather(1, first)[:,0]/k
 
-# %% ../../nbs/05b_labels.ipynb #024
+# %% ../../nbs/05b_labels.ipynb #025
 def knn_predict(train, test=None, k=5, distance='cosine'): # -> predicted labels int64 [M]
     "The winners of `knn_vote`"
     return knn_vote(train, test, k, distance)[0]
 
-# %% ../../nbs/05b_labels.ipynb #027
+# %% ../../nbs/05b_labels.ipynb #028
 def class_score(labels, preds, metric):
     "Accuracy, or F1: of class 1 if there are two classes, else the mean over classes (macro)"
     if metric == 'accuracy': return float(accuracy_score(labels, preds))
@@ -92,7 +92,7 @@ def class_score(labels, preds, metric):
     binary = set(labels.tolist()) | set(preds.tolist()) <= {0, 1}
     return float(f1_score(labels, preds, average='binary' if binary else 'macro', zero_division=0.))
 
-# %% ../../nbs/05b_labels.ipynb #029
+# %% ../../nbs/05b_labels.ipynb #030
 def knn_score(train,             # Embeddings with labels
               test,              # Embeddings with labels
               k=5,               # neighbours that vote
@@ -103,13 +103,13 @@ def knn_score(train,             # Embeddings with labels
     need_labels(train=train, test=test)
     return class_score(test.labels, knn_predict(train, test, k, distance), metric)
 
-# %% ../../nbs/05b_labels.ipynb #032
+# %% ../../nbs/05b_labels.ipynb #034
 def _drawn(n, keep, rng, replace): # -> `keep` numbers below n
     "Numbers at random, each at most once unless `replace`"
     if replace: return torch.randint(n, (keep,), generator=rng)
     return torch.randperm(n, generator=rng)[:keep]
 
-# %% ../../nbs/05b_labels.ipynb #033
+# %% ../../nbs/05b_labels.ipynb #035
 def _share_of(labels, frac): # -> class -> how many patches to keep, of classes that keep any
     "A class too small for the share is left out and named; two classes must remain"
     counts = list(zip(*(t.tolist() for t in labels.unique(return_counts=True))))
@@ -124,7 +124,7 @@ def _share_of(labels, frac): # -> class -> how many patches to keep, of classes 
                             + (', ...' if len(empty) > 5 else ''), stacklevel=4)
     return {c: n for c,n in keep.items() if n}
 
-# %% ../../nbs/05b_labels.ipynb #034
+# %% ../../nbs/05b_labels.ipynb #036
 def label_subset(labels,        # int64 [N]
                  frac=1.,       # share of each class to keep, 0 < frac <= 1
                  seed=0,
@@ -139,14 +139,14 @@ def label_subset(labels,        # int64 [N]
             for c,n in _share_of(labels, frac).items()]
     return torch.cat(rows).sort().values
 
-# %% ../../nbs/05b_labels.ipynb #037
+# %% ../../nbs/05b_labels.ipynb #040
 def check_classes(labels):
     "Raise if there is nothing to tell apart"
     if len(found := labels.unique()) < 2:
         raise ValueError(f"all {len(labels)} labels are {found.tolist()}, one class only: "
                          "a classifier needs two")
 
-# %% ../../nbs/05b_labels.ipynb #038
+# %% ../../nbs/05b_labels.ipynb #041
 def say_classes(train, test, classes, k=5): # labels of both parts [N], names
     "Warn of classes that a score cannot do justice to"
     shown,tested = (dict(zip(*(o.tolist() for o in t.unique(return_counts=True))))
@@ -163,7 +163,7 @@ def say_classes(train, test, classes, k=5): # labels of both parts [N], names
         f"test holds one class only, {named([*tested])}: accuracy is how much of it is found, "
         "F1 means little", stacklevel=4)
 
-# %% ../../nbs/05b_labels.ipynb #039
+# %% ../../nbs/05b_labels.ipynb #042
 def labelled_parts(splits): # Splits
     "What can be scored: train, val (None if it is empty or has no labels), test"
     train, val, test = splits
@@ -176,7 +176,7 @@ def labelled_parts(splits): # Splits
     say_classes(train.labels, test.labels, getattr(train, 'classes', None))
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
-# %% ../../nbs/05b_labels.ipynb #042
+# %% ../../nbs/05b_labels.ipynb #046
 def _probe_data(train, test, frac, seed, val): # -> x [n,F], y [n], x of test, x of val or None
     "The labelled share with its labels, and the others; all features standardised"
     need_labels(train=train)
@@ -185,7 +185,7 @@ def _probe_data(train, test, frac, seed, val): # -> x [n,F], y [n], x of test, x
     x, x_test, *x_val = standardise(train, test, *([val] if val else []))
     return x[rows], train.labels[rows], x_test, x_val[0] if val else None
 
-# %% ../../nbs/05b_labels.ipynb #043
+# %% ../../nbs/05b_labels.ipynb #047
 def linear_score(train,    # Embeddings with labels
                  test,     # Embeddings with labels
                  frac=1.,  # share of the training labels
@@ -202,14 +202,14 @@ def linear_score(train,    # Embeddings with labels
     best = max(fits, key=lambda f: f.score(x_val, val.labels)) if val else fits[0]
     return class_score(test.labels, torch.from_numpy(best.predict(x_test)), metric)
 
-# %% ../../nbs/05b_labels.ipynb #047
+# %% ../../nbs/05b_labels.ipynb #052
 def _epoch(layer, opt, x, y, bs):
     "Every row once, in random order"
     for idx in torch.randperm(len(x)).split(bs):
         F.cross_entropy(layer(x[idx]), y[idx]).backward()
         opt.step(); opt.zero_grad()
 
-# %% ../../nbs/05b_labels.ipynb #048
+# %% ../../nbs/05b_labels.ipynb #053
 def linear_predict(train,      # Embeddings with labels
                    test,       # Embeddings
                    frac=.2,    # share of the training labels
@@ -232,7 +232,7 @@ def linear_predict(train,      # Embeddings with labels
             if right > best: best, preds = right, layer(x_test).argmax(1)
     return preds
 
-# %% ../../nbs/05b_labels.ipynb #051
+# %% ../../nbs/05b_labels.ipynb #056
 def classification_scores(labels,          # int64 [N]
                           preds,           # int64 [N]
                           average='macro', # mean over classes, or 'weighted' by frequency

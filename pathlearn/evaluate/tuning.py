@@ -114,7 +114,7 @@ def fine_tune(learner,       # Learner, model with `.encoder`, or encoder; left 
         _fit_net(net, part, val, bs, epochs, lr)
     return net
 
-# %% ../../nbs/05f_tuning.ipynb #024
+# %% ../../nbs/05f_tuning.ipynb #025
 @delegates(fine_tune)
 def fine_tune_score(learner,           # as in `fine_tune`
                     splits,            # Splits with labels

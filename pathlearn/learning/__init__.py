@@ -16,6 +16,6 @@ from .resume import *
 from .weights import *
 from .methods import *
 
-# %% ../../nbs/04_learning.ipynb #013
+# %% ../../nbs/04_learning.ipynb #014
 __all__ = [*loop.__all__, *callbacks.__all__, *watch.__all__, *log.__all__, *files.__all__,
            *resume.__all__, *weights.__all__, *methods.__all__]

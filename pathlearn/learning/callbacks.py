@@ -15,7 +15,7 @@ from fastcore.basics import patch, patch_to
 from fastcore.foundation import L
 from fastcore.xtras import ContextManagers
 
-# %% ../../nbs/04a_callbacks.ipynb #010
+# %% ../../nbs/04a_callbacks.ipynb #011
 class ViewPair(Callback):
     "Replaces a batch `(image, ...)` by two views, its label by an empty target"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -38,7 +38,7 @@ class ViewPair(Callback):
     def after_batch(self):
         if self.lone: self.learn.yb = ()
 
-# %% ../../nbs/04a_callbacks.ipynb #020
+# %% ../../nbs/04a_callbacks.ipynb #021
 class MomentumTarget(Callback):
     "Calls `model.update_target()` after each step that the optimiser took"
     def before_step(self): self.skipped = False
@@ -46,10 +46,10 @@ class MomentumTarget(Callback):
     def after_step(self):
         if not self.skipped: self.learn.model.update_target()
 
-# %% ../../nbs/04a_callbacks.ipynb #024
+# %% ../../nbs/04a_callbacks.ipynb #025
 class Column(ValueMetric): "A column of the log that a `Watch` fills"
 
-# %% ../../nbs/04a_callbacks.ipynb #026
+# %% ../../nbs/04a_callbacks.ipynb #027
 @contextmanager
 def _as_before(learn): # what callbacks replace is put back, however a fit ends
     own = 'logger','progress','save'
@@ -61,7 +61,7 @@ def _as_before(learn): # what callbacks replace is put back, however a fit ends
         for n in own: vars(learn).pop(n, None)
         vars(learn).update(kept)
 
-# %% ../../nbs/04a_callbacks.ipynb #028
+# %% ../../nbs/04a_callbacks.ipynb #029
 @contextmanager
 def _told_of_stops(learn, lr): # fastai calls `after_fit` for nobody
     try: yield
@@ -71,7 +71,7 @@ def _told_of_stops(learn, lr): # fastai calls `after_fit` for nobody
             cb.run = True
         raise
 
-# %% ../../nbs/04a_callbacks.ipynb #029
+# %% ../../nbs/04a_callbacks.ipynb #030
 _fastai_fit = getattr(Learner.fit, 'within', Learner.fit) # this cell may run twice
 Learner.fitting = False
 
@@ -83,7 +83,7 @@ def fit(self, n_epoch, lr=None, wd=None, cbs=None, reset_opt=False, start_epoch=
         _fastai_fit(self, n_epoch, lr, wd, cbs, reset_opt, start_epoch)
 Learner.fit.within = _fastai_fit
 
-# %% ../../nbs/04a_callbacks.ipynb #031
+# %% ../../nbs/04a_callbacks.ipynb #032
 @contextmanager
 def _place_kept(learn): # `validate` begins the log and the count of epochs and steps anew
     recorder,smooth = learn.recorder, learn.recorder.smooth_loss
@@ -95,7 +95,7 @@ def _place_kept(learn): # `validate` begins the log and the count of epochs and 
         vars(learn).update(place)
         smooth.count,smooth.val = seen
 
-# %% ../../nbs/04a_callbacks.ipynb #032
+# %% ../../nbs/04a_callbacks.ipynb #033
 @contextmanager
 def _aside(learn): # a look in the middle of a fit is no fit, and the fit goes on afterwards
     was = learn.fitting,learn.in_fit
@@ -104,7 +104,7 @@ def _aside(learn): # a look in the middle of a fit is no fit, and the fit goes o
         with _place_kept(learn) if was[0] and hasattr(learn, 'recorder') else nullcontext(): yield
     finally: learn.fitting,learn.in_fit = was
 
-# %% ../../nbs/04a_callbacks.ipynb #033
+# %% ../../nbs/04a_callbacks.ipynb #034
 _fastai_context = getattr(Learner.validation_context, 'within', Learner.validation_context)
 Learner.in_fit = False
 
@@ -115,13 +115,13 @@ def validation_context(self, *args, **kwargs):
     return ContextManagers([_aside(self), inner])
 Learner.validation_context.within = _fastai_context
 
-# %% ../../nbs/04a_callbacks.ipynb #039
+# %% ../../nbs/04a_callbacks.ipynb #040
 class InFit(Callback):
     "Base of callbacks that act in a `fit`, and not in `validate`, `get_preds` or `lr_find`"
     def __call__(self, event_name):
         if self.learn.fitting: return super().__call__(event_name)
 
-# %% ../../nbs/04a_callbacks.ipynb #042
+# %% ../../nbs/04a_callbacks.ipynb #043
 @patch
 def after_batch(self:LRFinder):
     ParamScheduler.after_batch(self)

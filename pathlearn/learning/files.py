@@ -17,7 +17,7 @@ def _trouble(e, tmp): # exception, path; -> number of the system's error in writ
     torchs = 'inline_container' in str(e) and isinstance(e.__context__, OSError)
     return e.__context__.errno if torchs else None
 
-# %% ../../nbs/04d_whole_files.ipynb #cbd397cd
+# %% ../../nbs/04d_whole_files.ipynb #007
 def _unwritten(path, number): # -> the error to raise
     kept = "; what was written there before is unharmed" if path.exists() else ''
     e = OSError(f"{path} cannot be written ({os.strerror(number)}){kept}: make room, or write "
@@ -25,10 +25,10 @@ def _unwritten(path, number): # -> the error to raise
     e.errno = number
     return e
 
-# %% ../../nbs/04d_whole_files.ipynb #007
+# %% ../../nbs/04d_whole_files.ipynb #008
 def beside(path): return path.with_name(f'{path.name}.{os.getpid()}.tmp')
 
-# %% ../../nbs/04d_whole_files.ipynb #008
+# %% ../../nbs/04d_whole_files.ipynb #009
 @contextmanager
 def whole_file(path): # -> a path beside it, renamed to `path` when the block ends well
     "Write a file entirely or not at all"
@@ -44,7 +44,7 @@ def whole_file(path): # -> a path beside it, renamed to `path` when the block en
         raise
     finally: tmp.unlink(missing_ok=True)
 
-# %% ../../nbs/04d_whole_files.ipynb #011
+# %% ../../nbs/04d_whole_files.ipynb #013
 def _dead(pid): # a number of this machine
     if os.name == 'nt': return False # asking there would end the process
     try: os.kill(pid, 0)
@@ -54,7 +54,7 @@ def _dead(pid): # a number of this machine
 
 _OURS = r'.+\.(?:pt|json|html|csv|txt|png|jpg|npz|safetensors)\.(\d+)\.tmp'
 
-# %% ../../nbs/04d_whole_files.ipynb #012
+# %% ../../nbs/04d_whole_files.ipynb #014
 def clear_leftovers(folder, name='*'): # name: of the file that was to be written
     "Remove temporary files of killed processes"
     for tmp in Path(folder).glob(f'{name}.*.tmp'):

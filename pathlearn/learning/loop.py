@@ -28,7 +28,7 @@ from fastcore.imports import IN_NOTEBOOK
 # %% ../../nbs/04a_loop.ipynb #003
 _all_ = ['set_seed'] # fastai's: torch, NumPy and Python at once
 
-# %% ../../nbs/04a_loop.ipynb #012
+# %% ../../nbs/04a_loop.ipynb #013
 def _check_images(x): # tensor
     "Raise unless this is a batch of images that nobody has normalised"
     if x.ndim != 4:
@@ -39,7 +39,7 @@ def _check_images(x): # tensor
         f"images must be uint8 or in [0,1], found values from {x.min():.2f} to {x.max():.2f}: "
         "the encoder normalises by itself, so take Normalize out of the batch transforms")
 
-# %% ../../nbs/04a_loop.ipynb #013
+# %% ../../nbs/04a_loop.ipynb #014
 def first_images(dls): # -> [B,C,H,W] the first training batch
     "The first batch of images, after checking that nobody has normalised them already"
     x = dls.one_batch() if hasattr(dls, 'one_batch') else next(iter(dls.train)) # torch's own loader
@@ -47,14 +47,14 @@ def first_images(dls): # -> [B,C,H,W] the first training batch
     _check_images(x)
     return x
 
-# %% ../../nbs/04a_loop.ipynb #014
+# %% ../../nbs/04a_loop.ipynb #015
 def image_settings(dls): # -> dict(n_in, size, mean, std)
     "Channels, side in pixels, mean and std of the images of `dls`: what an encoder has to know"
     x,data = first_images(dls), dls.train.dataset
     if not hasattr(data, 'mean'): data = PatchData(x if x.dtype==torch.uint8 else (x*255).byte())
     return dict(n_in=x.shape[1], size=x.shape[-1], mean=data.mean, std=data.std)
 
-# %% ../../nbs/04a_loop.ipynb #016
+# %% ../../nbs/04a_loop.ipynb #017
 def dls_encoder(dls, arch='resnet18', # a name, a torchvision function, or an encoder
                 **kwargs):            # for `encoder`
     "An encoder that fits the images of `dls`, with their mean and std"
@@ -65,19 +65,19 @@ def dls_encoder(dls, arch='resnet18', # a name, a torchvision function, or an en
         f"{type(arch).__name__} has no such attribute")
     return arch
 
-# %% ../../nbs/04a_loop.ipynb #019
+# %% ../../nbs/04a_loop.ipynb #021
 def _rival(cbs, own): # -> the callback that sets the rate instead of `own`, or None
     later = cbs[cbs.index(own)+1:]
     return next((cb for cb in cbs if isinstance(cb, ReduceLROnPlateau) or
                  isinstance(cb, Schedule) and cb in later or
                  isinstance(cb, ParamScheduler) and 'lr' in cb.scheds), None)
 
-# %% ../../nbs/04a_loop.ipynb #021
+# %% ../../nbs/04a_loop.ipynb #023
 def _highest(cb, n): # a ParamScheduler -> its highest rate for each of n groups
     rates = [np.broadcast_to(cb.scheds['lr'](t), n) for t in np.linspace(0,1,101)]
     return np.max(rates, 0).tolist()
 
-# %% ../../nbs/04a_loop.ipynb #022
+# %% ../../nbs/04a_loop.ipynb #024
 def _tell(own,    # the Schedule
           other,  # its rival, if any
           groups, # number of parameter groups
@@ -91,7 +91,7 @@ def _tell(own,    # the Schedule
         f"{type(other).__name__} sets the learning rate of this fit, "
         f"and {type(own).__name__} steps aside")
 
-# %% ../../nbs/04a_loop.ipynb #024
+# %% ../../nbs/04a_loop.ipynb #026
 class Schedule(InFit):
     "Learning rate of a fit times `curve(t)`, t from 0 to 1; a scheduler that is asked for wins"
     order = 61 # after fastai's own, which know no `fixed` groups
@@ -128,13 +128,13 @@ class Schedule(InFit):
     def after_stop(self, lr):
         if self.learn.opt: self.learn.opt.set_hyper('lr', lr)
 
-# %% ../../nbs/04a_loop.ipynb #025
+# %% ../../nbs/04a_loop.ipynb #027
 class CosineLR(Schedule):
     "Half a cosine from the learning rate to zero, one step per epoch; not for `fixed`"
     def __init__(self, fixed=()): super().__init__(None, fixed, each='epoch')
     def factor(self): return float(1 + np.cos(np.pi*self.epoch/self.n_epoch))/2
 
-# %% ../../nbs/04a_loop.ipynb #031
+# %% ../../nbs/04a_loop.ipynb #033
 def _instead(model): # -> what to call for `predict`, and for `show_results`
     if hasattr(model, 'segmenter'):
         return "segment(learn, images)", "show_overlays(data, segment(learn, data))"
@@ -142,7 +142,7 @@ def _instead(model): # -> what to call for `predict`, and for `show_results`
         return "embed(learn, data)", "reconstruct(learn.model, images)"
     return "embed(learn, data)", "neighbours(embed(learn, train), embed(learn, data))"
 
-# %% ../../nbs/04a_loop.ipynb #032
+# %% ../../nbs/04a_loop.ipynb #034
 class PatchLearner(Learner):
     "fastai's Learner; its verbs that decode a label say what to call where there is none"
     def predict(self, *args, **kwargs):
@@ -152,7 +152,7 @@ class PatchLearner(Learner):
         raise NotImplementedError(f"{type(self.model).__name__} has no label to show: "
                                   f"call {_instead(self.model)[1]}")
 
-# %% ../../nbs/04a_loop.ipynb #033
+# %% ../../nbs/04a_loop.ipynb #035
 def ssl_learner(dls,
     model,          # an nn.Module with `encoder`; called with two views
     loss_func,      # of the model's named output

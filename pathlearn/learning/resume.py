@@ -18,7 +18,7 @@ from fastai.basics import CancelEpochException, noop
 from fastai.callback.training import GradientAccumulation
 from fastcore.foundation import L
 
-# %% ../../nbs/04d_resume.ipynb #015
+# %% ../../nbs/04d_resume.ipynb #012
 def rng_state(dl=None): # loader whose shuffle order counts
     "All dice as plain numbers and tensors"
     name,keys,*rest = np.random.get_state()
@@ -28,7 +28,7 @@ def rng_state(dl=None): # loader whose shuffle order counts
                 # torch's own loader uses torch's dice
                 loader=list(dl.rng.getstate()) if hasattr(dl, 'rng') else None)
 
-# %% ../../nbs/04d_resume.ipynb #016
+# %% ../../nbs/04d_resume.ipynb #013
 def set_rng_state(state, dl=None):
     "Put all dice back"
     as_tuple = lambda s: (s[0], tuple(s[1]), s[2])
@@ -39,7 +39,7 @@ def set_rng_state(state, dl=None):
         torch.cuda.set_rng_state_all([s.cpu() for s in state['cuda']])
     if hasattr(dl, 'rng'): dl.rng.setstate(as_tuple(state['loader']))
 
-# %% ../../nbs/04d_resume.ipynb #019
+# %% ../../nbs/04d_resume.ipynb #016
 def _plain(o): # tensors, numbers and texts in lists and dictionaries
     if isinstance(o, dict): return {k:_plain(v) for k,v in o.items()}
     if isinstance(o, torch.Tensor): return o.as_subclass(torch.Tensor)
@@ -47,7 +47,7 @@ def _plain(o): # tensors, numbers and texts in lists and dictionaries
     if many: return [_plain(v) for v in o]
     return o.item() if isinstance(o, np.generic) else o
 
-# %% ../../nbs/04d_resume.ipynb #022
+# %% ../../nbs/04d_resume.ipynb #019
 def _accumulations(learn): return [cb for cb in learn.cbs if isinstance(cb, GradientAccumulation)]
 
 def _waiting(learn): # -> dict; zeros are not worth their space
@@ -55,15 +55,15 @@ def _waiting(learn): # -> dict; zeros are not worth their space
     return dict(grads={n:g if g.any() else None for n,g in grads.items()},
                 accumulated=[cb.count for cb in _accumulations(learn)])
 
-# %% ../../nbs/04d_resume.ipynb #024
+# %% ../../nbs/04d_resume.ipynb #021
 _LOGS = 'lrs','iters','losses','values'
 
-# %% ../../nbs/04d_resume.ipynb #880d4f8b
+# %% ../../nbs/04d_resume.ipynb #022
 def _logged(recorder): # -> dict
     smooth = recorder.smooth_loss
     return dict(log={n:getattr(recorder,n) for n in _LOGS}, smooth=[smooth.count, smooth.val])
 
-# %% ../../nbs/04d_resume.ipynb #6242ec88
+# %% ../../nbs/04d_resume.ipynb #023
 def _log_back(learn, state):
     "Put back what `_logged` took"
     for n in _LOGS: setattr(learn.recorder, n, list(state['log'][n]))
@@ -71,10 +71,10 @@ def _log_back(learn, state):
     smooth.count,smooth.val = state['smooth']
     learn.train_iter = smooth.count
 
-# %% ../../nbs/04d_resume.ipynb #026
+# %% ../../nbs/04d_resume.ipynb #025
 def _stateful(learn): return [cb for cb in learn.cbs if hasattr(type(cb), 'load_state_dict')]
 
-# %% ../../nbs/04d_resume.ipynb #1295395b
+# %% ../../nbs/04d_resume.ipynb #026
 def _state(learn): # -> dict
     "Everything the next epoch depends on"
     scaler = getattr(learn, 'scaler', None) # of mixed precision
@@ -111,7 +111,7 @@ def _check_folder(path):
 # %% ../../nbs/04d_resume.ipynb #033
 def _number(o): return isinstance(o, (int,float,torch.Tensor)) or o is None
 
-# %% ../../nbs/04d_resume.ipynb #00c13a4e
+# %% ../../nbs/04d_resume.ipynb #034
 def _odd_log(log, smooth): # -> what in them is of another kind, or None
     odd = [n for n in _LOGS if not isinstance(log.get(n), list)]
     if odd: return odd[0]
@@ -119,11 +119,11 @@ def _odd_log(log, smooth): # -> what in them is of another kind, or None
     if len(smooth) != 2 or not all(isinstance(r, list) and all(map(_number, r)) for r in rows):
         return 'number'
 
-# %% ../../nbs/04d_resume.ipynb #eb27dcbe
+# %% ../../nbs/04d_resume.ipynb #035
 _KINDS = dict(epoch=int, n_epoch=int, threads=int, model=dict, opt=dict, rng=dict, log=dict,
               smooth=list, cbs=dict)
 
-# %% ../../nbs/04d_resume.ipynb #fffce691
+# %% ../../nbs/04d_resume.ipynb #036
 def _amiss(state): # -> what is wrong, or None
     if not isinstance(state, dict): return f"it holds a {type(state).__name__}"
     for n,kind in _KINDS.items():
@@ -134,7 +134,7 @@ def _amiss(state): # -> what is wrong, or None
     if not 0 < done <= min(state['n_epoch'], len(state['log']['values'])):
         return f"it says that {done} of {state['n_epoch']} epochs are done"
 
-# %% ../../nbs/04d_resume.ipynb #0c8d763a
+# %% ../../nbs/04d_resume.ipynb #037
 def _tensors(o): # what `_plain` made -> pairs of a name and a tensor
     pairs = o.items() if isinstance(o, dict) else enumerate(o) if isinstance(o, list) else ()
     if isinstance(o, torch.Tensor): yield '', o
@@ -144,7 +144,7 @@ def _no_number(state): # -> name of a tensor that holds NaN, or None
     return next((n for n,t in _tensors([state['model'], state['opt']])
                  if t.is_floating_point() and t.isnan().any()), None)
 
-# %% ../../nbs/04d_resume.ipynb #508ab358
+# %% ../../nbs/04d_resume.ipynb #038
 def _loaded(path, device): # -> what the file holds; nothing is unpickled
     try: return torch.load(path, weights_only=True, map_location=device)
     except (MemoryError, torch.cuda.OutOfMemoryError): raise # the file is not to blame
@@ -155,7 +155,7 @@ def _loaded(path, device): # -> what the file holds; nothing is unpickled
             f"{path} is no checkpoint of a training run, or a damaged one ({type(e).__name__}): "
             "move it away to begin anew") from e
 
-# %% ../../nbs/04d_resume.ipynb #ff6266f9
+# %% ../../nbs/04d_resume.ipynb #039
 def _read(path, device): # -> the saved state, checked
     state = _loaded(path, device)
     if what := _amiss(state): raise ValueError(
@@ -170,13 +170,13 @@ def _read(path, device): # -> the saved state, checked
         "sums may differ in the last bit")
     return state
 
-# %% ../../nbs/04d_resume.ipynb #0f755d10
+# %% ../../nbs/04d_resume.ipynb #041
 def epochs_done(path): # of the first fit's file
     "Epochs of all fits that have this file and its followers; 0 without a file"
     files = [f for f in (path, *path.parent.glob(f'{path.stem}.*{path.suffix}')) if f.exists()]
     return sum(_read(f, 'cpu')['epoch'] for f in files)
 
-# %% ../../nbs/04d_resume.ipynb #035
+# %% ../../nbs/04d_resume.ipynb #043
 def _about(learn): # -> dict of text and numbers
     "What a run is, apart from its weights"
     loss,model = learn.loss_func, getattr(learn.model, '_orig_mod', learn.model)
@@ -184,7 +184,7 @@ def _about(learn): # -> dict of text and numbers
     return dict(method=f"{type(model).__name__} by {name}",
                 optimiser=' '.join(sorted(learn.opt.hypers[0])), groups=len(learn.opt.hypers))
 
-# %% ../../nbs/04d_resume.ipynb #036
+# %% ../../nbs/04d_resume.ipynb #044
 def _check_about(learn, path, state):
     "Raise if `state` belongs to another method, optimiser or number of groups"
     was = state.get('about', {})
@@ -193,12 +193,12 @@ def _check_about(learn, path, state):
             f"{path} belongs to another learner: its {n} is {theirs}, this one's {ours}. "
             "Take the arguments of the first run, or begin in another folder")
 
-# %% ../../nbs/04d_resume.ipynb #8a72806e
+# %% ../../nbs/04d_resume.ipynb #045
 def _steps(dl): # of an epoch; a stream may not know
     try: return len(dl)
     except TypeError: return None
 
-# %% ../../nbs/04d_resume.ipynb #1a64441a
+# %% ../../nbs/04d_resume.ipynb #046
 def _warn_of_change(learn, path, state):
     "Warn where the epochs that follow are others than those that were"
     bs,was = getattr(learn.dls.train, 'bs', None), state.get('bs')
@@ -210,7 +210,7 @@ def _warn_of_change(learn, path, state):
         f"{path} was written by epochs of {steps} steps and goes on with epochs of {now}: "
         "the data have changed, and the weights will be those of neither run")
 
-# %% ../../nbs/04d_resume.ipynb #22d551fb
+# %% ../../nbs/04d_resume.ipynb #047
 def _check_run(learn, path, state):
     "Raise if `state` belongs to another kind of run"
     if state['n_epoch'] != learn.n_epoch: raise ValueError(
@@ -219,7 +219,7 @@ def _check_run(learn, path, state):
     _check_about(learn, path, state)
     _warn_of_change(learn, path, state)
 
-# %% ../../nbs/04d_resume.ipynb #037
+# %% ../../nbs/04d_resume.ipynb #048
 def _check_model(model, path, state):
     "Raise if `state` holds another model"
     ours,theirs = model.state_dict(), state['model']
@@ -228,7 +228,7 @@ def _check_model(model, path, state):
                                 f"and {len(differ)-1} more. Take the arguments of the first run, "
                                 "or begin in another folder")
 
-# %% ../../nbs/04d_resume.ipynb #8410fd50
+# %% ../../nbs/04d_resume.ipynb #050
 @contextmanager
 def _fits(path):
     "What cannot be put back is told as a fault of the file"
@@ -238,7 +238,7 @@ def _fits(path):
         f"{path} is damaged, or of another learner ({type(e).__name__}: {e}): "
         "move it away to begin anew") from e
 
-# %% ../../nbs/04d_resume.ipynb #33f2fdb9
+# %% ../../nbs/04d_resume.ipynb #051
 def _check_opt(opt, state): # fastai would take whatever it finds
     for n,ours in opt.state_dict().items():
         theirs, many = state[n], hasattr(ours, '__len__') and not hasattr(ours, 'items')
@@ -246,14 +246,14 @@ def _check_opt(opt, state): # fastai would take whatever it finds
                      or not all(isinstance(o, dict) for o in theirs)):
             raise TypeError(f"the optimiser's '{n}'")
 
-# %% ../../nbs/04d_resume.ipynb #65647187
+# %% ../../nbs/04d_resume.ipynb #052
 def _try_dice(state, dl):
     now = rng_state(dl)
     try: set_rng_state(state, dl)
     except ValueError as e: raise TypeError(e) from e
     finally: set_rng_state(now, dl)
 
-# %% ../../nbs/04d_resume.ipynb #040
+# %% ../../nbs/04d_resume.ipynb #055
 class _Checkpoint(InFit):
     "One file for each fit of a learner"
     def __init__(self, path): # of the first fit's file; made when the first epoch ends
@@ -277,13 +277,13 @@ class _Checkpoint(InFit):
             f.flush()
             os.fsync(f.fileno()) # a disk may say only now that it is full
 
-# %% ../../nbs/04d_resume.ipynb #042
+# %% ../../nbs/04d_resume.ipynb #057
 def _greet(path, state, n_epoch):
     start = state['epoch']
     put(sys.stdout, f"going on after epoch {start} of {n_epoch}, from {path}\n" if start < n_epoch
         else f"all epochs are done, from {path}\n")
 
-# %% ../../nbs/04d_resume.ipynb #043
+# %% ../../nbs/04d_resume.ipynb #058
 class Resume(_Checkpoint):
     "Saves after each epoch what the next one depends on; the same `fit` with the same file goes on"
     order = 70 # after the recorder has begun and ended its epoch

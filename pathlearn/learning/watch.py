@@ -122,19 +122,19 @@ def _all_one_picture(data, most=2): # a dataset; grey values of 255 that are but
     first = images[:1].int()
     return all((part.int() - first).abs().max() <= most for part in images.split(64))
 
-# %% ../../nbs/04b_watch.ipynb #7f072b30
+# %% ../../nbs/04b_watch.ipynb #035
 def _warn_of_one_picture(data):
     if _all_one_picture(data): warnings.warn(
         f"all {len(data)} patches are the same picture: whatever this run finds is noise. "
         "Look at the data", CollapseWarning, stacklevel=3)
 
-# %% ../../nbs/04b_watch.ipynb #036
+# %% ../../nbs/04b_watch.ipynb #037
 def _assigns(learn): return hasattr(learn.model, 'assign')
 
 _ASSIGNER = 'live','live_with_noise','entropy_mean','entropy_each'
 _OLD = dict(live_noise='live_with_noise', h_mean='entropy_mean', h_each='entropy_each') # of 0.1
 
-# %% ../../nbs/04b_watch.ipynb #037
+# %% ../../nbs/04b_watch.ipynb #038
 class CollapseWatch(Watch):
     "Spread, live clusters and entropies of each epoch; warns once for each kind of collapse"
     def __init__(self, patience=5): self.patience = patience # epochs in a row before a warning
@@ -171,7 +171,7 @@ class CollapseWatch(Watch):
         warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**seen[-1])}",
                       CollapseWarning, stacklevel=3)
 
-# %% ../../nbs/04b_watch.ipynb #041
+# %% ../../nbs/04b_watch.ipynb #043
 class LossParts(Watch):
     "Means of `loss_func.parts` as columns: a dict of scalars, set at every call; it may lack some"
     order = 39
@@ -184,7 +184,7 @@ class LossParts(Watch):
             self.sums[name] = self.sums.get(name, 0.) + v
     def after_train(self): self.record(**{n:float(v)/max(self.n,1) for n,v in self.sums.items()})
 
-# %% ../../nbs/04b_watch.ipynb #044
+# %% ../../nbs/04b_watch.ipynb #046
 class KNNWatch(Watch):
     "k-NN score of the encoder on a held-out part, and the Rand index of its assigner"
     order = 41
@@ -217,20 +217,20 @@ class KNNWatch(Watch):
             now.update(rand=s['rand'], clusters=s['n_clusters'])
         self.record(**now)
 
-# %% ../../nbs/04b_watch.ipynb #048
+# %% ../../nbs/04b_watch.ipynb #050
 def _look(learn, data): # -> dict: what the encoder makes of PatchData now
     emb = embed(learn, data)
     clusters = emb.assignments
     return dict(live=None if clusters is None else len(clusters.unique()),
                 features=emb.features.half(), assignments=clusters)
 
-# %% ../../nbs/04b_watch.ipynb #0aa84781
+# %% ../../nbs/04b_watch.ipynb #051
 def _embeddings(look, data): # -> Embeddings
     features,clusters = look['features'].float().cpu(), look['assignments']
     if clusters is not None: clusters = clusters.cpu()
     return Embeddings(features, data.labels, clusters, data.classes)
 
-# %% ../../nbs/04b_watch.ipynb #049
+# %% ../../nbs/04b_watch.ipynb #052
 class EmbeddingHistory(InFit):
     "Embeddings of the same patches before training and after every few epochs"
     order = 60 # after the recorder has the epoch's loss, before `Resume` writes
@@ -253,7 +253,7 @@ class EmbeddingHistory(InFit):
     def state_dict(self): return dict(epochs=self.epochs)
     def load_state_dict(self, state): self.epochs = state['epochs']
 
-# %% ../../nbs/04b_watch.ipynb #052
+# %% ../../nbs/04b_watch.ipynb #055
 def _likely_cause(learn): # -> a sentence
     if not all(torch.isfinite(x).all() for x in L(learn.xb) if isinstance(x, torch.Tensor)):
         return "The images of this batch hold NaN or infinite values: look at the data"
@@ -263,12 +263,12 @@ def _likely_cause(learn): # -> a sentence
     lr = learn.opt.hypers[-1]['lr']
     return f"The learning rate of {lr:.3g} is probably too high: try a tenth of it"
 
-# %% ../../nbs/04b_watch.ipynb #053
+# %% ../../nbs/04b_watch.ipynb #056
 def _last_good(learn): # -> a sentence, or nothing before the first epoch has ended
     done = [v[0] for v in learn.recorder.values if isinstance(v[0], float) and np.isfinite(v[0])]
     return f"The loss of the epoch before was {done[-1]:.3g}. " if done else ''
 
-# %% ../../nbs/04b_watch.ipynb #14fcb83e
+# %% ../../nbs/04b_watch.ipynb #057
 def stop_fit(learn, found): # found: what is wrong, as words
     "Raise FloatingPointError with the place in the run and the likeliest cause"
     resume,kept = getattr(learn, 'resume', None), ''
@@ -277,11 +277,11 @@ def stop_fit(learn, found): # found: what is wrong, as words
         f"{found} at epoch {learn.epoch+1}, step {learn.train_iter+1} of the fit: training cannot "
         f"go on. {_last_good(learn)}{_likely_cause(learn)}{kept}")
 
-# %% ../../nbs/04b_watch.ipynb #055
+# %% ../../nbs/04b_watch.ipynb #059
 def _images(dl): # -> how many an epoch has; of a loader of fastai or of torch
     return len(dl)*(getattr(dl, 'bs', None) or getattr(dl, 'batch_size', None) or 1)
 
-# %% ../../nbs/04b_watch.ipynb #bb111b3e
+# %% ../../nbs/04b_watch.ipynb #060
 def _check_wish(cb, columns, images): # a callback, names in the log, images in an epoch
     "Raise if the callback waits for what never comes"
     if isinstance(cb, TrackerCallback) and cb.monitor not in columns: raise ValueError(
@@ -291,12 +291,12 @@ def _check_wish(cb, columns, images): # a callback, names in the log, images in 
         f"GradientAccumulation waits for {cb.n_acc} images before each step, and an epoch has "
         f"{images}: most epochs would learn nothing. Take a smaller n_acc")
 
-# %% ../../nbs/04b_watch.ipynb #eced4fae
+# %% ../../nbs/04b_watch.ipynb #061
 def _check_device(model):
     if next(model.parameters()).device.type == 'cpu': warnings.warn(
         "to_fp16 and to_bf16 of fastai act on a GPU: on this CPU the run is in full precision")
 
-# %% ../../nbs/04b_watch.ipynb #058
+# %% ../../nbs/04b_watch.ipynb #065
 def _overflowed(model): # -> are there weights or running statistics that are no number?
     kept = [b for n,b in model.named_buffers() if 'running_' in n]
     tensors = [t.detach() for t in (*model.parameters(), *kept)]
@@ -306,7 +306,7 @@ def _too_large(loss, first): # mean of an epoch and loss of the first step -> a 
     if loss > 100*max(1., abs(first)): return (
         f"the training loss is {loss:.3g} and began at {first:.3g}: it diverges")
 
-# %% ../../nbs/04b_watch.ipynb #060
+# %% ../../nbs/04b_watch.ipynb #067
 class FitGuard(InFit):
     "Refuses a fit that cannot do what is asked; stops one that diverges"
     # columns have their names by then, and mixed precision has taken its scale off the gradients
@@ -348,7 +348,7 @@ class FitGuard(InFit):
             bad = n in ('train_loss','valid_loss') and isinstance(v, float) and not np.isfinite(v)
             if bad: stop_fit(self.learn, f"{n} is {v}")
 
-# %% ../../nbs/04b_watch.ipynb #065
+# %% ../../nbs/04b_watch.ipynb #072
 def check_bf16(device='cpu'): # where bfloat16 is to be computed
     "Warn where bfloat16 is slower than float32: a CPU without instructions for it"
     if torch.device(device).type != 'cpu': return

@@ -43,7 +43,7 @@ def _classes(): # -> dict: name of a class -> the modules of pathlearn that defi
             if f'{path}.__init__' in names: found.setdefault(cls, []).append(module)
     return found
 
-# %% ../../nbs/04e_weights.ipynb #e35a668d
+# %% ../../nbs/04e_weights.ipynb #015
 def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
     "Raise unless this is a class that may be built from a file"
     where,_,cls = str(name).rpartition('.')
@@ -56,25 +56,25 @@ def _class_at(name): # 'pathlearn.networks.Encoder' -> the class
         "yourself, with the arguments it was trained with, and hand it over: "
         "load_encoder(path, encoder=...)")
 
-# %% ../../nbs/04e_weights.ipynb #016
+# %% ../../nbs/04e_weights.ipynb #017
 _LARGEST = 2**16 # of widths, sides and counts
 
-# %% ../../nbs/04e_weights.ipynb #f227afc8
+# %% ../../nbs/04e_weights.ipynb #018
 def _is_number(v): return isinstance(v, (int,float)) and math.isfinite(v) and abs(v) <= _LARGEST
 
-# %% ../../nbs/04e_weights.ipynb #1e80154b
+# %% ../../nbs/04e_weights.ipynb #019
 def _is_plain(v):
     if isinstance(v, list): return len(v) <= 64 and all(map(_is_number, v))
     return v is None or _is_number(v) or isinstance(v, str) and len(v) <= 64
 
-# %% ../../nbs/04e_weights.ipynb #1ca8d1bf
+# %% ../../nbs/04e_weights.ipynb #020
 def _checked(name, v): # -> v
     if not _is_plain(v): raise ValueError(
         f"its {name} is {str(v)[:60]}, expected a word, or a few numbers of at most {_LARGEST}")
     if name == 'weights' and v is not None: raise ValueError(f"its weights are {v}, expected none")
     return v
 
-# %% ../../nbs/04e_weights.ipynb #017
+# %% ../../nbs/04e_weights.ipynb #021
 def module_from_spec(spec): # what `module_spec` returned
     "Build the module that `spec` describes, without weights"
     if isinstance(spec, list): return nn.Sequential(*map(module_from_spec, spec))
@@ -87,7 +87,7 @@ def module_from_spec(spec): # what `module_spec` returned
     return cls(**{n: module_from_spec(v) if inside(v) else _checked(n, v)
                   for n,v in spec.items()})
 
-# %% ../../nbs/04e_weights.ipynb #020
+# %% ../../nbs/04e_weights.ipynb #024
 def _parts(model): # -> dict of the modules that a user of the encoder needs
     names = 'encoder','cluster_head','decoder'
     if getattr(model, 'segmenter', None) is not None: names = 'segmenter',
@@ -97,7 +97,7 @@ def _tensors(parts): # -> dict; copies, on the CPU
     return {f'{n}.{k}'.replace('_orig_mod.', ''):v.cpu().contiguous().clone()
             for n,m in parts.items() for k,v in m.state_dict().items()}
 
-# %% ../../nbs/04e_weights.ipynb #021
+# %% ../../nbs/04e_weights.ipynb #025
 def save_encoder(learn, path, **meta): # meta: what to know later, as text or numbers
     "Encoder, cluster head and decoder, or segmenter, of a Learner as a safetensors file"
     model = getattr(learn, 'model', learn)
@@ -108,7 +108,7 @@ def save_encoder(learn, path, **meta): # meta: what to know later, as text or nu
                 meta=json.dumps(dict(method=type(model).__name__) | meta))
     with whole_file(path) as tmp: save_file(_tensors(parts), tmp, metadata=text)
 
-# %% ../../nbs/04e_weights.ipynb #023
+# %% ../../nbs/04e_weights.ipynb #027
 class Pretrained(Assigns, nn.Module):
     "A loaded encoder, with cluster head, decoder or segmenter if any; `meta` says where it is from"
     def __init__(self, encoder=None, cluster_head=None, decoder=None, segmenter=None, meta=None):
@@ -121,7 +121,7 @@ class Pretrained(Assigns, nn.Module):
         if cluster_head is None: self.assign = None
     def forward(self, x): return self.encoder(x) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/04e_weights.ipynb #025
+# %% ../../nbs/04e_weights.ipynb #029
 def weights_file(path): # of a file, or of a folder with one -> Path
     "Where the weights are; raise where there are none or several"
     path = Path(path).expanduser()
@@ -133,7 +133,7 @@ def weights_file(path): # of a file, or of a folder with one -> Path
     raise ValueError(f"{path} is a folder, expected one .safetensors file in it, found {names}: "
                      "name the file")
 
-# %% ../../nbs/04e_weights.ipynb #45097127
+# %% ../../nbs/04e_weights.ipynb #030
 def _check_kind(path): # a file
     with open(path, 'rb') as f: start = f.read(9)
     if not start: raise ValueError(f"{path} is empty: the weights were not written, or not copied")
@@ -143,7 +143,7 @@ def _check_kind(path): # a file
         "anything: pathlearn reads .safetensors alone, write one with save_encoder")
     raise ValueError(f"{path} is no safetensors file, or a damaged one")
 
-# %% ../../nbs/04e_weights.ipynb #026
+# %% ../../nbs/04e_weights.ipynb #031
 def _read_weights(path): # -> metadata as text, tensors
     _check_kind(path)
     try:
@@ -155,10 +155,10 @@ def _read_weights(path): # -> metadata as text, tensors
         f"{path} holds weights without pathlearn's settings: write them with save_encoder")
     return text,tensors
 
-# %% ../../nbs/04e_weights.ipynb #028
+# %% ../../nbs/04e_weights.ipynb #033
 _PARTS = {'encoder','cluster_head','decoder','segmenter'}
 
-# %% ../../nbs/04e_weights.ipynb #5787f693
+# %% ../../nbs/04e_weights.ipynb #034
 def _as_dict(text, name): # metadata, which of its texts -> dict
     if name not in text: raise ValueError(f"it lacks its '{name}'")
     try: found = json.loads(text[name]) if len(text[name]) < 10**5 else None
@@ -166,7 +166,7 @@ def _as_dict(text, name): # metadata, which of its texts -> dict
     if isinstance(found, dict): return found
     raise ValueError(f"its '{name}' is no table of settings")
 
-# %% ../../nbs/04e_weights.ipynb #6b72912e
+# %% ../../nbs/04e_weights.ipynb #035
 def _check_meta(meta): # what the commands read from it
     wrong = [n for n,most in (('size', _LARGEST), ('seed', 2**32-1)) if meta.get(n) is not None
              and not (type(meta[n]) is int and 0 <= meta[n] <= most)]
@@ -175,7 +175,7 @@ def _check_meta(meta): # what the commands read from it
         raise ValueError("its 'method' is no name")
     return meta
 
-# %% ../../nbs/04e_weights.ipynb #c4339991
+# %% ../../nbs/04e_weights.ipynb #036
 def _other_version(path, text, why): # -> ValueError
     theirs = text.get('version', 'of another version, it does not say which')[:60]
     hint = "it is damaged, or was changed by hand" if theirs == __version__ else \
@@ -184,19 +184,19 @@ def _other_version(path, text, why): # -> ValueError
     return ValueError(f"{path} was written by pathlearn {theirs}, and pathlearn {__version__} "
                       f"cannot build it ({why}): {hint}")
 
-# %% ../../nbs/04e_weights.ipynb #030
+# %% ../../nbs/04e_weights.ipynb #038
 def _built(spec, own): # dict of `module_spec`s; modules handed over -> dict of modules
     if not {'encoder','segmenter'} & {*spec} or not {*spec} <= _PARTS:
         raise ValueError(f"it holds {', '.join(spec)[:100] or 'nothing'}, expected an encoder")
     return {n: own[n] if n in own else module_from_spec(s) for n,s in spec.items()}
 
-# %% ../../nbs/04e_weights.ipynb #3d054596
+# %% ../../nbs/04e_weights.ipynb #039
 def _on_paper(spec, own):
     with torch.device('meta'):
         try: return _built(spec, own)
         except NotImplementedError: return None # RegNets count with tensors; their widths are fixed
 
-# %% ../../nbs/04e_weights.ipynb #fea5e2d9
+# %% ../../nbs/04e_weights.ipynb #040
 def _misfit(parts, tensors): # -> what differs, as text, or None
     ours = {f'{n}.{k}': v for n,m in parts.items() for k,v in m.state_dict().items()}
     if odd := sorted(ours.keys() ^ tensors.keys()):
@@ -208,14 +208,14 @@ def _misfit(parts, tensors): # -> what differs, as text, or None
         if v.is_floating_point() != tensors[n].is_floating_point() or tensors[n].is_complex():
             return f"{n} holds {tensors[n].dtype}, expected {v.dtype}"
 
-# %% ../../nbs/04e_weights.ipynb #031
+# %% ../../nbs/04e_weights.ipynb #041
 def _check_numbers(path, tensors):
     bad = [n for n,t in tensors.items() if t.is_floating_point() and not t.float().isfinite().all()]
     if bad: raise ValueError(
         f"{path} holds numbers that are none (NaN or infinite) in {bad[0]} and {len(bad)-1} more: "
         "its training had diverged, train again with a lower learning rate")
 
-# %% ../../nbs/04e_weights.ipynb #bd71ed33
+# %% ../../nbs/04e_weights.ipynb #042
 def _model(path, text, tensors, own): # -> Pretrained
     try:
         spec,meta = _as_dict(text, 'spec'), _check_meta(_as_dict(text, 'meta'))
@@ -229,7 +229,7 @@ def _model(path, text, tensors, own): # -> Pretrained
         if 'load_encoder(path' in str(e): raise ValueError(f"{path}: {e}") from None
         raise _other_version(path, text, e) from None
 
-# %% ../../nbs/04e_weights.ipynb #032
+# %% ../../nbs/04e_weights.ipynb #043
 def load_encoder(path, # of a file, or of a folder that holds one
     **own, # modules that are not pathlearn's, by name: encoder=MyEncoder(...)
 ):         # -> Pretrained, in eval mode on the CPU

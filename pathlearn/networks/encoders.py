@@ -110,11 +110,11 @@ def _build(arch, weights, size): # a torchvision network without auxiliary outpu
         raise
     return _one_output(net)
 
-# %% ../../nbs/03a_encoders.ipynb #032
+# %% ../../nbs/03a_encoders.ipynb #033
 def _first_conv(net): # -> (name, module) of the first convolution
     return next((n,m) for n,m in net.named_modules() if isinstance(m, nn.Conv2d))
 
-# %% ../../nbs/03a_encoders.ipynb #033
+# %% ../../nbs/03a_encoders.ipynb #034
 def _stem(conv, n_in, small, weights): # -> the first convolution, in place of `conv`
     if small: new = nn.Conv2d(n_in, conv.out_channels, 3, padding=1, bias=False)
     else: new = nn.Conv2d(n_in, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
@@ -126,7 +126,7 @@ def _stem(conv, n_in, small, weights): # -> the first convolution, in place of `
     if small: nn.init.kaiming_normal_(new.weight, mode='fan_out', nonlinearity='relu')
     return new
 
-# %% ../../nbs/03a_encoders.ipynb #036
+# %% ../../nbs/03a_encoders.ipynb #037
 @torch.no_grad()
 def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of training
     black = torch.zeros(1, n_in, size, size, device=next(net.parameters()).device)
@@ -136,7 +136,7 @@ def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of t
     if found != (1,n_out): raise _misfit(arch, size, f"not {n_out} features come out but {found}")
     net.train()
 
-# %% ../../nbs/03a_encoders.ipynb #037
+# %% ../../nbs/03a_encoders.ipynb #038
 def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no network named '{arch}': "
@@ -152,7 +152,7 @@ def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if size: _try_out(net, arch, n_in, n_out, size)
     return net, n_out
 
-# %% ../../nbs/03a_encoders.ipynb #039
+# %% ../../nbs/03a_encoders.ipynb #040
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
@@ -181,7 +181,7 @@ class Encoder(Configured):
 
     def forward(self, x): return self.body(self.norm(x)) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/03a_encoders.ipynb #040
+# %% ../../nbs/03a_encoders.ipynb #041
 def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
     if isinstance(arch, nn.Module):

@@ -22,7 +22,7 @@ def colour_basis(channels, # 1 or 3
     quarter = chroma @ torch.tensor([[0.,-1,1],[1,0,-1],[-1,1,0]])/3**.5 @ chroma
     return [m.to(device) for m in (grey,chroma,quarter)]
 
-# %% ../../nbs/02b_colour.ipynb #014
+# %% ../../nbs/02b_colour.ipynb #013
 def colour_matrix(x, # [B,C,H,W] images in [0,1]
     brightness, contrast, saturation, # [B] factors, 1 = unchanged
     hue,             # [B] in full turns, 0 = unchanged
@@ -34,7 +34,7 @@ def colour_matrix(x, # [B,C,H,W] images in [0,1]
     shift = b*(1-c)*(G @ x.mean((2,3))[...,None])
     return torch.baddbmm(shift, m, x.flatten(2)).clamp_(0,1).view_as(x)
 
-# %% ../../nbs/02b_colour.ipynb #017
+# %% ../../nbs/02b_colour.ipynb #016
 def hue_hsv(x, # [B,3,H,W] in [0,1]
     hue,       # [B] in full turns
 ):             # -> [B,3,H,W]
@@ -52,7 +52,7 @@ def hue_hsv(x, # [B,3,H,W] in [0,1]
     ramps = (sixths-3).abs_().sub_(1), 2-(sixths-2).abs_(), 2-(sixths-4).abs_()
     return torch.stack([ramp.clamp_(0,1).mul_(span).add_(low) for ramp in ramps], 1)
 
-# %% ../../nbs/02b_colour.ipynb #020
+# %% ../../nbs/02b_colour.ipynb #019
 def colour_exact(x, # [B,C,H,W] images in [0,1]
     factors,        # [B,4] brightness, contrast, saturation, hue
     order,          # [B,4] which of the four comes first, second, ...
@@ -65,7 +65,7 @@ def colour_exact(x, # [B,C,H,W] images in [0,1]
         if x.shape[1]==3: x[turned] = hue_hsv(x[turned], h[turned])
     return x
 
-# %% ../../nbs/02b_colour.ipynb #024
+# %% ../../nbs/02b_colour.ipynb #023
 class Colour(nn.Module):
     "Colour jitter and grey conversion, drawn anew for each image"
     def __init__(self,
@@ -96,12 +96,12 @@ class Colour(nn.Module):
     def extra_repr(self):
         return f'{self.strength}, p={self.p}, grey={self.grey}, exact={self.exact}'
 
-# %% ../../nbs/02b_colour.ipynb #027
+# %% ../../nbs/02b_colour.ipynb #026
 # optical density in r, g, b (rows) of haematoxylin, eosin and a residual (columns),
 # Ruifrok and Johnston 2001
 STAINS = torch.tensor([[.65,.07,.27],[.70,.99,.57],[.29,.11,.78]])
 
-# %% ../../nbs/02b_colour.ipynb #028
+# %% ../../nbs/02b_colour.ipynb #027
 def stain_matrix(x, # [B,3,H,W] in [0,1]
     scale,          # [B,3] factors of the amounts of haematoxylin, eosin, residual
     shift,          # [B,3] added to the amounts
@@ -113,7 +113,7 @@ def stain_matrix(x, # [B,3,H,W] in [0,1]
     light = torch.baddbmm(S @ shift[...,None], m, density).neg_().exp_()
     return light.sub_(1/255).clamp_(0,1).view_as(x)
 
-# %% ../../nbs/02b_colour.ipynb #030
+# %% ../../nbs/02b_colour.ipynb #029
 class StainJitter(nn.Module):
     "Scale and shift haematoxylin and eosin, Tellez et al. 2018; one channel passes unchanged"
     def __init__(self,

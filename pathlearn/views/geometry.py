@@ -45,17 +45,17 @@ def to_unit(x, # [B,C,H,W] images of 1 or 3 channels, uint8 or float in [0,1]
     _check_range(x)
     return x.float().clamp(0,1)
 
-# %% ../../nbs/02a_geometry.ipynb #014
+# %% ../../nbs/02a_geometry.ipynb #015
 def uniform(x, lo, hi): # -> [B] one number for each image of x, on its device
     "Uniform random numbers between `lo` and `hi`"
     return torch.empty(len(x), device=x.device).uniform_(lo, hi)
 
-# %% ../../nbs/02a_geometry.ipynb #015
+# %% ../../nbs/02a_geometry.ipynb #016
 def chance(x, p): # -> [B] bool
     "True with probability `p`, for each image of `x` anew"
     return torch.rand(len(x), device=x.device) < p
 
-# %% ../../nbs/02a_geometry.ipynb #020
+# %% ../../nbs/02a_geometry.ipynb #021
 def warp(x,          # [B,C,H,W] float images
     theta,           # [B,2,3] output to input, both -1..1 (as in `F.affine_grid`)
     size,            # side of the output in pixels
@@ -86,17 +86,17 @@ def crop_windows(x, # [B,C,H,W] images
     first = (sides <= 1).all(2).float().argmax(1)
     return sides.gather(1, first[:,None,None].expand(-1,1,2))[:,0].clamp(max=1)
 
-# %% ../../nbs/02a_geometry.ipynb #032
+# %% ../../nbs/02a_geometry.ipynb #031
 def rotation(t): # [B] angles in radians
     "Matrices [B,2,2] that turn the plane by `t`"
     return torch.stack([t.cos(), -t.sin(), t.sin(), t.cos()], 1).view(-1,2,2)
 
-# %% ../../nbs/02a_geometry.ipynb #033
+# %% ../../nbs/02a_geometry.ipynb #032
 def _flips(x, flip, vflip): # -> [B,2] of 1 and -1
     "Signs of both axes, -1 with these probabilities"
     return 1-2*torch.stack([chance(x, flip), chance(x, vflip)], 1).float()
 
-# %% ../../nbs/02a_geometry.ipynb #034
+# %% ../../nbs/02a_geometry.ipynb #033
 def _tilted(a, x, degrees, p): # a [B,2,2] from output to input of images x
     "The maps with a rotation of up to `degrees` either way after them, probability `p`"
     H,W = x.shape[2:]
@@ -104,7 +104,7 @@ def _tilted(a, x, degrees, p): # a [B,2,2] from output to input of images x
     if p < 1: angle = angle*chance(x, p)
     return rotation(angle) * x.new_tensor([[1,H/W],[W/H,1]]) @ a
 
-# %% ../../nbs/02a_geometry.ipynb #036
+# %% ../../nbs/02a_geometry.ipynb #035
 def _check_window(size, scale):
     "Raise for a view too small, or a crop of no possible share"
     if size < 8: raise ValueError(f"a view has 8 pixels per side or more, found size={size}")
@@ -112,7 +112,7 @@ def _check_window(size, scale):
         raise ValueError("a crop keeps a share of the area, (least, most) of at most 1, "
                          f"found scale={scale}")
 
-# %% ../../nbs/02a_geometry.ipynb #037
+# %% ../../nbs/02a_geometry.ipynb #036
 class Geometry(nn.Module):
     "Crop, resize, flips, turns and a small rotation, drawn for each image, composed into one map"
     def __init__(self,
