@@ -158,7 +158,7 @@ def _load(o, size, skip_bad, channels, depth): # `_Listing` without bad headers 
 @old_n_in
 def folder_data(
     path,           # folder of images, or of one folder of images per class
-    size=None,      # pixels per side; `None` takes images as they are, which must then be of one size
+    size=None,      # pixels per side; `None` takes images as they are, which must be of one size
     skip_bad=False, # leave out images that cannot be read, and warn how many
     channels=None,  # 3 makes every image colour, 1 grey; `None` expects one kind
     classes=None,   # class names in the order of their numbers, by default the sorted folders

@@ -130,8 +130,9 @@ def _meaning(seen, reader): # -> one line
     nuclei = {v for s in seen for v in s.values.tolist()} - {*reader.background, *reader.ignore}
     if reader.threshold is not None:
         what = f"what is above {reader.threshold:g} is nucleus, nuclei that touch are one"
-    elif reader.ids: what = (f"each of up to {max(s.n for s in seen)} numbers per file is a nucleus, "
-                             f"{sum(s.n for s in seen)} in all")
+    elif reader.ids: what = (
+        f"each of up to {max(s.n for s in seen)} numbers per file is a nucleus, "
+        f"{sum(s.n for s in seen)} in all")
     else:
         found = listed_values(nuclei, any(s.coloured for s in seen)) if nuclei else 'nothing'
         what = f"{found} is nucleus, nuclei that touch are one"

@@ -82,7 +82,7 @@ def _tile_names(file, shape, tile): # -> list of str
 # %% ../../nbs/00d_nuclei.ipynb #029
 def nuclei_data(
     path,           # folder in one of the three layouts
-    size=None,      # pixels per side; `None` takes images as they are, which must then be of one size
+    size=None,      # pixels per side; `None` takes images as they are, which must be of one size
     tile=None,      # pixels per side of tiles to cut images into first, rests at the edges dropped
     background=0,   # value or values of masks that are no nucleus
     ignore=None,    # value or values that nobody knows, -1 in the ids; () is none, unasked

@@ -65,7 +65,8 @@ def _check_masks(m, images):
         raise ValueError(f"masks are {m.dtype} of shape {[*m.shape]}, "
                          "expected whole numbers of shape [N,H,W]")
     if len(m) != len(images):
-        raise ValueError(f"masks number {len(m)}, images {len(images)}: expected one mask per image")
+        raise ValueError(f"masks number {len(m)}, images {len(images)}: "
+                         "expected one mask per image")
     (h,w),(ih,iw) = m.shape[1:],images.shape[2:]
     if (h,w) != (ih,iw): raise ValueError(f"masks are {h}x{w}, images {ih}x{iw}: expected one size")
     m = m.int()

@@ -87,7 +87,7 @@ def _read_tissues(path, found, size): # found: folders -> `Splits` without val
 # %% ../../nbs/00e_published.ipynb #021
 def nct_crc_data(
     path,      # folder with NCT-CRC-HE-100K (or NCT-CRC-HE-100K-NONORM) and CRC-VAL-HE-7K
-    size=None, # pixels per side; `None` keeps 224 and takes 30 GB of memory to read, 64 takes 2.5 GB
+    size=None, # pixels per side; `None` keeps 224 and takes 30 GB of memory, 64 takes 2.5 GB
     val=.1,    # share of the 100,000 that becomes `val`, classes in proportion
     seed=0,    # the same seed divides the same way
 ):             # -> `Splits`; `val` may hold patients of `train` (nobody knows), `test` does not
