@@ -183,7 +183,7 @@ def test_nothing_is_written_among_the_images(cells, tmp_path, capsys):
 
 def test_a_start_that_is_refused_leaves_no_folder(cells, tmp_path, monkeypatch, capsys):
     out = tmp_path/'run'
-    for args,words in ((('--size', 100), '100 px per side, which do not divide'), (('--tile', 100), '100 px per side, which do not divide'),
+    for args,words in ((('--size', 100), '100 px a side, which do not divide'), (('--tile', 100), '100 px a side, which do not divide'),
                        (('--image-mpp', .25), 'give both')):
         code, told = cdcl('--data', cells, *args, '--out', out, capsys=capsys)
         assert code == 2 and words in told.err and 'Traceback' not in told.err and not out.exists(), told.err
