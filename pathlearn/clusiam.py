@@ -25,7 +25,7 @@ def clusiam_inv(out): # out: anything with p1, p2, z1, z2
 
 # %% ../nbs/12_clusiam.ipynb #016
 class ClusterLoss:
-    "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; both are kept in `parts` for the log"
+    "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; both stay in `parts` for the log"
     def __init__(self,
         inv,        # function of the model's output -> scalar, the invariance loss
         alpha=.5,   # weight of the cluster loss, in [0,1]
@@ -38,7 +38,8 @@ class ClusterLoss:
 
     def __call__(self, out, *_): # out: ClusterOut or ClusterTargetOut
         inv = self.inv(out)
-        cluster = cluster_loss(torch.cat([out.z1,out.z2]), out.logits, self.tau, self.noise)
+        z = torch.cat([out.z1,out.z2])
+        cluster = cluster_loss(z, out.logits, self.tau, self.noise)
         self.parts = dict(inv=inv.detach(), cluster=cluster.detach())
         return (1-self.alpha)*inv + self.alpha*cluster
 
@@ -55,7 +56,8 @@ class _Clusters(Assigns):
         return nn.Sequential(self.projector, self.assigner)
     def forward(self, x1, x2):
         out = super().forward(x1, x2)
-        return self.returns(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
+        logits = pair_logits(self.assigner, out.z1, out.z2, self.together)
+        return self.returns(*out, logits)
 
 # %% ../nbs/12_clusiam.ipynb #028
 class CluSiam(_Clusters, SimSiam):

@@ -19,10 +19,12 @@ class GumbelAssigner(Configured):
     ):
         super().__init__()
         if k < 1:
-            raise ValueError(f"k is the largest number of clusters: expected at least 1, found {k}")
+            raise ValueError("k is the largest number of clusters: "
+                             f"expected at least 1, found {k}")
         self.k = k
-        self.layers = nn.Sequential(nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden),
-                                    nn.ReLU(inplace=True), nn.Linear(hidden, k))
+        self.layers = nn.Sequential(
+            nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True), nn.Linear(hidden, k))
 
     def forward(self, z): return self.layers(z) # [B,D] -> [B,K] logits
 
@@ -40,8 +42,9 @@ def draw_assignment(logits,     # [B,K]
                     tau=1.,     # temperature of the soft gradient
                     noise=True, # Gumbel noise (eq. 6) or none (eq. 3)
 ):                              # -> [B,K] one-hot rows, with the soft version's gradient
-    "One draw of hard cluster assignments with a straight-through gradient, CluSiam eq. 3 and 6"
-    if tau <= 0: raise ValueError(f"tau is a temperature: expected a positive number, found {tau}")
+    "One draw of hard assignments with a straight-through gradient, CluSiam eq. 3 and 6"
+    if tau <= 0:
+        raise ValueError(f"tau is a temperature: expected a positive number, found {tau}")
     logits = logits.float() # in half precision the noise itself can overflow
     if noise: return F.gumbel_softmax(logits, tau, hard=True)
     soft = (logits/tau).softmax(-1)
@@ -54,7 +57,7 @@ def centroid_similarity(z,      # [B,D] projections; no gradient flows into them
     "Mean pairwise cosine of live centroids, CluSiam eq. 4 and 5"
     with torch.autocast(z.device.type, enabled=False):
         c = onehot.float().T @ F.normalize(z.detach().float(), dim=1)  # A^T sg(Z)
-        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # empty: zero, no gradient
+        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # no gradient if empty
         live = c.detach().norm(dim=1).round().sum()
         return (c.sum(0).square().sum() - c.square().sum())/(live*(live-1)).clamp(min=1)
 

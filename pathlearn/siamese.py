@@ -18,9 +18,10 @@ def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
             temp=.2,         # temperature of the softmax
             decoupled=False, # leave the positive out of the denominator (Yeh et al. 2022)
 ):                           # -> scalar
-    "Normalised temperature-scaled cross-entropy over 2N views (SimCLR, Chen et al. 2020, eq. 1)"
+    "Normalised temperature-scaled cross-entropy over 2N views (SimCLR, eq. 1)"
     if len(z1) < 2:
-        raise ValueError("a batch of one image has no negatives: nt_xent needs at least two")
+        raise ValueError("a batch of one image has no negatives: "
+                         "nt_xent needs at least two")
     z,n = F.normalize(torch.cat([z1,z2]).float(), dim=1), len(z1)
     s = (z @ z.T/temp).fill_diagonal_(-torch.inf)
     twin = torch.arange(2*n, device=z.device).roll(n)
@@ -47,14 +48,15 @@ class SimCLR(nn.Module):
         super().__init__()
         self.encoder = encoder
         n = encoder.n_out
-        self.projector = nn.Sequential(nn.Linear(n, n), nn.ReLU(inplace=True), nn.Linear(n, dim))
+        self.projector = nn.Sequential(nn.Linear(n, n), nn.ReLU(inplace=True),
+                                       nn.Linear(n, dim))
 
     def forward(self, x1, x2): # [N,C,H,W] two views
         return PairOut(*(self.projector(self.encoder(x)) for x in (x1,x2)))
 
 # %% ../nbs/10_siamese.ipynb #033
 class SimSiam(nn.Module):
-    "Encoder f, projector h, predictor g: g(h(f(x))) against the other's h(f(x)) (Chen & He 2021)"
+    "Encoder f, projector h, predictor g: g(h(f(x))) against the other's h(f(x))"
     def __init__(self,
         encoder,      # images [N,C,H,W] -> features [N,F], with `n_out`
         dim=2048,     # D, width of the projections
@@ -78,7 +80,7 @@ def simsiam_loss(out, *_): # out: SiamOut
 
 # %% ../nbs/10_siamese.ipynb #036
 class BYOL(nn.Module):
-    "SimSiam's parts, and a momentum copy of encoder and projector as target (Grill et al. 2020)"
+    "SimSiam's parts, and a momentum copy of encoder and projector as target"
     def __init__(self,
         encoder,          # images [N,C,H,W] -> features [N,F], with `n_out`
         dim=256,          # D, width of the projections
