@@ -57,7 +57,7 @@ def centroid_similarity(z,      # [B,D] projections; no gradient flows into them
     "Mean pairwise cosine of live centroids, CluSiam eq. 4 and 5"
     with torch.autocast(z.device.type, enabled=False):
         c = onehot.float().T @ F.normalize(z.detach().float(), dim=1)  # A^T sg(Z)
-        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # no gradient if empty
+        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # empty: zero
         live = c.detach().norm(dim=1).round().sum()
         return (c.sum(0).square().sum() - c.square().sum())/(live*(live-1)).clamp(min=1)
 
