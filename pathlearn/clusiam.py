@@ -18,14 +18,14 @@ from .learning import LossParts, dls_encoder
 from .networks import Assigns, Outputs
 from .siamese import encoder_and_rest
 
-# %% ../nbs/12_clusiam.ipynb #013
+# %% ../nbs/12_clusiam.ipynb #015
 def clusiam_inv(out): # out: anything with p1, p2, z1, z2
     "Sum of both directions, CluSiam eq. 1"
     return negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1)
 
-# %% ../nbs/12_clusiam.ipynb #014
+# %% ../nbs/12_clusiam.ipynb #016
 class ClusterLoss:
-    "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; both are kept in `parts` for the log"
+    "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; both stay in `parts` for the log"
     def __init__(self,
         inv,        # function of the model's output -> scalar, the invariance loss
         alpha=.5,   # weight of the cluster loss, in [0,1]
@@ -38,16 +38,17 @@ class ClusterLoss:
 
     def __call__(self, out, *_): # out: ClusterOut or ClusterTargetOut
         inv = self.inv(out)
-        cluster = cluster_loss(torch.cat([out.z1,out.z2]), out.logits, self.tau, self.noise)
+        z = torch.cat([out.z1,out.z2])
+        cluster = cluster_loss(z, out.logits, self.tau, self.noise)
         self.parts = dict(inv=inv.detach(), cluster=cluster.detach())
         return (1-self.alpha)*inv + self.alpha*cluster
 
-# %% ../nbs/12_clusiam.ipynb #016
+# %% ../nbs/12_clusiam.ipynb #026
 class ClusterOut(Outputs, namedtuple('ClusterOut', 'p1 p2 z1 z2 logits')): __slots__ = ()
 class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')):
     __slots__ = ()
 
-# %% ../nbs/12_clusiam.ipynb #018
+# %% ../nbs/12_clusiam.ipynb #027
 class _Clusters(Assigns):
     "What both models have in common; they name the tuple that they return"
     @property
@@ -55,9 +56,10 @@ class _Clusters(Assigns):
         return nn.Sequential(self.projector, self.assigner)
     def forward(self, x1, x2):
         out = super().forward(x1, x2)
-        return self.returns(*out, pair_logits(self.assigner, out.z1, out.z2, self.together))
+        logits = pair_logits(self.assigner, out.z1, out.z2, self.together)
+        return self.returns(*out, logits)
 
-# %% ../nbs/12_clusiam.ipynb #019
+# %% ../nbs/12_clusiam.ipynb #028
 class CluSiam(_Clusters, SimSiam):
     "SimSiam with a Gumbel cluster assigner on the projections of both views"
     returns = ClusterOut
@@ -72,7 +74,7 @@ class CluSiam(_Clusters, SimSiam):
         super().__init__(encoder, dim, hidden, last_bn)
         self.assigner,self.together = GumbelAssigner(dim, k, hidden),together
 
-# %% ../nbs/12_clusiam.ipynb #021
+# %% ../nbs/12_clusiam.ipynb #030
 class CluBYOL(_Clusters, BYOL):
     "BYOL with a Gumbel cluster assigner on the online projections of both views"
     returns = ClusterTargetOut
@@ -88,13 +90,13 @@ class CluBYOL(_Clusters, BYOL):
         super().__init__(encoder, dim, hidden, last_bn=last_bn, m=m)
         self.assigner,self.together = GumbelAssigner(dim, k, hidden=256),together
 
-# %% ../nbs/12_clusiam.ipynb #026
+# %% ../nbs/12_clusiam.ipynb #035
 def _check_k(dls, k):
     n = len(dls.train.dataset)
     if k > n:
-        raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster a patch")
+        raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster per patch")
 
-# %% ../nbs/12_clusiam.ipynb #027
+# %% ../nbs/12_clusiam.ipynb #036
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',      # a torchvision name or function, 'tiny', or an encoder
     k=100,                # K, largest number of clusters
@@ -112,7 +114,7 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise),
                        cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #028
+# %% ../nbs/12_clusiam.ipynb #037
 def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
                     dim=256, hidden=512, last_bn=True, m=.99, together=False, cbs=(), **kwargs):
     "As `clusiam_learner`, for CluBYOL; m: share of the target kept at each step"
@@ -121,12 +123,12 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
                        cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #030
+# %% ../nbs/12_clusiam.ipynb #039
 _wu, _noise = 'Wu et al., 2023', Option('noise', True, "Gumbel noise in the cluster assignment")
 def _alpha(default): return Option('alpha', default, "weight of the cluster loss", high=1)
 register(Method('clusiam', 'CluSiam', clusiam_learner, k=100, own=(_alpha(.5), _noise), paper=_wu))
 register(Method('clubyol', 'CluBYOL', clubyol_learner, k=100, own=(_alpha(.9), _noise), paper=_wu))
 
-# %% ../nbs/12_clusiam.ipynb #048
+# %% ../nbs/12_clusiam.ipynb #058
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__, *gumbel.__all__]

@@ -9,7 +9,7 @@ __all__ = ['GumbelAssigner', 'draw_assignment', 'centroid_similarity', 'cluster_
 import torch, torch.nn as nn, torch.nn.functional as F
 from .networks import Configured
 
-# %% ../nbs/11_gumbel.ipynb #010
+# %% ../nbs/11_gumbel.ipynb #012
 class GumbelAssigner(Configured):
     "Projections to cluster logits: Linear, batch norm, ReLU, Linear"
     def __init__(self,
@@ -19,14 +19,16 @@ class GumbelAssigner(Configured):
     ):
         super().__init__()
         if k < 1:
-            raise ValueError(f"k is the largest number of clusters: expected at least 1, found {k}")
+            raise ValueError("k is the largest number of clusters: "
+                             f"expected at least 1, found {k}")
         self.k = k
-        self.layers = nn.Sequential(nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden),
-                                    nn.ReLU(inplace=True), nn.Linear(hidden, k))
+        self.layers = nn.Sequential(
+            nn.Linear(n_in, hidden, bias=False), nn.BatchNorm1d(hidden),
+            nn.ReLU(inplace=True), nn.Linear(hidden, k))
 
     def forward(self, z): return self.layers(z) # [B,D] -> [B,K] logits
 
-# %% ../nbs/11_gumbel.ipynb #013
+# %% ../nbs/11_gumbel.ipynb #015
 def pair_logits(assigner,       # [B,D] -> [B,K]
                 z1, z2,         # [N,D] projections of the two views
                 together=False, # True: batch norm over both views at once, as in the paper's text
@@ -35,30 +37,31 @@ def pair_logits(assigner,       # [B,D] -> [B,K]
     if together: return assigner(torch.cat([z1,z2]))
     return torch.cat([assigner(z1), assigner(z2)])
 
-# %% ../nbs/11_gumbel.ipynb #018
+# %% ../nbs/11_gumbel.ipynb #020
 def draw_assignment(logits,     # [B,K]
                     tau=1.,     # temperature of the soft gradient
                     noise=True, # Gumbel noise (eq. 6) or none (eq. 3)
 ):                              # -> [B,K] one-hot rows, with the soft version's gradient
-    "One draw of hard cluster assignments with a straight-through gradient, CluSiam eq. 3 and 6"
-    if tau <= 0: raise ValueError(f"tau is a temperature: expected a positive number, found {tau}")
+    "One draw of hard assignments with a straight-through gradient, CluSiam eq. 3 and 6"
+    if tau <= 0:
+        raise ValueError(f"tau is a temperature: expected a positive number, found {tau}")
     logits = logits.float() # in half precision the noise itself can overflow
     if noise: return F.gumbel_softmax(logits, tau, hard=True)
     soft = (logits/tau).softmax(-1)
     return F.one_hot(soft.argmax(-1), logits.shape[-1]) - soft.detach() + soft
 
-# %% ../nbs/11_gumbel.ipynb #025
+# %% ../nbs/11_gumbel.ipynb #028
 def centroid_similarity(z,      # [B,D] projections; no gradient flows into them
                         onehot, # [B,K] assignments A
 ):                              # -> scalar in [-1/(live-1), 1]; 0 for one live cluster
     "Mean pairwise cosine of live centroids, CluSiam eq. 4 and 5"
     with torch.autocast(z.device.type, enabled=False):
         c = onehot.float().T @ F.normalize(z.detach().float(), dim=1)  # A^T sg(Z)
-        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # empty: zero, no gradient
+        c = F.normalize(c, dim=1)*(onehot.detach().sum(0) > 0)[:,None] # empty: zero
         live = c.detach().norm(dim=1).round().sum()
         return (c.sum(0).square().sum() - c.square().sum())/(live*(live-1)).clamp(min=1)
 
-# %% ../nbs/11_gumbel.ipynb #029
+# %% ../nbs/11_gumbel.ipynb #032
 def cluster_loss(z,          # [2N,D] projections of both views
                  logits,     # [2N,K] of the assigner
                  tau=1.,     # temperature of the draw

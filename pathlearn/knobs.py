@@ -39,7 +39,7 @@ def stain_knobs(images, # PatchData, or [N,3,H,W] uint8 or in [0,1]; the first s
                  'Patches, below them the same with other amounts of stain, set by hand and drawn',
                  **factors, **shifts, strength=slider('strength of StainJitter', .2, 0., 1., .05))
 
-# %% ../nbs/11_gumbel.ipynb #036
+# %% ../nbs/11_gumbel.ipynb #051
 import torch, torch.nn.functional as F
 from pathlearn.gumbel import GumbelAssigner, centroid_similarity, draw_assignment
 
@@ -51,7 +51,7 @@ def draws_while_learning(assigner, z, draw, steps, lr): # draw: () -> [N,K] one-
         yield onehot.argmax(1)
         opt.zero_grad(); centroid_similarity(z, onehot).backward(); opt.step()
 
-# %% ../nbs/11_gumbel.ipynb #037
+# %% ../nbs/11_gumbel.ipynb #052
 def drawn_clusters(z, # [N,D] projections, which stay as they are
     k, tau, noise,    # see `draw_assignment`
     scale,            # of the logits: how sure the assigner is
@@ -69,7 +69,7 @@ def drawn_clusters(z, # [N,D] projections, which stay as they are
         with torch.no_grad(): born = [draw().argmax(1) for _ in range(frozen)]
         return torch.stack([*born, *draws_while_learning(q, z, draw, steps, lr)], 1)
 
-# %% ../nbs/11_gumbel.ipynb #038
+# %% ../nbs/11_gumbel.ipynb #053
 from matplotlib.colors import ListedColormap
 from pathlearn.explore import PALETTE
 
@@ -82,7 +82,7 @@ def show_drawn(ax, drawn, k, frozen=20): # drawn: see `drawn_clusters`
     ax.axvline(0, color='k', lw=1)
     ax.set(xlabel='draw; from 0 on with learning', ylabel='projection', yticks=[])
 
-# %% ../nbs/11_gumbel.ipynb #039
+# %% ../nbs/11_gumbel.ipynb #054
 def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict noise -> `drawn_clusters`
     "Live clusters draw by draw with noise and without; thicker the one that `noise` chooses"
     for on,name,style in ((True,'noise','-'), (False,'no noise','--')):
@@ -92,18 +92,18 @@ def show_live(ax, drawn, noise, k, frozen=20): # drawn: dict noise -> `drawn_clu
     ax.axvline(0, color='k', lw=1); ax.legend()
     ax.set(ylim=(0,k+1), xlabel='draw; from 0 on with learning', ylabel='live clusters')
 
-# %% ../nbs/11_gumbel.ipynb #040
+# %% ../nbs/11_gumbel.ipynb #055
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
 def _draw_draws(drawn, noise, k): # drawn: dict noise -> `drawn_clusters`
-    size = dict(figsize=(8,2.8), dpi=80, width_ratios=[1.5,1])
+    size = dict(figsize=(6.8,2.8), dpi=96, width_ratios=[1.5,1])
     fig,axs = plt.subplots(1, 2, layout='constrained', **size)
     show_drawn(axs[0], drawn[noise], k)
     show_live(axs[1], drawn, noise, k)
     return fig
 
-# %% ../nbs/11_gumbel.ipynb #041
+# %% ../nbs/11_gumbel.ipynb #056
 from functools import lru_cache
 from .explore.widgets import Knobs, check, choice, slider
 

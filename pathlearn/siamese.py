@@ -13,14 +13,15 @@ from fastcore.foundation import L
 from .networks import MomentumCopy, Outputs, Predictor, Projector
 from .learning import Method, register, MomentumTarget, dls_encoder, ssl_learner
 
-# %% ../nbs/10_siamese.ipynb #013
+# %% ../nbs/10_siamese.ipynb #017
 def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
             temp=.2,         # temperature of the softmax
             decoupled=False, # leave the positive out of the denominator (Yeh et al. 2022)
 ):                           # -> scalar
-    "Normalised temperature-scaled cross-entropy over 2N views (SimCLR, Chen et al. 2020, eq. 1)"
+    "Normalised temperature-scaled cross-entropy over 2N views (SimCLR, eq. 1)"
     if len(z1) < 2:
-        raise ValueError("a batch of one image has no negatives: nt_xent needs at least two")
+        raise ValueError("a batch of one image has no negatives: "
+                         "nt_xent needs at least two")
     z,n = F.normalize(torch.cat([z1,z2]).float(), dim=1), len(z1)
     s = (z @ z.T/temp).fill_diagonal_(-torch.inf)
     twin = torch.arange(2*n, device=z.device).roll(n)
@@ -28,33 +29,34 @@ def nt_xent(z1, z2,          # [N,D] projections of the two views, any length
     own = torch.zeros_like(s, dtype=torch.bool).scatter_(1, twin[:,None], True)
     return (s.masked_fill(own, -torch.inf).logsumexp(1) - s[own]).mean()
 
-# %% ../nbs/10_siamese.ipynb #021
+# %% ../nbs/10_siamese.ipynb #026
 def negative_cosine(p, # [N,D] predictions
                     z, # [N,D] targets; no gradient flows into them
 ):                     # -> scalar in [-1,1]
     "Mean negative cosine similarity to a target without gradient, CluSiam eq. 2"
     return -F.cosine_similarity(p.float(), z.detach().float(), dim=1).mean()
 
-# %% ../nbs/10_siamese.ipynb #024
+# %% ../nbs/10_siamese.ipynb #029
 class PairOut(Outputs, namedtuple('PairOut', 'z1 z2')): __slots__ = ()
 class SiamOut(Outputs, namedtuple('SiamOut', 'p1 p2 z1 z2')): __slots__ = ()
 class TargetOut(Outputs, namedtuple('TargetOut', 'p1 p2 z1 z2 t1 t2')): __slots__ = ()
 
-# %% ../nbs/10_siamese.ipynb #026
+# %% ../nbs/10_siamese.ipynb #031
 class SimCLR(nn.Module):
     "Encoder and projector; the loss is `nt_xent` (Chen et al. 2020)"
     def __init__(self, encoder, dim=128): # dim: D, width of the projections
         super().__init__()
         self.encoder = encoder
         n = encoder.n_out
-        self.projector = nn.Sequential(nn.Linear(n, n), nn.ReLU(inplace=True), nn.Linear(n, dim))
+        self.projector = nn.Sequential(nn.Linear(n, n), nn.ReLU(inplace=True),
+                                       nn.Linear(n, dim))
 
     def forward(self, x1, x2): # [N,C,H,W] two views
         return PairOut(*(self.projector(self.encoder(x)) for x in (x1,x2)))
 
-# %% ../nbs/10_siamese.ipynb #028
+# %% ../nbs/10_siamese.ipynb #033
 class SimSiam(nn.Module):
-    "Encoder f, projector h, predictor g: g(h(f(x))) against the other's h(f(x)) (Chen & He 2021)"
+    "Encoder f, projector h, predictor g: g(h(f(x))) against the other's h(f(x))"
     def __init__(self,
         encoder,      # images [N,C,H,W] -> features [N,F], with `n_out`
         dim=2048,     # D, width of the projections
@@ -71,14 +73,14 @@ class SimSiam(nn.Module):
         z1,z2 = self.project(x1), self.project(x2)
         return SiamOut(self.predictor(z1), self.predictor(z2), z1, z2)
 
-# %% ../nbs/10_siamese.ipynb #029
+# %% ../nbs/10_siamese.ipynb #034
 def simsiam_loss(out, *_): # out: SiamOut
     "Mean of both directions"
     return (negative_cosine(out.p1, out.z2) + negative_cosine(out.p2, out.z1))/2
 
-# %% ../nbs/10_siamese.ipynb #031
+# %% ../nbs/10_siamese.ipynb #036
 class BYOL(nn.Module):
-    "SimSiam's parts, and a momentum copy of encoder and projector as target (Grill et al. 2020)"
+    "SimSiam's parts, and a momentum copy of encoder and projector as target"
     def __init__(self,
         encoder,          # images [N,C,H,W] -> features [N,F], with `n_out`
         dim=256,          # D, width of the projections
@@ -101,38 +103,38 @@ class BYOL(nn.Module):
         with torch.no_grad(): t1,t2 = self.target(x1), self.target(x2)
         return TargetOut(self.predictor(z1), self.predictor(z2), z1, z2, t1, t2)
 
-# %% ../nbs/10_siamese.ipynb #032
+# %% ../nbs/10_siamese.ipynb #037
 def byol_loss(out, *_): # out: TargetOut
     "Sum of (1 - cosine) over both directions, in [0,4]"
     return 2 + negative_cosine(out.p1, out.t2) + negative_cosine(out.p2, out.t1)
 
-# %% ../nbs/10_siamese.ipynb #038
+# %% ../nbs/10_siamese.ipynb #044
 def encoder_and_rest(model): # -> two parameter groups: all but the predictor, the predictor
     "Splits off the predictor, whose learning rate stays constant"
     last = list(model.predictor.parameters())
     ids = set(map(id, last))
     return [[p for p in model.parameters() if id(p) not in ids and p.requires_grad], last]
 
-# %% ../nbs/10_siamese.ipynb #040
+# %% ../nbs/10_siamese.ipynb #046
 def simclr_learner(dls, arch='resnet18', temp=.2, dim=128, **kwargs):
     "SimCLR on any DataLoaders of images; further arguments are for `ssl_learner` and Learner"
     model = SimCLR(dls_encoder(dls, arch), dim)
     return ssl_learner(dls, model, lambda out,*_: nt_xent(*out, temp), **kwargs)
 
-# %% ../nbs/10_siamese.ipynb #041
+# %% ../nbs/10_siamese.ipynb #047
 def simsiam_learner(dls, arch='resnet18', dim=2048, hidden=512, last_bn=True, **kwargs):
     "SimSiam on any DataLoaders of images"
     model = SimSiam(dls_encoder(dls, arch), dim, hidden, last_bn)
     if 'splitter' not in kwargs: kwargs = dict(splitter=encoder_and_rest, fixed=(-1,)) | kwargs
     return ssl_learner(dls, model, simsiam_loss, **kwargs)
 
-# %% ../nbs/10_siamese.ipynb #042
+# %% ../nbs/10_siamese.ipynb #048
 def byol_learner(dls, arch='resnet18', dim=256, m=.99, cbs=(), last_bn=False, **kwargs):
     "BYOL on any DataLoaders of images"
     model = BYOL(dls_encoder(dls, arch), dim, m=m, last_bn=last_bn)
     return ssl_learner(dls, model, byol_loss, cbs=[MomentumTarget(), *L(cbs)], **kwargs)
 
-# %% ../nbs/10_siamese.ipynb #044
+# %% ../nbs/10_siamese.ipynb #050
 register(Method('simclr', 'SimCLR', simclr_learner, paper='Chen et al., 2020'))
 register(Method('simsiam', 'SimSiam', simsiam_learner, paper='Chen & He, 2021'))
 register(Method('byol', 'BYOL', byol_learner, paper='Grill et al., 2020'))
