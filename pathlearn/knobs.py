@@ -122,8 +122,8 @@ def gumbel_knobs(z, # [N,D] projections, two or more; a hundred or so answer qui
                  scale=choice('logits times', [.01,.1,1.,10.,100.], 1.),
                  head=slider('head start of one cluster', 0., 0., 30., .5))
 
-# %% ../nbs/20_mixing.ipynb #075
-from pathlearn.mixing import brightness_contrast, hsv_shift
+# %% ../nbs/20_mixing.ipynb #019
+from pathlearn.operations import brightness_contrast, hsv_shift
 
 # name -> function of images x [B,C,H,H] and amounts a [B], the most that the strong view draws,
 # how to say it, and what to show
@@ -135,8 +135,8 @@ OPERATIONS = {
     'saturation': (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
     'value':      (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions')}
 
-# %% ../nbs/20_mixing.ipynb #076
-from pathlearn.mixing import clahe, gaussian_noise, median_blur, motion_blur, window_blur
+# %% ../nbs/20_mixing.ipynb #020
+from pathlearn.operations import clahe, gaussian_noise, median_blur, motion_blur, window_blur
 
 def _windowed(f): return lambda x,a: f(x, a.long(), int(a[0]))
 
@@ -147,9 +147,9 @@ OPERATIONS |= {
     'Gaussian noise': (gaussian_noise, 30, 'a variance of {} squared steps of 1/255', 'throws'),
     'CLAHE':          (clahe, 4, 'at most {} times the average count', 'once')}
 
-# %% ../nbs/20_mixing.ipynb #077
+# %% ../nbs/20_mixing.ipynb #021
 import torch
-from pathlearn.mixing import bend
+from pathlearn.operations import bend
 
 def _in_place(f): # function of points q and amounts a -> of images x and amounts a
     def moved(x, a):
@@ -157,8 +157,8 @@ def _in_place(f): # function of points q and amounts a -> of images x and amount
         return bend(x, stay, lambda q: f(q, a))
     return moved
 
-# %% ../nbs/20_mixing.ipynb #078
-from pathlearn.mixing import ShiftScaleRotate, elastic, grid_stretch, optical
+# %% ../nbs/20_mixing.ipynb #022
+from pathlearn.operations import ShiftScaleRotate, elastic, grid_stretch, optical
 from pathlearn.views import box_mask
 
 OPERATIONS |= {
@@ -171,7 +171,7 @@ OPERATIONS |= {
                              '{} degrees and the rest alike', 'throws'),
     'cutout': (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
 
-# %% ../nbs/20_mixing.ipynb #080
+# %% ../nbs/20_mixing.ipynb #023
 def one_operation(x, # [B,C,H,H] in [0,1]
     name,            # of `OPERATIONS`
     strength=1.,     # as a share of the most that the strong view draws
@@ -188,7 +188,7 @@ def one_operation(x, # [B,C,H,H] in [0,1]
         ims = {n: f(x, x.new_full((len(x),), sign*amount)).clamp(0,1) for n,sign in rows.items()}
     return f'{name}: {words.format(said)}', ims
 
-# %% ../nbs/20_mixing.ipynb #083
+# %% ../nbs/20_mixing.ipynb #026
 from pathlearn.views import to_unit
 
 def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0,1] on the CPU
@@ -197,7 +197,7 @@ def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0
     if H != W: raise ValueError(f"patches of {H}x{W}: expected square ones, cut or resize them")
     return x
 
-# %% ../nbs/20_mixing.ipynb #084
+# %% ../nbs/20_mixing.ipynb #027
 import matplotlib.pyplot as plt
 from .explore.widgets import Knobs, choice, slider
 from .views import sheet
@@ -215,14 +215,14 @@ def mixing_knobs(images, # PatchData, or square [N,C,H,H] uint8 or in [0,1]; the
                  name=choice('operation', list(OPERATIONS)),
                  strength=slider('strength', 1., 0., 2., .1))
 
-# %% ../nbs/20_mixing.ipynb #106
+# %% ../nbs/20_mixing.ipynb #044
 def _draw_target(ax, target): # [N,N], see `mixed_target`
     ax.imshow(target, cmap='Blues', vmin=0, vmax=1)
     ax.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$')
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(True)
 
-# %% ../nbs/20_mixing.ipynb #107
+# %% ../nbs/20_mixing.ipynb #045
 from pathlearn.mixing import mixed_target
 from pathlearn.views import cutmix_views, mixup_views
 
@@ -236,7 +236,7 @@ def _draw_mixed(x, how, lam, batch): # batch: seed of the partners and boxes -> 
     _draw_target(ax.figure.add_axes((1.05, 0, .43, 1)), mixed_target(perm, share))
     return ax.figure
 
-# %% ../nbs/20_mixing.ipynb #108
+# %% ../nbs/20_mixing.ipynb #046
 def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first six are mixed
 ):                      # -> Knobs
     "Mixed patches, and beside them the target for any mixing weight"
