@@ -248,7 +248,7 @@ def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first s
                  how=choice('mix', ['mixup','CutMix']),
                  lam=slider('lambda', .6, 0., 1., .05), batch=slider('throw', 4, 1, 20))
 
-# %% ../nbs/21_adversarial.ipynb #035
+# %% ../nbs/21_adversarial.ipynb #038
 from copy import deepcopy
 from functools import lru_cache
 import numpy as np, torch
@@ -256,7 +256,7 @@ from pathlearn.adversarial import adversarial_pair, ascent
 
 _SHARES = np.linspace(0, 1, 25)**2 # of the longest step, densest where the loss rises fastest
 
-# %% ../nbs/21_adversarial.ipynb #036
+# %% ../nbs/21_adversarial.ipynb #039
 class _StepLengths:
     "Steps of any length for one pair of batches"
     def __init__(self, model, strong, weak, loss):
@@ -283,13 +283,13 @@ class _StepLengths:
         with torch.no_grad(): return float(self.loss(*self.step(where, eps)[2:]))
     def curve(self, where, most): return [self.harm(where, e) for e in most*_SHARES]
 
-# %% ../nbs/21_adversarial.ipynb #037
+# %% ../nbs/21_adversarial.ipynb #040
 import torch.nn.functional as F
 
 def _cosines(z, z_weak): # [N,D] each -> [N,N] on the CPU
     return (F.normalize(z.float()) @ F.normalize(z_weak.float()).T).cpu()
 
-# %% ../nbs/21_adversarial.ipynb #038
+# %% ../nbs/21_adversarial.ipynb #041
 def _draw_cosines(ax, before, after): # see `_cosines`
     "A line for each pair, and how many pairs are still closer than different patches"
     own,n = torch.stack([c.diagonal() for c in (before,after)]), len(before)
@@ -303,7 +303,7 @@ def _draw_cosines(ax, before, after): # see `_cosines`
     ax.legend(fontsize=8, loc='lower left')
     ax.set_title(f'closer than different patches: {(own[1] > other).sum()} of {n}', fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #040
+# %% ../nbs/21_adversarial.ipynb #042
 from torchvision.utils import make_grid
 
 def _draw_images(ax, before, after, title):
@@ -317,7 +317,7 @@ def _draw_images(ax, before, after, title):
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     ax.set_title(title, fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #041
+# %% ../nbs/21_adversarial.ipynb #043
 def _draw_distances(ax, h, moved, h_weak): # [N,F] features before and after, and of the weak views
     "How far features are from those of their weak view, and from those of other patches"
     apart,after = torch.cdist(h, h_weak).cpu(), (moved - h_weak).norm(dim=1).cpu()
@@ -329,7 +329,7 @@ def _draw_distances(ax, h, moved, h_weak): # [N,F] features before and after, an
     ax.set(yticks=range(3), yticklabels=names, xlim=(0,None), ylim=(-.5,2.5))
     ax.spines.left.set_visible(False); ax.spines.right.set_visible(True)
 
-# %% ../nbs/21_adversarial.ipynb #042
+# %% ../nbs/21_adversarial.ipynb #044
 def _draw_moved(ax, where, v, moved, h_weak):
     "What the step did in its place"
     if where == 'conv1':
@@ -343,7 +343,7 @@ def _draw_moved(ax, where, v, moved, h_weak):
     ax.axvline(length, color='C1', lw=2)
     ax.set_title(f'distances of features; the step: {length:.2g}', fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #044
+# %% ../nbs/21_adversarial.ipynb #045
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -359,7 +359,7 @@ def _draw_steps(steps, where, eps, most): # steps: a `_StepLengths` -> Figure
     axs[2].yaxis.tick_right()
     return fig
 
-# %% ../nbs/21_adversarial.ipynb #045
+# %% ../nbs/21_adversarial.ipynb #046
 from .adversarial import PLACES
 from .explore.widgets import Knobs, choice, slider
 from .siamese import nt_xent
