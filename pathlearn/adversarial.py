@@ -11,14 +11,14 @@ from contextlib import contextmanager, nullcontext
 import torch, torch.nn as nn
 from torch.func import functional_call
 
-# %% ../nbs/21_adversarial.ipynb #010
+# %% ../nbs/21_adversarial.ipynb #014
 def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
            g,          # gradient of a loss there, of the same shape
            eps=1.,     # length of the step
            norm='l2',  # 'l2': eps g/|g|, 'linf': eps sign(g)
            each=False, # a step for each row of a batch; False: one for the whole tensor
 ):                     # -> moved v, number of steps that were skipped, as tensor
-    "One step of length eps up the gradient; none where the gradient is zero, infinite or NaN"
+    "One step of length eps up the gradient; none where it is zero, infinite or NaN"
     rows = g.detach().float().flatten(1) if each else g.detach().float().reshape(1,-1)
     size = rows.norm(dim=1) if norm == 'l2' else rows.abs().sum(1)
     ok = size.isfinite() & (size > 0)
@@ -26,7 +26,7 @@ def ascent(v,          # what is moved: weights of any shape, or a batch [B,...]
     step = torch.where(ok[:,None], eps*step, 0.).view_as(v)
     return v + step.to(v.dtype), (~ok).sum()
 
-# %% ../nbs/21_adversarial.ipynb #013
+# %% ../nbs/21_adversarial.ipynb #018
 PLACES = 'conv1','pixel','feature'
 # projections [N,D] of the moved and of the weak views, and how many steps had no direction
 AdversarialPair = namedtuple('AdversarialPair', 'z_adv z_weak skipped')
@@ -37,7 +37,7 @@ def _first_conv(encoder): # -> name of its weight
                                       "choose where='pixel' or 'feature'")
     return f'{name}.weight'
 
-# %% ../nbs/21_adversarial.ipynb #016
+# %% ../nbs/21_adversarial.ipynb #021
 @contextmanager
 def _frozen_statistics(model):
     "Batch norms keep their running statistics, also after an error"
@@ -49,7 +49,7 @@ def _frozen_statistics(model):
     finally:
         for m in norms: m.track_running_stats = True
 
-# %% ../nbs/21_adversarial.ipynb #018
+# %% ../nbs/21_adversarial.ipynb #023
 class _Place:
     "What is moved, where its way begins, and the views encoded with it moved"
     def __init__(self, model, loss, where, keep_stats):
@@ -80,7 +80,7 @@ class _Place:
             if self.where == 'pixel': return projector(encoder(v))
             return projector(functional_call(encoder, {self.name:v}, (x,)))
 
-# %% ../nbs/21_adversarial.ipynb #021
+# %% ../nbs/21_adversarial.ipynb #026
 def _checked(eps, norm, steps): # -> the same
     if norm not in ('l2','linf'): raise ValueError(f"norm is 'l2' or 'linf', not {norm!r}")
     if not 0 <= eps < float('inf'):
@@ -90,9 +90,9 @@ def _checked(eps, norm, steps): # -> the same
         raise ValueError(f"steps is a number of steps, expected 1 or more, found {steps}")
     return eps, norm, steps
 
-# %% ../nbs/21_adversarial.ipynb #023
+# %% ../nbs/21_adversarial.ipynb #028
 class adversarial_pair(_Place):
-    "A function of a strong and a weak view: moves the strong one up the loss and encodes it again"
+    "Of a strong and a weak view: moves the strong one up the loss and encodes it again"
     def __init__(self,
         model,            # with `encoder` and `projector`
         loss,             # of two projections [N,D] -> scalar
@@ -105,7 +105,7 @@ class adversarial_pair(_Place):
         super().__init__(model, loss, where, keep_stats)
         self.eps,self.norm,self.steps = _checked(eps, norm, steps)
 
-    def move(self, v, g, x, z_weak): # v, its gradient, views, projections of the weak views
+    def move(self, v, g, x, z_weak): # v, its gradient, views, weak projections
         "The whole way, in `steps` steps -> projections [N,D], skipped"
         v, skipped = (v.detach() if self.where == 'pixel' else v), 0
         for i in range(self.steps):
@@ -115,7 +115,7 @@ class adversarial_pair(_Place):
         return self.encode(v, x), skipped
 
     def gradient(self, v, x, z_weak): # -> of the loss at `v`
-        if self.where == 'pixel': v.requires_grad_() # the others hang on weights, which do
+        if self.where == 'pixel': v.requires_grad_() # the others hang on weights
         return torch.autograd.grad(self.loss(self.encode(v, x), z_weak.detach()), v)[0]
 
     def __call__(self, strong, weak): # [N,C,H,W] each -> AdversarialPair

@@ -122,8 +122,8 @@ def gumbel_knobs(z, # [N,D] projections, two or more; a hundred or so answer qui
                  scale=choice('logits times', [.01,.1,1.,10.,100.], 1.),
                  head=slider('head start of one cluster', 0., 0., 30., .5))
 
-# %% ../nbs/20_mixing.ipynb #075
-from pathlearn.mixing import brightness_contrast, hsv_shift
+# %% ../nbs/20_mixing.ipynb #019
+from pathlearn.operations import brightness_contrast, hsv_shift
 
 # name -> function of images x [B,C,H,H] and amounts a [B], the most that the strong view draws,
 # how to say it, and what to show
@@ -135,8 +135,8 @@ OPERATIONS = {
     'saturation': (lambda x,a: hsv_shift(x, 0*a, a/255, 0*a), 20, '{} of 255 steps', 'directions'),
     'value':      (lambda x,a: hsv_shift(x, 0*a, 0*a, a/255), 10, '{} of 255 steps', 'directions')}
 
-# %% ../nbs/20_mixing.ipynb #076
-from pathlearn.mixing import clahe, gaussian_noise, median_blur, motion_blur, window_blur
+# %% ../nbs/20_mixing.ipynb #020
+from pathlearn.operations import clahe, gaussian_noise, median_blur, motion_blur, window_blur
 
 def _windowed(f): return lambda x,a: f(x, a.long(), int(a[0]))
 
@@ -147,9 +147,9 @@ OPERATIONS |= {
     'Gaussian noise': (gaussian_noise, 30, 'a variance of {} squared steps of 1/255', 'throws'),
     'CLAHE':          (clahe, 4, 'at most {} times the average count', 'once')}
 
-# %% ../nbs/20_mixing.ipynb #077
+# %% ../nbs/20_mixing.ipynb #021
 import torch
-from pathlearn.mixing import bend
+from pathlearn.operations import bend
 
 def _in_place(f): # function of points q and amounts a -> of images x and amounts a
     def moved(x, a):
@@ -157,8 +157,8 @@ def _in_place(f): # function of points q and amounts a -> of images x and amount
         return bend(x, stay, lambda q: f(q, a))
     return moved
 
-# %% ../nbs/20_mixing.ipynb #078
-from pathlearn.mixing import ShiftScaleRotate, elastic, grid_stretch, optical
+# %% ../nbs/20_mixing.ipynb #022
+from pathlearn.operations import ShiftScaleRotate, elastic, grid_stretch, optical
 from pathlearn.views import box_mask
 
 OPERATIONS |= {
@@ -171,7 +171,7 @@ OPERATIONS |= {
                              '{} degrees and the rest alike', 'throws'),
     'cutout': (lambda x,a: torch.where(box_mask(x, a), 0., x), .375, '{} of the side', 'throws')}
 
-# %% ../nbs/20_mixing.ipynb #080
+# %% ../nbs/20_mixing.ipynb #023
 def one_operation(x, # [B,C,H,H] in [0,1]
     name,            # of `OPERATIONS`
     strength=1.,     # as a share of the most that the strong view draws
@@ -188,7 +188,7 @@ def one_operation(x, # [B,C,H,H] in [0,1]
         ims = {n: f(x, x.new_full((len(x),), sign*amount)).clamp(0,1) for n,sign in rows.items()}
     return f'{name}: {words.format(said)}', ims
 
-# %% ../nbs/20_mixing.ipynb #083
+# %% ../nbs/20_mixing.ipynb #026
 from pathlearn.views import to_unit
 
 def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0,1] on the CPU
@@ -197,7 +197,7 @@ def _first_square(images, n): # PatchData or images [N,C,H,W] -> [n,C,H,H] in [0
     if H != W: raise ValueError(f"patches of {H}x{W}: expected square ones, cut or resize them")
     return x
 
-# %% ../nbs/20_mixing.ipynb #084
+# %% ../nbs/20_mixing.ipynb #027
 import matplotlib.pyplot as plt
 from .explore.widgets import Knobs, choice, slider
 from .views import sheet
@@ -215,14 +215,14 @@ def mixing_knobs(images, # PatchData, or square [N,C,H,H] uint8 or in [0,1]; the
                  name=choice('operation', list(OPERATIONS)),
                  strength=slider('strength', 1., 0., 2., .1))
 
-# %% ../nbs/20_mixing.ipynb #106
+# %% ../nbs/20_mixing.ipynb #044
 def _draw_target(ax, target): # [N,N], see `mixed_target`
     ax.imshow(target, cmap='Blues', vmin=0, vmax=1)
     ax.set(xlabel='patch $j$', ylabel='mixed picture $i$', title='target $t_{ij}$')
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set_visible(True)
 
-# %% ../nbs/20_mixing.ipynb #107
+# %% ../nbs/20_mixing.ipynb #045
 from pathlearn.mixing import mixed_target
 from pathlearn.views import cutmix_views, mixup_views
 
@@ -236,7 +236,7 @@ def _draw_mixed(x, how, lam, batch): # batch: seed of the partners and boxes -> 
     _draw_target(ax.figure.add_axes((1.05, 0, .43, 1)), mixed_target(perm, share))
     return ax.figure
 
-# %% ../nbs/20_mixing.ipynb #108
+# %% ../nbs/20_mixing.ipynb #046
 def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first six are mixed
 ):                      # -> Knobs
     "Mixed patches, and beside them the target for any mixing weight"
@@ -248,7 +248,7 @@ def mixup_knobs(images, # PatchData, or [N,C,H,W] uint8 or in [0,1]; the first s
                  how=choice('mix', ['mixup','CutMix']),
                  lam=slider('lambda', .6, 0., 1., .05), batch=slider('throw', 4, 1, 20))
 
-# %% ../nbs/21_adversarial.ipynb #035
+# %% ../nbs/21_adversarial.ipynb #038
 from copy import deepcopy
 from functools import lru_cache
 import numpy as np, torch
@@ -256,7 +256,7 @@ from pathlearn.adversarial import adversarial_pair, ascent
 
 _SHARES = np.linspace(0, 1, 25)**2 # of the longest step, densest where the loss rises fastest
 
-# %% ../nbs/21_adversarial.ipynb #036
+# %% ../nbs/21_adversarial.ipynb #039
 class _StepLengths:
     "Steps of any length for one pair of batches"
     def __init__(self, model, strong, weak, loss):
@@ -283,13 +283,13 @@ class _StepLengths:
         with torch.no_grad(): return float(self.loss(*self.step(where, eps)[2:]))
     def curve(self, where, most): return [self.harm(where, e) for e in most*_SHARES]
 
-# %% ../nbs/21_adversarial.ipynb #037
+# %% ../nbs/21_adversarial.ipynb #040
 import torch.nn.functional as F
 
 def _cosines(z, z_weak): # [N,D] each -> [N,N] on the CPU
     return (F.normalize(z.float()) @ F.normalize(z_weak.float()).T).cpu()
 
-# %% ../nbs/21_adversarial.ipynb #038
+# %% ../nbs/21_adversarial.ipynb #041
 def _draw_cosines(ax, before, after): # see `_cosines`
     "A line for each pair, and how many pairs are still closer than different patches"
     own,n = torch.stack([c.diagonal() for c in (before,after)]), len(before)
@@ -303,7 +303,7 @@ def _draw_cosines(ax, before, after): # see `_cosines`
     ax.legend(fontsize=8, loc='lower left')
     ax.set_title(f'closer than different patches: {(own[1] > other).sum()} of {n}', fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #040
+# %% ../nbs/21_adversarial.ipynb #042
 from torchvision.utils import make_grid
 
 def _draw_images(ax, before, after, title):
@@ -317,7 +317,7 @@ def _draw_images(ax, before, after, title):
     ax.tick_params(length=0); ax.spines[:].set_visible(False)
     ax.set_title(title, fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #041
+# %% ../nbs/21_adversarial.ipynb #043
 def _draw_distances(ax, h, moved, h_weak): # [N,F] features before and after, and of the weak views
     "How far features are from those of their weak view, and from those of other patches"
     apart,after = torch.cdist(h, h_weak).cpu(), (moved - h_weak).norm(dim=1).cpu()
@@ -329,7 +329,7 @@ def _draw_distances(ax, h, moved, h_weak): # [N,F] features before and after, an
     ax.set(yticks=range(3), yticklabels=names, xlim=(0,None), ylim=(-.5,2.5))
     ax.spines.left.set_visible(False); ax.spines.right.set_visible(True)
 
-# %% ../nbs/21_adversarial.ipynb #042
+# %% ../nbs/21_adversarial.ipynb #044
 def _draw_moved(ax, where, v, moved, h_weak):
     "What the step did in its place"
     if where == 'conv1':
@@ -343,7 +343,7 @@ def _draw_moved(ax, where, v, moved, h_weak):
     ax.axvline(length, color='C1', lw=2)
     ax.set_title(f'distances of features; the step: {length:.2g}', fontsize=9)
 
-# %% ../nbs/21_adversarial.ipynb #044
+# %% ../nbs/21_adversarial.ipynb #045
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -359,7 +359,7 @@ def _draw_steps(steps, where, eps, most): # steps: a `_StepLengths` -> Figure
     axs[2].yaxis.tick_right()
     return fig
 
-# %% ../nbs/21_adversarial.ipynb #045
+# %% ../nbs/21_adversarial.ipynb #046
 from .adversarial import PLACES
 from .explore.widgets import Knobs, choice, slider
 from .siamese import nt_xent
