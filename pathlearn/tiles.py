@@ -52,7 +52,8 @@ def _tiles(rows, shape, tile, step): # rows: a,b -> [C,b-a,w]; -> (top, left, [C
 
 # %% ../nbs/07a_tiles.ipynb #022
 def _edge_weight(tile, overlap): # pixels -> [tile,tile], least at the edges
-    edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1)).clamp(max=overlap or 1)
+    edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1))
+    edge = edge.clamp(max=overlap or 1)
     return edge[:,None]*edge
 
 # %% ../nbs/07a_tiles.ipynb #025
@@ -143,7 +144,8 @@ def _depth(mask, sigma=1): # bool [H,W] -> [H,W]
     from scipy.ndimage import distance_transform_edt
     from skimage.filters import gaussian
     smooth = gaussian(distance_transform_edt(mask), sigma)
-    return np.log(smooth, where=mask, out=np.full(mask.shape, -99.)) # outside: far below everything
+    outside = np.full(mask.shape, -99.) # far below everything
+    return np.log(smooth, where=mask, out=outside)
 
 # %% ../nbs/07a_tiles.ipynb #049
 def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
@@ -167,12 +169,12 @@ def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest p
 
 # %% ../nbs/07a_tiles.ipynb #052
 def split_touching(mask,         # [H,W], nonzero is nucleus
-                   distance=None,# least distance between two centres in pixels, instead of `h`
+                   distance=None,# least distance of centres in pixels, instead of `h`
                    least=None,   # smallest piece in pixels; None: 4 at 256 px, at most 10
-                   h=.1,         # how much narrower a neck is, in logarithms: .1 is a tenth
-                   seeds=None,   # [H,W] true ids: flooded from the deepest place of each instead
+                   h=.1,         # how much narrower a neck is: .1 is a tenth
+                   seeds=None,   # [H,W] true ids, flooded from the deepest place of each
 ):                               # -> int32 [H,W] instance ids, 0 = background
-    "Instances of a mask by scikit-image's watershed on the smoothed distance to the background"
+    "Instances of a mask by scikit-image's watershed on the smoothed distance"
     from skimage.segmentation import relabel_sequential, watershed
     mask = torch.as_tensor(mask).cpu().numpy() > 0
     if least is None: least = min(10, 4*(min(mask.shape)/256)**2)

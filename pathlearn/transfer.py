@@ -102,7 +102,7 @@ class MaskLoss(CrossEntropyLossFlat):
 
 # %% ../nbs/07_transfer.ipynb #031
 def mask_learner(dls,           # of images and masks, see `mask_dls`
-                 net,           # images -> logits [B,2,H,W]; or an encoder, copied into a `UNet`
+                 net,           # images -> logits [B,2,H,W]; or an encoder, copied
                  geometry=None, # view of image and mask; None: `right_angles`
                  look=None,     # Module that changes training images alone
                  lr=1e-3,
@@ -114,7 +114,8 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     x = first_images(dls)
     if hasattr(net, 'n_out'): net = UNet(copy.deepcopy(net), stride=2)
     best = [KeepBest()] if len(dls.valid_ds) else []
-    cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), FitGuard(), *L(cbs), *best]
+    view = MaskView(geometry or right_angles(x.shape[-1]), look)
+    cbs = [view, FitGuard(), *L(cbs), *best]
     learn = Learner(dls, net, loss_func=MaskLoss(), metrics=metrics, lr=lr,
                     cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
@@ -238,7 +239,7 @@ def _claims(found, boxes, iou): # -> [n] bool, by falling score
     return torch.tensor(right, dtype=torch.bool)
 
 # %% ../nbs/07_transfer.ipynb #066
-def average_precision(found,  # list of dicts with boxes [n,4] and scores [n], one an image
+def average_precision(found,  # a dict with boxes [n,4] and scores [n] per image
                       boxes,  # list of the true boxes [m,4]
                       iou=.5, # least overlap: intersection over union
 ):                            # -> float in [0,1]
@@ -251,5 +252,6 @@ def average_precision(found,  # list of dicts with boxes [n,4] and scores [n], o
     scores = torch.cat([f['scores'].sort(descending=True).values for f in found])
     right = right[scores.argsort(descending=True, stable=True)].double()
     precision = right.cumsum(0)/torch.arange(1, len(right)+1)
-    if len(right): precision = precision.flip(0).cummax(0).values.flip(0) # best from here on
+    if len(right): # the best from here on
+        precision = precision.flip(0).cummax(0).values.flip(0)
     return ((precision*right).sum()/n).item()

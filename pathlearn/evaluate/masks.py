@@ -37,10 +37,11 @@ def _left(keep): # [B,n] bool: which pixels count -> [B] bool: which images do
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # likewise (instance ids will do); -1 is ignored
                         pooled=False, # count over all images at once, no mean over images
-):                                    # -> dict(dice, jaccard, accuracy, specificity, sensitivity)
+):                                    # -> dict of the five scores
     "Agreement of two masks, the mean over images"
     p, m, keep = _binary(pred, mask)
-    p, m, keep = [t.reshape(1 if pooled or t.ndim < 3 else len(t), -1) for t in (p, m, keep)]
+    n = 1 if pooled or p.ndim < 3 else len(p)
+    p, m, keep = [t.reshape(n, -1) for t in (p, m, keep)]
     p, m, keep = [t[_left(keep)] for t in (p, m, keep)]
     counted = p & m & keep, p & ~m & keep, ~p & m & keep, ~p & ~m & keep
     tp, fp, fn, tn = [t.sum(1).double() for t in counted]
@@ -65,13 +66,14 @@ def _counted(pred, true): # ids [H,W] each -> the same, the pixels that count al
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise, -1 is ignored
 ):                         # -> float in [0,1]
-    "Sum of matched IoU / (matches + half of the unmatched), Kirillov et al. 2019; both empty: 1"
+    "Sum of matched IoU / (matches + half of the unmatched); both empty: 1"
     pred, true = _counted(pred, true)
     pred, true = _numbered(pred), _numbered(true)
     n_pred, n_true = int(pred.max()), int(true.max())
     shape = n_pred+1, n_true+1
-    both = (pred*shape[1] + true).bincount(minlength=shape[0]*shape[1]).view(shape).double()
-    common = both[1:,1:]                                          # pixels that a pair shares
+    both = (pred*shape[1] + true).bincount(minlength=shape[0]*shape[1])
+    both = both.view(shape).double()
+    common = both[1:,1:]                       # pixels that a pair shares
     iou = common/(both.sum(1)[1:,None] + both.sum(0)[None,1:] - common).clamp(min=1)
     matched = iou[iou > .5]
     return (matched.sum()/((n_pred + n_true)/2)).item() if n_pred + n_true else 1.
@@ -94,9 +96,9 @@ def _nuclei_are_dark(image, # uint8 [C,H,W]
 # %% ../../nbs/05d_masks.ipynb #031
 def otsu_mask(image, # uint8 [C,H,W]
 ):                   # -> bool [H,W], True is foreground
-    "Foreground by Otsu's threshold: the dark part of stained tissue, the bright part otherwise"
+    "Foreground by Otsu's threshold: the dark part of stained tissue, else the bright one"
     grey = image.float().mean(0).round().byte()
-    if grey.min() == grey.max(): return torch.zeros_like(grey, dtype=torch.bool) # no two parts
+    if grey.min() == grey.max(): return torch.zeros_like(grey).bool() # no two parts
     bright = grey > otsu_threshold(grey)
     return ~bright if _nuclei_are_dark(image, ~bright) else bright
 
