@@ -47,7 +47,7 @@ class CDCL(nn.Module):
     def encoder(self): return self.student.encoder
     def train(self, mode=True):
         super().train(mode)
-        self.teacher.eval() # pseudo labels hang neither on a draw nor on the rest of the batch
+        self.teacher.eval() # pseudo labels hang on no draw, nor on the rest of the batch
         return self
 
     def update_target(self):
@@ -58,7 +58,8 @@ class CDCL(nn.Module):
 
     def forward(self, x, strong=None, weak=None): # [B,C,H,W] labelled; two views or none
         # without `bf16` the precision is that of the caller, such as `to_fp16`
-        with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
+        half = torch.autocast(x.device.type, torch.bfloat16)
+        with half if self.bf16 else nullcontext():
             if strong is None: return self.student(x).float()
             both = self.student(torch.cat([x,strong]), project=True)
             logits,z = (o.float() for o in both)
@@ -66,7 +67,7 @@ class CDCL(nn.Module):
                 logits_t,z_t = (o.float() for o in self.teacher(weak, True))
         return CDCLOut(logits[:len(x)], logits[len(x):], z[len(x):], logits_t, z_t)
 
-# %% ../nbs/41_cdcl.ipynb #022
+# %% ../nbs/41_cdcl.ipynb #024
 def pseudo_labels(logits): # [B,2,H,W] -> int64 [B,H,W], 1 where the nucleus is likelier
     "What a network would say, pixel by pixel"
     if logits.shape[1] != 2:
@@ -74,25 +75,25 @@ def pseudo_labels(logits): # [B,2,H,W] -> int64 [B,H,W], 1 where the nucleus is 
                          "background and nucleus")
     return (logits[:,1] > logits[:,0]).long() # several times faster than argmax
 
-# %% ../nbs/41_cdcl.ipynb #025
+# %% ../nbs/41_cdcl.ipynb #027
 def prediction_entropy(logits): # [B,K,H,W] -> scalar
     "Mean entropy of the predictions of all pixels, CDCL eq. 15"
     log_p = logits.float().log_softmax(1)
     return -(log_p.exp()*log_p).sum(1).mean()
 
-# %% ../nbs/41_cdcl.ipynb #028
+# %% ../nbs/41_cdcl.ipynb #030
 def gaussian_ramp(t): # t: share of the training that is over -> weight in [0,1]
     "exp(-5 (1-t)^2): how much consistency counts"
     return math.exp(-5*(1-min(max(float(t), 0.), 1.))**2)
 
-# %% ../nbs/41_cdcl.ipynb #031
+# %% ../nbs/41_cdcl.ipynb #033
 def _features_of_both(out, **patches): # CDCLOut -> PatchFeatures of student and of teacher
     pairs = (out.z_s, out.logits_s), (out.z_t, out.logits_t)
     return [patch_features(z, pseudo_labels(logits), **patches) for z,logits in pairs]
 
-# %% ../nbs/41_cdcl.ipynb #032
+# %% ../nbs/41_cdcl.ipynb #034
 class CDCLLoss:
-    "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; `parts` holds the terms"
+    "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; its terms: `parts`"
     def __init__(self,
         w_contr=.1, w_cons=1., w_ent=.01, # weights; w_cons is that at the end of its ramp
         sampling='pixel-patch', # of negatives, see `dense_contrastive_loss`
@@ -135,21 +136,21 @@ class CDCLLoss:
         self.parts |= {name: value.detach() for name,_,value in terms}
         return sup + sum(weight*value for _,weight,value in terms)
 
-# %% ../nbs/41_cdcl.ipynb #045
+# %% ../nbs/41_cdcl.ipynb #048
 def _share_kept(steps): # of the training -> largest m
     "By how much the teacher remembers: a fifth of the training, at most the paper's .999"
     return max(0, min(.999, 1-5/max(steps, 1)))
 
-# %% ../nbs/41_cdcl.ipynb #047
+# %% ../nbs/41_cdcl.ipynb #049
 def _ramp_at(epoch, epochs, start): # -> weight of consistency, all of it in the last epoch
     return gaussian_ramp((epoch+1-start)/max(1, epochs-start))
 
-# %% ../nbs/41_cdcl.ipynb #049
+# %% ../nbs/41_cdcl.ipynb #050
 def _warn_if_too_short(epochs, start):
     if epochs <= start: warnings.warn(f"images without masks are used after {start} epochs, and "
                                       f"there are {epochs}: take more, or a smaller start")
 
-# %% ../nbs/41_cdcl.ipynb #051
+# %% ../nbs/41_cdcl.ipynb #052
 class SemiViews(Callback):
     "Draws image and mask together, and of each unlabelled image two views that are cut alike"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -191,14 +192,14 @@ class SemiViews(Callback):
         objective.empty = state.pop('empty')
         objective.bank.load_state_dict(state)
 
-# %% ../nbs/41_cdcl.ipynb #053
+# %% ../nbs/41_cdcl.ipynb #054
 def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     "Crops, flips, 15 degrees; colour jitter, grey, blur of up to 2 px at 320 px: CDCL sec. 4.2"
     look = nn.Sequential(Colour(.4, .4, .4, .1), Blur((.1*size/320, 2*size/320)))
     crops = dict(scale=(.5,1.), ratio=(1.,1.))
     return Geometry(size, flip=.5, vflip=.5, turn=True, rotate=15., **crops), look
 
-# %% ../nbs/41_cdcl.ipynb #056
+# %% ../nbs/41_cdcl.ipynb #060
 class PastedBoxes(Callback):
     "CutMix for consistency: a box of another image in the strong views and their pseudo labels"
     order = SemiViews.order + 1
@@ -221,12 +222,12 @@ class PastedBoxes(Callback):
         self.learn.pred = self.pred._replace(logits_t=self.paste(self.pred.logits_t))
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes
 
-# %% ../nbs/41_cdcl.ipynb #059
+# %% ../nbs/41_cdcl.ipynb #062
 def _named_network(arch, stride, weights, **kw): # -> UNet
     if arch == 'densenet161': return DenseUNet(weights=weights, **kw)
     return UNet(encoder(arch, weights=weights, **kw), stride=stride)
 
-# %% ../nbs/41_cdcl.ipynb #061
+# %% ../nbs/41_cdcl.ipynb #063
 def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'random' or 'given'
     size = (seen := image_settings(dls)).pop('size')
     stride = 2 if size <= 160 else 4 # nuclei of a few pixels would not survive stride 4
@@ -240,7 +241,7 @@ def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'ran
         warnings.warn(f"{str(e).splitlines()[0][:80]}...: the network starts from random weights")
         return net(weights=None), 'random'
 
-# %% ../nbs/41_cdcl.ipynb #064
+# %% ../nbs/41_cdcl.ipynb #065
 def _check_grid(x, loss): # a batch of images, `CDCLLoss`
     (height,width),side = x.shape[2:],loss.patches['grid']
     if loss.w_contr and (height%(8*side) or width%(8*side)):
@@ -306,6 +307,6 @@ register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei'
     Option('unlabelled', None, "further images, without masks; predicted ones end in OUT/masks",
            str, to='data', metavar='FOLDER'), *_SCALE, *_MASKS)))
 
-# %% ../nbs/41_cdcl.ipynb #085
+# %% ../nbs/41_cdcl.ipynb #084
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *crosspatch.__all__]

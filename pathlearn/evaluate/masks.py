@@ -49,20 +49,20 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                 accuracy=_ratio(tp+tn, tp+fp+fn+tn),
                 specificity=_ratio(tn, tn+fp), sensitivity=_ratio(tp, tp+fn))
 
-# %% ../../nbs/05d_masks.ipynb #019
+# %% ../../nbs/05d_masks.ipynb #022
 def _numbered(ids): # [H,W] instance ids -> [H*W] int64
     "The ids as 0, 1, 2, ... without a gap, the background staying 0"
     ids = torch.as_tensor(ids)
     return ids.flatten().long().unique(return_inverse=True)[1] + (ids.min() > 0).long()
 
-# %% ../../nbs/05d_masks.ipynb #022
+# %% ../../nbs/05d_masks.ipynb #025
 def _counted(pred, true): # ids [H,W] each -> the same, the pixels that count alone
     pred, true = torch.as_tensor(pred), torch.as_tensor(true)
     keep = true >= 0
     _left(keep.flatten()[None])
     return pred[keep], true[keep]
 
-# %% ../../nbs/05d_masks.ipynb #023
+# %% ../../nbs/05d_masks.ipynb #026
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise, -1 is ignored
 ):                         # -> float in [0,1]
@@ -78,13 +78,13 @@ def panoptic_quality(pred, # [H,W] instance ids, 0 = background
     matched = iou[iou > .5]
     return (matched.sum()/((n_pred + n_true)/2)).item() if n_pred + n_true else 1.
 
-# %% ../../nbs/05d_masks.ipynb #027
+# %% ../../nbs/05d_masks.ipynb #030
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
     return int(threshold_otsu(grey.cpu().numpy()))
 
-# %% ../../nbs/05d_masks.ipynb #030
+# %% ../../nbs/05d_masks.ipynb #033
 def _nuclei_are_dark(image, # uint8 [C,H,W]
                      dark,  # bool [H,W], the dark part
 ):                          # -> bool
@@ -93,7 +93,7 @@ def _nuclei_are_dark(image, # uint8 [C,H,W]
     stained = saturation.mean() > .05 and saturation[dark].mean() > .03
     return bool(stained or image.float().mean() >= 127.5)
 
-# %% ../../nbs/05d_masks.ipynb #031
+# %% ../../nbs/05d_masks.ipynb #034
 def otsu_mask(image, # uint8 [C,H,W]
 ):                   # -> bool [H,W], True is foreground
     "Foreground by Otsu's threshold: the dark part of stained tissue, else the bright one"
@@ -102,7 +102,7 @@ def otsu_mask(image, # uint8 [C,H,W]
     bright = grey > otsu_threshold(grey)
     return ~bright if _nuclei_are_dark(image, ~bright) else bright
 
-# %% ../../nbs/05d_masks.ipynb #033
+# %% ../../nbs/05d_masks.ipynb #036
 def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,H,W], mask [H,W])
                        pooled=False, # see `segmentation_scores`
 ):                                   # -> dict(dice, jaccard, accuracy, specificity, sensitivity)

@@ -132,7 +132,7 @@ class UNet(Configured):
         logits = self.classifier(h)
         return UNetOut(logits, self.projector(h)) if project else logits
 
-# %% ../../nbs/03c_unets.ipynb #034
+# %% ../../nbs/03c_unets.ipynb #035
 class DenseUNet(UNet):
     "The network of CDCL: DenseNet-161 down, features of 256 channels"
     def __init__(self, n_classes=2, weights=None, **kwargs): # as in `Encoder`
