@@ -58,8 +58,8 @@ class CDCL(nn.Module):
 
     def forward(self, x, strong=None, weak=None): # [B,C,H,W] labelled; two views or none
         # without `bf16` the precision is that of the caller, such as `to_fp16`
-        half = torch.autocast(x.device.type, torch.bfloat16)
-        with half if self.bf16 else nullcontext():
+        half = partial(torch.autocast, x.device.type, torch.bfloat16)
+        with half() if self.bf16 else nullcontext():
             if strong is None: return self.student(x).float()
             both = self.student(torch.cat([x,strong]), project=True)
             logits,z = (o.float() for o in both)
@@ -93,7 +93,7 @@ def _features_of_both(out, **patches): # CDCLOut -> PatchFeatures of student and
 
 # %% ../nbs/41_cdcl.ipynb #034
 class CDCLLoss:
-    "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; its terms: `parts`"
+    "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; terms: `parts`"
     def __init__(self,
         w_contr=.1, w_cons=1., w_ent=.01, # weights; w_cons is that at the end of its ramp
         sampling='pixel-patch', # of negatives, see `dense_contrastive_loss`
@@ -102,15 +102,12 @@ class CDCLLoss:
         dim=128,                # width of the projections
     ):
         if min(w_contr, w_cons, w_ent) < 0:
-            raise ValueError("weights are 0 or more, "
-                             f"found {w_contr}, {w_cons} and {w_ent}")
+            raise ValueError(f"weights are 0 or more: {w_contr}, {w_cons} and {w_ent}")
         self.w_contr,self.w_cons,self.w_ent,self.ramp = w_contr,w_cons,w_ent,1.
         self.sampling,self.temp,self.dim = sampling,temp,dim
-        self.patches = dict(grid=grid, low=low, high=high)
-        self.forget()
+        self.patches = dict(grid=grid, low=low, high=high); self.forget()
 
-    def forget(self): # before a new training
-        self.bank,self.parts,self.empty = FeatureBank(self.dim),{},0
+    def forget(self): self.bank,self.parts,self.empty = FeatureBank(self.dim),{},0
     @property
     def unsupervised(self): return self.w_contr + self.w_cons + self.w_ent > 0
 
@@ -119,8 +116,7 @@ class CDCLLoss:
         s,t = _features_of_both(out, **self.patches)
         bank = self.bank.to(out.z_s.device)
         found = dense_contrastive_loss(s, t, bank, self.temp, self.sampling)
-        self.bank.push(s, t)
-        self.empty += not found.pairs
+        self.bank.push(s, t); self.empty += not found.pairs
         return found.loss
 
     def terms(self, out): # CDCLOut -> name, weight, value of each unsupervised loss
