@@ -522,7 +522,7 @@ def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_t
                   t=slider('t', .5, 0., 1., .02))
     return knobs
 
-# %% ../nbs/40_crosspatch.ipynb #078
+# %% ../nbs/40_crosspatch.ipynb #080
 from .crosspatch import PENS, halo
 
 _CHOSEN = dict(ec='white', lw=2, path_effects=halo(4, 'black'))
@@ -537,7 +537,7 @@ def _patch_legend(fs, kind, low, high, i): # scores and kinds of patches, number
             f'mixed, takes no part: {n[-1]}': PENS[-1], f'chosen, score {fs[i]:.2f}': _CHOSEN,
             f'its negatives: {n.get(other, 0)}': fill}
 
-# %% ../nbs/40_crosspatch.ipynb #079
+# %% ../nbs/40_crosspatch.ipynb #081
 import matplotlib.pyplot as plt
 from .crosspatch import patch_kinds, show_patches
 
@@ -553,7 +553,7 @@ def _draw_chosen(image, fs, low, high, i): # fs: [grid*grid] scores; i: chosen p
     ax.legend(keys, rows, loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/40_crosspatch.ipynb #081
+# %% ../nbs/40_crosspatch.ipynb #083
 def _patch_grids(image, mask): # -> list of patches a side
     h,w = image.shape[-2:]
     grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
@@ -564,7 +564,7 @@ def _patch_grids(image, mask): # -> list of patches a side
         raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")
     return grids
 
-# %% ../nbs/40_crosspatch.ipynb #082
+# %% ../nbs/40_crosspatch.ipynb #084
 from ipywidgets import dlink
 from .crosspatch import foreground_score
 from .explore.widgets import Knobs, choice, slider
@@ -588,7 +588,7 @@ def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
     return Knobs(draw, 'Patches of an image of nuclei', choose,
                  grid=grid, row=row, column=column, **thresholds)
 
-# %% ../nbs/41_cdcl.ipynb #037
+# %% ../nbs/41_cdcl.ipynb #039
 from . import cdcl
 
 def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before each epoch
@@ -602,7 +602,7 @@ def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before e
             ('$w_{contr}$: patches apart', '#D55E00', '--', [loss.w_contr]*n),
             ('$w_{ent}$: decide', '#CC79A7', ':', [loss.w_ent]*n)]
 
-# %% ../nbs/41_cdcl.ipynb #038
+# %% ../nbs/41_cdcl.ipynb #040
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -616,7 +616,7 @@ def _draw_ramp(loss, epochs, start): # -> Figure
     ax.legend(loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/41_cdcl.ipynb #039
+# %% ../nbs/41_cdcl.ipynb #041
 from functools import partial
 from . import cdcl
 from .explore.widgets import Knobs, slider

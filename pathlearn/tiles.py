@@ -52,7 +52,8 @@ def _tiles(rows, shape, tile, step): # rows: a,b -> [C,b-a,w]; -> (top, left, [C
 
 # %% ../nbs/07a_tiles.ipynb #022
 def _edge_weight(tile, overlap): # pixels -> [tile,tile], least at the edges
-    edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1)).clamp(max=overlap or 1)
+    edge = torch.minimum(torch.arange(tile)+1, torch.arange(tile,0,-1))
+    edge = edge.clamp(max=overlap or 1)
     return edge[:,None]*edge
 
 # %% ../nbs/07a_tiles.ipynb #025
@@ -137,15 +138,16 @@ def segment(net,        # Learner, model, loaded weights, or module: images -> l
         return [_mask(net, torch.as_tensor(x).to(place), size, tile, overlap, bs)
                 for x in getattr(images, 'images', images)]
 
-# %% ../nbs/07a_tiles.ipynb #047
+# %% ../nbs/07a_tiles.ipynb #048
 def _depth(mask, sigma=1): # bool [H,W] -> [H,W]
     "Logarithm of the smoothed distance to the background"
     from scipy.ndimage import distance_transform_edt
     from skimage.filters import gaussian
     smooth = gaussian(distance_transform_edt(mask), sigma)
-    return np.log(smooth, where=mask, out=np.full(mask.shape, -99.)) # outside: far below everything
+    outside = np.full(mask.shape, -99.) # far below everything
+    return np.log(smooth, where=mask, out=outside)
 
-# %% ../nbs/07a_tiles.ipynb #049
+# %% ../nbs/07a_tiles.ipynb #050
 def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
     from scipy.ndimage import label
     from skimage.feature import peak_local_max
@@ -157,7 +159,7 @@ def _peaks(depth, mask, distance, h): # -> [H,W] a number for each centre
     seeds[tuple(at.T)] = range(1, len(at)+1)
     return seeds
 
-# %% ../nbs/07a_tiles.ipynb #051
+# %% ../nbs/07a_tiles.ipynb #052
 def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest place
     from scipy.ndimage import maximum_position
     ids = np.asarray(ids)
@@ -165,14 +167,14 @@ def _deepest(depth, ids): # -> [H,W] the number of each nucleus at its deepest p
     for n,at in zip(numbers, maximum_position(depth, ids, numbers)): seeds[at] = n
     return seeds
 
-# %% ../nbs/07a_tiles.ipynb #052
+# %% ../nbs/07a_tiles.ipynb #053
 def split_touching(mask,         # [H,W], nonzero is nucleus
-                   distance=None,# least distance between two centres in pixels, instead of `h`
+                   distance=None,# least distance of centres in pixels, instead of `h`
                    least=None,   # smallest piece in pixels; None: 4 at 256 px, at most 10
-                   h=.1,         # how much narrower a neck is, in logarithms: .1 is a tenth
-                   seeds=None,   # [H,W] true ids: flooded from the deepest place of each instead
+                   h=.1,         # how much narrower a neck is: .1 is a tenth
+                   seeds=None,   # [H,W] true ids, flooded from the deepest place of each
 ):                               # -> int32 [H,W] instance ids, 0 = background
-    "Instances of a mask by scikit-image's watershed on the smoothed distance to the background"
+    "Instances of a mask by scikit-image's watershed on the smoothed distance"
     from skimage.segmentation import relabel_sequential, watershed
     mask = torch.as_tensor(mask).cpu().numpy() > 0
     if least is None: least = min(10, 4*(min(mask.shape)/256)**2)
@@ -182,7 +184,7 @@ def split_touching(mask,         # [H,W], nonzero is nucleus
     large = np.bincount(ids.ravel()) >= least
     return torch.from_numpy(relabel_sequential(ids*large[ids])[0]).int()
 
-# %% ../nbs/07a_tiles.ipynb #060
+# %% ../nbs/07a_tiles.ipynb #062
 def overlay(image,   # [C,H,W] uint8 or in [0,1]
             pred,    # [H,W], nonzero is foreground
             mask,    # [H,W], likewise; -1 is ignored
@@ -194,7 +196,7 @@ def overlay(image,   # [C,H,W] uint8 or in [0,1]
     drawn = torch.where(both.any(0), image.lerp(both, alpha), image)
     return torch.where(mask < 0, image.lerp(torch.full_like(image, .5), .8), drawn) # grey
 
-# %% ../nbs/07a_tiles.ipynb #062
+# %% ../nbs/07a_tiles.ipynb #064
 def show_overlays(data, # PatchData with masks
                   preds,# masks [H,W], at least as many
 ):                      # -> matplotlib figure
@@ -203,18 +205,18 @@ def show_overlays(data, # PatchData with masks
     both = [overlay(x, p, m) for x,p,m in zip(data.images, preds, data.masks)]
     return show_rows([tops, torch.stack(both)])
 
-# %% ../nbs/07a_tiles.ipynb #065
+# %% ../nbs/07a_tiles.ipynb #067
 def _first_component(features): # [N,F] -> [N]
     from sklearn.decomposition import PCA
     features = features.cpu().numpy()
     return torch.from_numpy(PCA(1, svd_solver='full').fit_transform(features)[:,0])
 
-# %% ../nbs/07a_tiles.ipynb #067
+# %% ../nbs/07a_tiles.ipynb #069
 def _stretched(values): # -> in [0,1]; a few extreme places would make the rest grey
     lo,hi = values.quantile(.01), values.quantile(.99)
     return ((values-lo)/(hi-lo).clamp(min=1e-9)).clamp(0, 1)
 
-# %% ../nbs/07a_tiles.ipynb #068
+# %% ../nbs/07a_tiles.ipynb #070
 def feature_map(net,   # as for `segment`
                 image, # [C,H,W] uint8 or in [0,1], sides multiples of 32
 ):                     # -> [h,w] in [0,1], h = H/stride
@@ -228,7 +230,7 @@ def feature_map(net,   # as for `segment`
     first = first*(1 if (first*(p-p.mean())).sum() >= 0 else -1)
     return _stretched(first).view(features.shape[2:]).float()
 
-# %% ../nbs/07a_tiles.ipynb #069
+# %% ../nbs/07a_tiles.ipynb #071
 def show_feature_maps(nets, # dict: name -> as for `segment`
                       data, # PatchData with masks
 ):                          # -> matplotlib figure

@@ -28,13 +28,13 @@ from fastai.losses import CrossEntropyLossFlat
 from fastcore.foundation import L
 from fastcore.imports import IN_NOTEBOOK
 
-# %% ../nbs/07_transfer.ipynb #010
+# %% ../nbs/07_transfer.ipynb #009
 def _scorable(data): # PatchData with masks -> the same without images of which all is ignored
     if data.masks is None: return data
     left = (data.masks >= 0).flatten(1).any(1)
     return data if left.all() else data[left.numpy()]
 
-# %% ../nbs/07_transfer.ipynb #011
+# %% ../nbs/07_transfer.ipynb #010
 def mask_dls(train,      # PatchData with masks
              valid=None, # PatchData with masks, to choose the epoch on
              bs=8,       # images a batch
@@ -46,7 +46,7 @@ def mask_dls(train,      # PatchData with masks
         raise ValueError(f"all {len(train)} training masks are empty: expected a nucleus")
     return train.dls(None if valid is None else foreground_data(_scorable(valid)), bs, **kw)
 
-# %% ../nbs/07_transfer.ipynb #014
+# %% ../nbs/07_transfer.ipynb #013
 def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
               masks,    # [B,H,W] whole numbers
               geometry, # `Geometry`, which draws a map for each image
@@ -58,12 +58,12 @@ def warp_pair(images,   # [B,C,H,W] uint8 or in [0,1]
     images = warp(images, theta, size, geometry.samples(images), border='reflection')
     return images, masks[:,0].long()
 
-# %% ../nbs/07_transfer.ipynb #016
+# %% ../nbs/07_transfer.ipynb #015
 def right_angles(size): # side of the views in pixels
     "Flips and right-angle turns, which keep every pixel as it is"
     return Geometry(size, flip=.5, vflip=.5, turn=True)
 
-# %% ../nbs/07_transfer.ipynb #023
+# %% ../nbs/07_transfer.ipynb #022
 def as_target(mask): # [B,H,W] 0, 1, and 255 or -1 where it is to be ignored -> int64, -100 there
     "What cross-entropy asks for"
     mask = mask.long()
@@ -73,7 +73,7 @@ def of_the_rest(loss, logits, target): # loss of both -> scalar
     "The loss of the pixels that count, 0 where none does"
     return loss(logits, target) if (target >= 0).any() else logits.sum()*0
 
-# %% ../nbs/07_transfer.ipynb #025
+# %% ../nbs/07_transfer.ipynb #024
 class MaskView(Callback):
     "In training draws one view of image and mask; masks become int64, as the loss wants them"
     order = 5 # before mixed precision begins
@@ -89,20 +89,20 @@ class MaskView(Callback):
             if self.look: x = self.look(x)
         self.learn.xb,self.learn.yb = (x,),(as_target(mask),)
 
-# %% ../nbs/07_transfer.ipynb #028
+# %% ../nbs/07_transfer.ipynb #027
 def mean_dice(logits, mask): # [B,n_classes,H,W], [B,H,W], 255 is ignored -> float
     "Dice of the foreground, mean over images"
     return segmentation_scores(logits.argmax(1), as_target(mask))['dice']
 
-# %% ../nbs/07_transfer.ipynb #030
+# %% ../nbs/07_transfer.ipynb #029
 class MaskLoss(CrossEntropyLossFlat):
     "Cross-entropy of the pixels that are not to be ignored"
     def __init__(self): super().__init__(axis=1)
     def __call__(self, logits, mask): return of_the_rest(super().__call__, logits, as_target(mask))
 
-# %% ../nbs/07_transfer.ipynb #031
+# %% ../nbs/07_transfer.ipynb #030
 def mask_learner(dls,           # of images and masks, see `mask_dls`
-                 net,           # images -> logits [B,2,H,W]; or an encoder, copied into a `UNet`
+                 net,           # images -> logits [B,2,H,W]; or an encoder, copied
                  geometry=None, # view of image and mask; None: `right_angles`
                  look=None,     # Module that changes training images alone
                  lr=1e-3,
@@ -114,13 +114,14 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
     x = first_images(dls)
     if hasattr(net, 'n_out'): net = UNet(copy.deepcopy(net), stride=2)
     best = [KeepBest()] if len(dls.valid_ds) else []
-    cbs = [MaskView(geometry or right_angles(x.shape[-1]), look), FitGuard(), *L(cbs), *best]
+    view = MaskView(geometry or right_angles(x.shape[-1]), look)
+    cbs = [view, FitGuard(), *L(cbs), *best]
     learn = Learner(dls, net, loss_func=MaskLoss(), metrics=metrics, lr=lr,
                     cbs=cbs, **kwargs)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/07_transfer.ipynb #032
+# %% ../nbs/07_transfer.ipynb #031
 def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,W]
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
                   bs=16,  # images a batch
@@ -130,7 +131,7 @@ def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,
     with evaluating(net) as place:
         return torch.cat([net(x.to(place)).argmax(1).byte().cpu() for x in images.split(bs)])
 
-# %% ../nbs/07_transfer.ipynb #043
+# %% ../nbs/07_transfer.ipynb #042
 def boxes_of(mask, # [H,W] instance ids, 0 = background
 ):                 # -> float [n,4] x1, y1, x2, y2 in pixels, in the order of the ids
     "The box around each instance"
@@ -140,7 +141,7 @@ def boxes_of(mask, # [H,W] instance ids, 0 = background
     boxes = masks_to_boxes(mask == ids[ids > 0][:,None,None]).float()
     return boxes + torch.tensor([0,0,1,1], device=mask.device)
 
-# %% ../nbs/07_transfer.ipynb #046
+# %% ../nbs/07_transfer.ipynb #045
 class MapPyramid(nn.Module):
     "The maps of an encoder from stride 4 on, brought to one width"
     def __init__(self, encoder, out_channels=64): # an Encoder, shared and not copied; the width
@@ -153,7 +154,7 @@ class MapPyramid(nn.Module):
         maps = encoder_maps(self.encoder, x)
         return self.fpn({str(s):maps[s] for s in self.strides})
 
-# %% ../nbs/07_transfer.ipynb #049
+# %% ../nbs/07_transfer.ipynb #048
 def _anchors_and_head(strides, width, n_classes): # of the pyramid -> AnchorGenerator, RetinaNetHead
     anchors = AnchorGenerator(tuple((2*s,3*s) for s in strides), ((.7,1.,1.4),)*len(strides))
     n = anchors.num_anchors_per_location()[0]
@@ -161,7 +162,7 @@ def _anchors_and_head(strides, width, n_classes): # of the pyramid -> AnchorGene
     head.regression_head._loss_type = 'giou' # as torchvision's second version sets it
     return anchors, head
 
-# %% ../nbs/07_transfer.ipynb #051
+# %% ../nbs/07_transfer.ipynb #050
 def detector(encoder,            # an Encoder, or a model that has one: shared, not copied
              n_classes=2,        # background included
              size=128,           # side in pixels that images have or are brought to
@@ -177,7 +178,7 @@ def detector(encoder,            # an Encoder, or a model that has one: shared, 
     return RetinaNet(maps, n_classes, head=head, anchor_generator=anchors, min_size=size,
                      max_size=size, image_mean=[0.]*n_in, image_std=[1.]*n_in, **kwargs)
 
-# %% ../nbs/07_transfer.ipynb #054
+# %% ../nbs/07_transfer.ipynb #053
 def _detector_step(net, x, masks, opt): # images in [0,1], masks [B,H,W] -> loss
     "One step on the boxes of the masks"
     def target(boxes): return dict(boxes=boxes, labels=boxes.new_ones(len(boxes), dtype=torch.long))
@@ -185,7 +186,7 @@ def _detector_step(net, x, masks, opt): # images in [0,1], masks [B,H,W] -> loss
     opt.zero_grad(); loss.backward(); opt.step()
     return loss.item()
 
-# %% ../nbs/07_transfer.ipynb #055
+# %% ../nbs/07_transfer.ipynb #054
 def _check_boxes(data): # PatchData with masks
     if not (foreground_data(data).labels == 1).any():
         raise ValueError(f"all {len(data)} masks are empty: no box to learn")
@@ -194,7 +195,7 @@ def _check_boxes(data): # PatchData with masks
                          "a detector learns from whole images. Leave these images out, "
                          "or call those pixels background")
 
-# %% ../nbs/07_transfer.ipynb #056
+# %% ../nbs/07_transfer.ipynb #055
 def fit_detector(net,           # see `detector`
                  data,          # PatchData with masks; an image without instances is a lesson, too
                  epochs=20,
@@ -216,7 +217,7 @@ def fit_detector(net,           # see `detector`
     net.train()
     return [sum(map(step, epoch))/len(epoch) for epoch in batches]
 
-# %% ../nbs/07_transfer.ipynb #057
+# %% ../nbs/07_transfer.ipynb #056
 def predict_boxes(net,    # see `detector`
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
                   bs=16,  # images a batch
@@ -227,7 +228,7 @@ def predict_boxes(net,    # see `detector`
         found = [o for x in images.split(bs) for o in net(list(to_unit(x.to(place))))]
     return [{k:v.cpu() for k,v in o.items()} for o in found]
 
-# %% ../nbs/07_transfer.ipynb #063
+# %% ../nbs/07_transfer.ipynb #062
 def _claims(found, boxes, iou): # -> [n] bool, by falling score
     free,right = torch.ones(len(boxes), dtype=torch.bool), []
     if not len(boxes): return torch.zeros(len(found['boxes']), dtype=torch.bool)
@@ -237,8 +238,8 @@ def _claims(found, boxes, iou): # -> [n] bool, by falling score
         if right[-1]: free[at] = False
     return torch.tensor(right, dtype=torch.bool)
 
-# %% ../nbs/07_transfer.ipynb #066
-def average_precision(found,  # list of dicts with boxes [n,4] and scores [n], one an image
+# %% ../nbs/07_transfer.ipynb #065
+def average_precision(found,  # a dict with boxes [n,4] and scores [n] per image
                       boxes,  # list of the true boxes [m,4]
                       iou=.5, # least overlap: intersection over union
 ):                            # -> float in [0,1]
@@ -251,5 +252,6 @@ def average_precision(found,  # list of dicts with boxes [n,4] and scores [n], o
     scores = torch.cat([f['scores'].sort(descending=True).values for f in found])
     right = right[scores.argsort(descending=True, stable=True)].double()
     precision = right.cumsum(0)/torch.arange(1, len(right)+1)
-    if len(right): precision = precision.flip(0).cummax(0).values.flip(0) # best from here on
+    if len(right): # the best from here on
+        precision = precision.flip(0).cummax(0).values.flip(0)
     return ((precision*right).sum()/n).item()

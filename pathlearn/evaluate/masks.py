@@ -37,10 +37,11 @@ def _left(keep): # [B,n] bool: which pixels count -> [B] bool: which images do
 def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                         mask,         # likewise (instance ids will do); -1 is ignored
                         pooled=False, # count over all images at once, no mean over images
-):                                    # -> dict(dice, jaccard, accuracy, specificity, sensitivity)
+):                                    # -> dict of the five scores
     "Agreement of two masks, the mean over images"
     p, m, keep = _binary(pred, mask)
-    p, m, keep = [t.reshape(1 if pooled or t.ndim < 3 else len(t), -1) for t in (p, m, keep)]
+    n = 1 if pooled or p.ndim < 3 else len(p)
+    p, m, keep = [t.reshape(n, -1) for t in (p, m, keep)]
     p, m, keep = [t[_left(keep)] for t in (p, m, keep)]
     counted = p & m & keep, p & ~m & keep, ~p & m & keep, ~p & ~m & keep
     tp, fp, fn, tn = [t.sum(1).double() for t in counted]
@@ -48,41 +49,42 @@ def segmentation_scores(pred,         # [H,W] or [B,H,W], nonzero is foreground
                 accuracy=_ratio(tp+tn, tp+fp+fn+tn),
                 specificity=_ratio(tn, tn+fp), sensitivity=_ratio(tp, tp+fn))
 
-# %% ../../nbs/05d_masks.ipynb #019
+# %% ../../nbs/05d_masks.ipynb #022
 def _numbered(ids): # [H,W] instance ids -> [H*W] int64
     "The ids as 0, 1, 2, ... without a gap, the background staying 0"
     ids = torch.as_tensor(ids)
     return ids.flatten().long().unique(return_inverse=True)[1] + (ids.min() > 0).long()
 
-# %% ../../nbs/05d_masks.ipynb #022
+# %% ../../nbs/05d_masks.ipynb #025
 def _counted(pred, true): # ids [H,W] each -> the same, the pixels that count alone
     pred, true = torch.as_tensor(pred), torch.as_tensor(true)
     keep = true >= 0
     _left(keep.flatten()[None])
     return pred[keep], true[keep]
 
-# %% ../../nbs/05d_masks.ipynb #023
+# %% ../../nbs/05d_masks.ipynb #026
 def panoptic_quality(pred, # [H,W] instance ids, 0 = background
                      true, # [H,W] likewise, -1 is ignored
 ):                         # -> float in [0,1]
-    "Sum of matched IoU / (matches + half of the unmatched), Kirillov et al. 2019; both empty: 1"
+    "Sum of matched IoU / (matches + half of the unmatched); both empty: 1"
     pred, true = _counted(pred, true)
     pred, true = _numbered(pred), _numbered(true)
     n_pred, n_true = int(pred.max()), int(true.max())
     shape = n_pred+1, n_true+1
-    both = (pred*shape[1] + true).bincount(minlength=shape[0]*shape[1]).view(shape).double()
-    common = both[1:,1:]                                          # pixels that a pair shares
+    both = (pred*shape[1] + true).bincount(minlength=shape[0]*shape[1])
+    both = both.view(shape).double()
+    common = both[1:,1:]                       # pixels that a pair shares
     iou = common/(both.sum(1)[1:,None] + both.sum(0)[None,1:] - common).clamp(min=1)
     matched = iou[iou > .5]
     return (matched.sum()/((n_pred + n_true)/2)).item() if n_pred + n_true else 1.
 
-# %% ../../nbs/05d_masks.ipynb #027
+# %% ../../nbs/05d_masks.ipynb #030
 def otsu_threshold(grey, # uint8, any shape
 ):                       # -> int: pixels above it are the bright part
     "The grey value with the largest variance between the pixels up to it and those above"
     return int(threshold_otsu(grey.cpu().numpy()))
 
-# %% ../../nbs/05d_masks.ipynb #030
+# %% ../../nbs/05d_masks.ipynb #033
 def _nuclei_are_dark(image, # uint8 [C,H,W]
                      dark,  # bool [H,W], the dark part
 ):                          # -> bool
@@ -91,16 +93,16 @@ def _nuclei_are_dark(image, # uint8 [C,H,W]
     stained = saturation.mean() > .05 and saturation[dark].mean() > .03
     return bool(stained or image.float().mean() >= 127.5)
 
-# %% ../../nbs/05d_masks.ipynb #031
+# %% ../../nbs/05d_masks.ipynb #034
 def otsu_mask(image, # uint8 [C,H,W]
 ):                   # -> bool [H,W], True is foreground
-    "Foreground by Otsu's threshold: the dark part of stained tissue, the bright part otherwise"
+    "Foreground by Otsu's threshold: the dark part of stained tissue, else the bright one"
     grey = image.float().mean(0).round().byte()
-    if grey.min() == grey.max(): return torch.zeros_like(grey, dtype=torch.bool) # no two parts
+    if grey.min() == grey.max(): return torch.zeros_like(grey).bool() # no two parts
     bright = grey > otsu_threshold(grey)
     return ~bright if _nuclei_are_dark(image, ~bright) else bright
 
-# %% ../../nbs/05d_masks.ipynb #033
+# %% ../../nbs/05d_masks.ipynb #036
 def segmentation_floor(data,         # PatchData with masks, or pairs (image [C,H,W], mask [H,W])
                        pooled=False, # see `segmentation_scores`
 ):                                   # -> dict(dice, jaccard, accuracy, specificity, sensitivity)

@@ -106,7 +106,7 @@ class UNetOut(Outputs, namedtuple('UNetOut', 'logits z')):
 class UNet(Configured):
     "Images to logits for every pixel, on the maps of an encoder"
     def __init__(self,
-        encoder,         # an Encoder, or a model that has one: the way down, shared and not copied
+        encoder,         # an Encoder, or a model that has one: shared and not copied
         n_classes=2,     # background and foreground
         n_features=64,   # channels of the extractor's features
         stride=4,        # of the features: 4 as in the paper, 2 for nuclei of few pixels
@@ -114,12 +114,14 @@ class UNet(Configured):
         dropout=.3,      # in the classifier, while training
     ):
         super().__init__()
-        self.extractor = Extractor(getattr(encoder, 'encoder', encoder), n_features, stride)
+        down = getattr(encoder, 'encoder', encoder)
+        self.extractor = Extractor(down, n_features, stride)
         self.settings['encoder'] = self.encoder
         self.classifier = nn.Sequential(
             nn.Conv2d(n_features, 64, 3, padding=1),
             nn.Dropout(dropout), nn.BatchNorm2d(64), nn.ReLU(inplace=True),
-            nn.Conv2d(64, n_classes, 1), nn.Upsample(scale_factor=stride, mode='bilinear'))
+            nn.Conv2d(64, n_classes, 1),
+            nn.Upsample(scale_factor=stride, mode='bilinear'))
         self.projector = PixelProjector(n_features, n_projected, stride)
 
     @property
@@ -127,9 +129,10 @@ class UNet(Configured):
 
     def forward(self, x, project=False): # [B,C,H,W] -> [B,n_classes,H,W], or a UNetOut
         h = self.extractor(x)
-        return UNetOut(self.classifier(h), self.projector(h)) if project else self.classifier(h)
+        logits = self.classifier(h)
+        return UNetOut(logits, self.projector(h)) if project else logits
 
-# %% ../../nbs/03c_unets.ipynb #034
+# %% ../../nbs/03c_unets.ipynb #035
 class DenseUNet(UNet):
     "The network of CDCL: DenseNet-161 down, features of 256 channels"
     def __init__(self, n_classes=2, weights=None, **kwargs): # as in `Encoder`
