@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['slider', 'choice', 'check', 'Knobs']
 
-# %% ../../nbs/06f_widgets.ipynb #00000002
+# %% ../../nbs/06f_widgets.ipynb #002
 import base64, html, io, json, os
 import anywidget, ipywidgets as W, matplotlib.pyplot as plt, numpy as np, traitlets as T
 
-# %% ../../nbs/06f_widgets.ipynb #00000009
+# %% ../../nbs/06f_widgets.ipynb #009
 def picture_bytes(fig, kind='png'): # Figure, closed afterwards; 'jpeg' for photographs -> bytes
     "A figure as a picture file, cut to what is drawn"
     file = io.BytesIO()
@@ -17,7 +17,7 @@ def picture_bytes(fig, kind='png'): # Figure, closed afterwards; 'jpeg' for phot
     plt.close(fig)
     return file.getvalue()
 
-# %% ../../nbs/06f_widgets.ipynb #00000011
+# %% ../../nbs/06f_widgets.ipynb #011
 class _Names(anywidget.AnyWidget):
     "Shows nothing; names the sliders' handles around it by their labels, and a player's buttons"
     _esm = """export default { render({el}) { requestAnimationFrame(() => {
@@ -29,7 +29,7 @@ class _Names(anywidget.AnyWidget):
             b.setAttribute('aria-label', b.firstElementChild.className.match(/fa-(\\w+)/)[1]))
     }) } }"""
 
-# %% ../../nbs/06f_widgets.ipynb #00000012
+# %% ../../nbs/06f_widgets.ipynb #012
 class Still(W.VBox):
     "A widget that is a picture where nothing can move; who inherits has `alt` and `still()`"
     def __init__(self, children, **kw):
@@ -46,7 +46,7 @@ class Still(W.VBox):
         return {**(super()._repr_mimebundle_(**kwargs) or {}), **picture,
                 **({'text/html': ahead} if ahead else {}), 'text/plain': self.alt}
 
-# %% ../../nbs/06f_widgets.ipynb #00000015
+# %% ../../nbs/06f_widgets.ipynb #015
 class Picture(anywidget.AnyWidget):
     "A PNG with its alternative text, or a sentence in its place; tells where it is clicked"
     png = T.Bytes().tag(sync=True)
@@ -72,7 +72,7 @@ class Picture(anywidget.AnyWidget):
         show(); load()
     } }"""
 
-# %% ../../nbs/06f_widgets.ipynb #00000017
+# %% ../../nbs/06f_widgets.ipynb #017
 def corners(fig): # -> (left, right), (top, bottom), in data coordinates of the first axes
     "What `picture_bytes` will cut a figure to, for clicks on it; the axes have to be linear"
     fig.canvas.draw()
@@ -81,7 +81,7 @@ def corners(fig): # -> (left, right), (top, bottom), in data coordinates of the 
     (left,bottom), (right,top) = to_data.transform(np.array([box.min, box.max])*fig.dpi)
     return (left,right), (top,bottom)
 
-# %% ../../nbs/06f_widgets.ipynb #00000020
+# %% ../../nbs/06f_widgets.ipynb #020
 def _labelled(kind, label, value, **kw):
     return kind(value=value, description=label, style=dict(description_width='initial'), **kw)
 
@@ -91,26 +91,88 @@ def slider(label, value, low, high, step=None):
     kind,step = (W.IntSlider, step or 1) if whole else (W.FloatSlider, step or (high-low)/100)
     return _labelled(kind, label, value, min=low, max=high, step=step, continuous_update=False)
 
-# %% ../../nbs/06f_widgets.ipynb #00000022
+# %% ../../nbs/06f_widgets.ipynb #022
 def choice(label, options, value=None): # options: list, or dict name -> value
     "One of several"
     first = next(iter(options.values() if isinstance(options, dict) else options))
     return _labelled(W.Dropdown, label, first if value is None else value, options=options)
 
-# %% ../../nbs/06f_widgets.ipynb #00000024
+# %% ../../nbs/06f_widgets.ipynb #024
 def check(label, value=False):
     "On or off"
     return _labelled(W.Checkbox, label, value, indent=False)
 
-# %% ../../nbs/06f_widgets.ipynb #00000027
+# %% ../../nbs/06f_widgets.ipynb #027
+def _stops(control, n=7): # -> list of values, the present one among them
+    "Values of a control that are drawn in advance"
+    if isinstance(control, W.Checkbox): return [False, True]
+    if hasattr(control, 'options'): # (name, value) each, or values
+        values = [o[1] if isinstance(o, tuple) else o for o in control._options_full][:9]
+        return values if any(v is control.value or v == control.value for v in values) else []
+    if not hasattr(control, 'step'): return []
+    steps = np.linspace(0, round((control.max-control.min)/control.step), n).round()
+    values = [control.min + control.step*type(control.min)(i) for i in dict.fromkeys(steps)]
+    nearest = min(range(len(values)), key=lambda i: abs(values[i]-control.value))
+    values[nearest] = control.value
+    return values
+
+# %% ../../nbs/06f_widgets.ipynb #030
+def _frame(knobs, name, value): # -> bytes of a WebP, or None
+    try: fig = knobs.draw(**knobs.values | {name: value})
+    except ValueError: return plt.close('all')
+    file = io.BytesIO()
+    fig.savefig(file, format='webp', bbox_inches='tight', pil_kwargs=dict(quality=70))
+    plt.close(fig)
+    return file.getvalue()
+
+def _frames(knobs, most=105_000): # bytes of all pictures together, the one that is shown twice
+    "The control that moves, and its values with a picture each"
+    sliders = [n for n,c in knobs.controls.items() if hasattr(c, 'step')]
+    name = knobs.ahead or [*sliders, *knobs.controls][0]
+    c = knobs.controls[name]
+    drawn = [(v,f) for v in _stops(c) if (f := _frame(knobs, name, v))]
+    here = [v for v,_ in drawn].index(c.value) if c.value in [v for v,_ in drawn] else 0
+    while drawn and sum(len(f) for _,f in [*drawn, drawn[here]]) > most:
+        drawn,here = drawn[here%2::2] if len(drawn) > 2 else [], here//2
+    return c, drawn, here
+
+# %% ../../nbs/06f_widgets.ipynb #032
+_TURN = ("const f=JSON.parse(this.dataset.frames)[this.value],b=this.closest('.pathlearn-ahead');"
+         "b.querySelector('img').src=f[1];b.querySelector('img').alt=f[2];"
+         "b.querySelector('output').textContent=f[0];this.setAttribute('aria-valuetext',f[0])")
+
+def _word(control, value): # the value as the control would say it
+    if isinstance(value, float): return f'{value:.3g}'
+    names = {id(v): n for n,v in getattr(control, '_options_full', ())}
+    return str(names.get(id(value), value))
+
+# %% ../../nbs/06f_widgets.ipynb #033
+def _page(knobs): # -> HTML, or '' where nothing can move
+    "A slider through pictures drawn in advance, which needs no kernel"
+    if not knobs.controls or knobs.error: return ''
+    c,drawn,here = _frames(knobs)
+    if len(drawn) < 2: return ''
+    words = [_word(c, v) for v,_ in drawn]
+    label,esc = html.escape(c.description), html.escape
+    frames = [(w, 'data:image/webp;base64,' + base64.b64encode(f).decode(),
+               f'{knobs.says}: {c.description} {w}') for w,(_,f) in zip(words, drawn)]
+    return f'''<div class="pathlearn-ahead"><label
+style="display:flex;flex-wrap:wrap;gap:.6em;align-items:center">{label}
+<input type="range" min="0" max="{len(drawn)-1}" step="1" value="{here}" aria-label="{label}"
+aria-valuetext="{esc(words[here])}" style="flex:0 1 16em" autocomplete="off" oninput="{esc(_TURN)}"
+data-frames="{esc(json.dumps(frames))}"><output>{esc(words[here])}</output></label>
+<img alt="{esc(frames[here][2])}" src="{frames[here][1]}" style="max-width:100%;height:auto"></div>'''
+
+# %% ../../nbs/06f_widgets.ipynb #036
 def _said(control): # -> its label and its value in words
     value = control.value
     word = f'{value:.4g}' if isinstance(value, float) else getattr(control, 'label', value)
     return f'{control.description} {word}'
 
-# %% ../../nbs/06f_widgets.ipynb #00000029
+# %% ../../nbs/06f_widgets.ipynb #038
 class Knobs(Still):
     "Controls, and below them a picture that follows; a still picture where nothing can follow"
+    ahead = None # name of the control that moves without a kernel; None: the first slider
     def __init__(self,
         draw,         # function of the controls' values, by their names -> matplotlib Figure
         alt,          # what the picture shows, for those who cannot see it
@@ -149,63 +211,3 @@ class Knobs(Still):
         said = ', '.join(map(_said, self.controls.values()))
         with self.picture.hold_sync():
             self.picture.error,self.picture.png,self.picture.alt = '', png, f'{self.says}: {said}'
-
-# %% ../../nbs/06f_widgets.ipynb #51de0002
-def _stops(control, n=7): # -> list of values, the present one among them
-    "Values of a control that are drawn in advance"
-    if isinstance(control, W.Checkbox): return [False, True]
-    if hasattr(control, 'options'): # (name, value) each, or values
-        values = [o[1] if isinstance(o, tuple) else o for o in control._options_full][:9]
-        return values if any(v is control.value or v == control.value for v in values) else []
-    if not hasattr(control, 'step'): return []
-    steps = np.linspace(0, round((control.max-control.min)/control.step), n).round()
-    values = [control.min + control.step*type(control.min)(i) for i in dict.fromkeys(steps)]
-    nearest = min(range(len(values)), key=lambda i: abs(values[i]-control.value))
-    values[nearest] = control.value
-    return values
-
-# %% ../../nbs/06f_widgets.ipynb #51de0005
-def _frame(knobs, name, value): # -> bytes of a WebP, or None
-    try: fig = knobs.draw(**knobs.values | {name: value})
-    except ValueError: return plt.close('all')
-    file = io.BytesIO()
-    fig.savefig(file, format='webp', bbox_inches='tight', pil_kwargs=dict(quality=70))
-    plt.close(fig)
-    return file.getvalue()
-
-def _frames(knobs, most=105_000): # bytes of all pictures together
-    "The control that moves, and its values with a picture each"
-    name,c = next(((n,c) for n,c in knobs.controls.items() if hasattr(c, 'step')),
-                  next(iter(knobs.controls.items())))
-    drawn = [(v,f) for v in _stops(c) if (f := _frame(knobs, name, v))]
-    here = [v for v,_ in drawn].index(c.value) if c.value in [v for v,_ in drawn] else 0
-    while sum(len(f) for _,f in drawn) > most and len(drawn) > 2:
-        drawn,here = drawn[here%2::2], here//2
-    return c, drawn, here
-
-# %% ../../nbs/06f_widgets.ipynb #51de0007
-_TURN = ("const f=JSON.parse(this.dataset.frames)[this.value],b=this.closest('.pathlearn-ahead');"
-         "b.querySelector('img').src=f[1];b.querySelector('img').alt=f[2];"
-         "b.querySelector('output').textContent=f[0];this.setAttribute('aria-valuetext',f[0])")
-
-def _word(control, value): # the value as the control would say it
-    if isinstance(value, float): return f'{value:.3g}'
-    names = {id(v): n for n,v in getattr(control, '_options_full', ())}
-    return str(names.get(id(value), value))
-
-# %% ../../nbs/06f_widgets.ipynb #51de0008
-def _page(knobs): # -> HTML, or '' where nothing can move
-    "A slider through pictures drawn in advance, which needs no kernel"
-    if not knobs.controls or knobs.error: return ''
-    c,drawn,here = _frames(knobs)
-    if len(drawn) < 2: return ''
-    words = [_word(c, v) for v,_ in drawn]
-    label,esc = html.escape(c.description), html.escape
-    frames = [(w, 'data:image/webp;base64,' + base64.b64encode(f).decode(),
-               f'{knobs.says}: {c.description} {w}') for w,(_,f) in zip(words, drawn)]
-    return f'''<div class="pathlearn-ahead"><label
-style="display:flex;flex-wrap:wrap;gap:.6em;align-items:center">{label}
-<input type="range" min="0" max="{len(drawn)-1}" step="1" value="{here}" aria-label="{label}"
-aria-valuetext="{esc(words[here])}" style="flex:0 1 16em" autocomplete="off" oninput="{esc(_TURN)}"
-data-frames="{esc(json.dumps(frames))}"><output>{esc(words[here])}</output></label>
-<img alt="{esc(frames[here][2])}" src="{frames[here][1]}" style="max-width:100%;height:auto"></div>'''
