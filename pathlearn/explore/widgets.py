@@ -125,7 +125,7 @@ def _frame(knobs, name, value): # -> bytes of a WebP, or None
     plt.close(fig)
     return file.getvalue()
 
-def _frames(knobs, most=105_000): # bytes of all pictures together, the one that is shown twice
+def _frames(knobs, most=105_000): # bytes; the picture that is shown counts twice
     "The control that moves, and its values with a picture each"
     sliders = [n for n,c in knobs.controls.items() if hasattr(c, 'step')]
     name = knobs.ahead or [*sliders, *knobs.controls][0]
@@ -190,8 +190,7 @@ class Knobs(Still):
     def values(self): return {n: c.value for n,c in self.controls.items()}
     @property
     def alt(self): return self.picture.alt or self.says
-    @property
-    def error(self): return self.picture.error
+    error = property(lambda self: self.picture.error)
     def still(self): return self.picture.png
     def moving(self): return _page(self)
 
