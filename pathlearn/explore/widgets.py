@@ -159,7 +159,8 @@ def _page(knobs): # -> HTML, or '' where nothing can move
     return f'''<div class="pathlearn-ahead"><label
 style="display:flex;flex-wrap:wrap;gap:.6em;align-items:center">{label}
 <input type="range" min="0" max="{len(drawn)-1}" step="1" value="{here}" aria-label="{label}"
-aria-valuetext="{esc(words[here])}" style="flex:0 1 16em" autocomplete="off" oninput="{esc(_TURN)}"
+aria-valuetext="{esc(words[here])}" style="flex:0 1 16em" autocomplete="off"
+oninput="{esc(_TURN)}"
 data-frames="{esc(json.dumps(frames))}"><output>{esc(words[here])}</output></label>
 <img alt="{esc(frames[here][2])}" src="{frames[here][1]}" style="max-width:100%;height:auto"></div>'''
 
