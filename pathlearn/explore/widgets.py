@@ -162,7 +162,8 @@ style="display:flex;flex-wrap:wrap;gap:.6em;align-items:center">{label}
 aria-valuetext="{esc(words[here])}" style="flex:0 1 16em" autocomplete="off"
 oninput="{esc(_TURN)}"
 data-frames="{esc(json.dumps(frames))}"><output>{esc(words[here])}</output></label>
-<img alt="{esc(frames[here][2])}" src="{frames[here][1]}" style="max-width:100%;height:auto"></div>'''
+<img alt="{esc(frames[here][2])}" src="{frames[here][1]}"
+style="max-width:100%;height:auto"></div>'''
 
 # %% ../../nbs/06f_widgets.ipynb #036
 def _said(control): # -> its label and its value in words
