@@ -42,6 +42,7 @@ def rerun(path, everything):
 
 if __name__ == '__main__':
     os.environ.pop('MPLBACKEND', None)   # another backend would drop every picture without a word
+    os.environ['PATHLEARN_SLIDERS'] = '1' # knobs are saved with pictures that move without a kernel
     everything = '--all' in sys.argv
     for name in sys.argv[1:]:
         if not name.startswith('--'): rerun(Path(name), everything)

@@ -44,6 +44,8 @@ class Method:
     watches: Callable = None # (splits, epochs) -> more callbacks while it trains from a command
     lr: str = '0.05 x bs / 256' # its learning rate unless asked for another, in words
     model: str = ''         # class of its model, where that is not the title
+    url: str = ''           # address of the paper
+    page: str = ''          # notebook that explains it, such as '12_clusiam'
 
     def draw(self, size, own=None, **kw): # own: the learner's options; kw: for the view; -> Module
         "The view that this method compares patches by"
