@@ -39,7 +39,7 @@ function tally(rows) { // -> a line per colouring: the groups of these patches, 
     const found = new Map()
     for (const i of rows) found.set(group(name, i), (found.get(group(name, i)) ?? 0) + 1)
     const most = [...found].sort((a, b) => b[1] - a[1]).slice(0, 8)
-    return `${name}: ${most.map(([g, n]) => `${g} ${n} (${Math.round(100*n/rows.length)}%)`).join(', ')}`
+    return `${name} ${most.map(([g, n]) => `${g}: ${n} (${Math.round(100*n/rows.length)}%)`).join(', ')}`
   })
 }
 

@@ -74,7 +74,8 @@ def map_page(emb,            # Embeddings
     looks = {name: dict(l, groups=_text(l['groups'])) for name,l in looks.items()}
     xy = reduce(emb, how, seed) if xy is None else xy
     return _fill(title, dict(
-        xy=_text(packed(xy, 'f4')), near=_text(packed(_relatives(emb, near), 'u4')), alt=f'Map of {len(emb)} patches', looks=looks,
+        xy=_text(packed(xy, 'f4')), near=_text(packed(_relatives(emb, near), 'u4')),
+        alt=f'Map of {len(emb)} patches', looks=looks,
         names=_names(emb), said=sameness(emb) or '',
         sheets=[] if images is None else [*_sheets(images, side)],
         side=side, per_row=PER_ROW, per_sheet=PER_SHEET))
