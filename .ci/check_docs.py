@@ -315,7 +315,8 @@ def own_links(nb, name, nbs):
     site = f'{cfg.doc_host}{cfg.doc_baseurl}'.rstrip('/') + '/'
     prose = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
     pages = {t[2][len(site):].partition('#')[0] for t in targets(prose) if t[2].startswith(site)}
-    return [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})]
+    return [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})
+            if not (Path(nbs)/p).is_file()]
 
 def check_site(root):
     "(problems, notes) of the configuration: the link to it, what the navigation bar names, one page an address"

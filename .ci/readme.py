@@ -6,6 +6,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OPTION = re.compile(r'^\s*#\s*\|\s*([\w-]+)\s*:?\s*(.*?)\s*$')
 CALLOUT = re.compile(r'^:{3,}\s*\{\.callout-(\w+)([^}]*)\}\s*$')
 LINK = re.compile(r'(!?\[(?:[^\[\]]|\[[^\]]*\])*\]\()<?([^()\s>]+)>?((?:\s+"[^"]*")?\))(\{[^}]*\})?')
+FRAME = re.compile(r'<iframe\b.*?</iframe>', re.S) # GitHub shows no page inside a page
 FENCE = re.compile(r'^ {0,3}(```+|~~~+)')
 
 def whole(text): return text if isinstance(text, str) else ''.join(text)
@@ -72,7 +73,7 @@ def readme(nb):
     parts, pictures = [], {}
     for i, cell in enumerate(nb['cells']):
         source = whole(cell['source'])
-        if cell['cell_type'] == 'markdown': parts.append(markdown(source))
+        if cell['cell_type'] == 'markdown': parts.append(markdown(FRAME.sub('', source)))
         if cell['cell_type'] != 'code': continue
         opts, code = options(source)
         if {'hide', 'default_exp', 'export', 'exporti'} & opts.keys() or opts.get('include') == 'false': continue

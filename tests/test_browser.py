@@ -1,6 +1,9 @@
 "The explorer and the page without Python, by mouse and by keyboard: what changed on the page, and what the kernel knows of it"
+import shutil, threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
-from browsing import LASSO, OUT, POINTS, SHOWN, Notebook, drag, measured, named, needs_browser
+from browsing import LASSO, OUT, POINTS, ROOT, SHOWN, Notebook, drag, measured, named, needs_browser
 
 pytestmark = needs_browser
 
@@ -141,7 +144,65 @@ def test_the_page_without_python(chromium, tmp_path):
     assert page.locator('#patches canvas').count() == 96
     page.get_by_role('combobox', name='colour', exact=True).select_option('confidence'); page.locator('.plmap .bar').wait_for()
     canvas.focus(); page.keyboard.press('ArrowLeft'); page.keyboard.press('Enter')
-    page.locator('#example canvas').wait_for()
+    page.locator('#example > canvas').wait_for()
+    assert page.locator('#example .row canvas').count() == 5
     page.screenshot(path=OUT/'page.png')
     assert asked == []
     page.close()
+
+# the same file inside the site's first page
+
+HOST = """<!doctype html><meta name="viewport" content="width=device-width"><style>.quarto-dark { background: #222 }</style><body class="quarto-light"><main style="max-width: 720px; margin: auto">
+<iframe src="map.html" title="map" style="width: 100%; height: 640px; border: 0"></iframe></main></body>"""
+
+@pytest.fixture
+def site(tmp_path):
+    "Address of a page that frames the map of the first page"
+    shutil.copy(ROOT/'nbs'/'images'/'map.html', tmp_path)
+    (tmp_path/'index.html').write_text(HOST)
+    server = ThreadingHTTPServer(('127.0.0.1', 0), partial(SimpleHTTPRequestHandler, directory=tmp_path))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f'http://127.0.0.1:{server.server_port}/index.html'
+    server.shutdown()
+
+def opened(chromium, site, **kw): # -> page, frame, canvas of the map
+    page = chromium.new_context(**kw).new_page()
+    page.on('pageerror', lambda e: pytest.fail(str(e)))
+    page.goto(site)
+    frame = page.frame_locator('iframe')
+    canvas = frame.locator('.plmap canvas').first
+    canvas.wait_for(); page.wait_for_timeout(500)
+    assert page.evaluate('document.documentElement.scrollWidth <= innerWidth')
+    return page, frame, canvas
+
+def test_the_map_of_the_first_page_by_mouse(chromium, site):
+    page, frame, canvas = opened(chromium, site, viewport=dict(width=1280, height=1000))
+    box = canvas.bounding_box()
+    page.mouse.move(box['x'] + .46*box['width'], box['y'] + .5*box['height'])
+    frame.locator('.plmap .tip img').wait_for()
+    page.mouse.down(); page.mouse.up()
+    frame.get_by_text('the 5 nearest by features').wait_for()
+    assert frame.locator('#example .row canvas').count() == 5
+    drag(page, canvas, *LASSO)
+    frame.get_by_text(' patches selected').first.wait_for()
+    page.screenshot(path=OUT/'first_page_1280.png', full_page=True)
+    page.context.close()
+
+def test_the_map_of_the_first_page_on_a_phone_in_the_dark(chromium, site):
+    page, frame, canvas = opened(chromium, site, viewport=dict(width=390, height=844), has_touch=True, is_mobile=True)
+    dress = lambda: frame.locator('html').evaluate('e => getComputedStyle(e).colorScheme')
+    assert dress() == 'light'
+    page.evaluate("document.body.className = 'quarto-dark'"); page.wait_for_timeout(200)
+    assert dress() == 'dark'                              # as the page around it
+    touch = lambda: canvas.evaluate('c => c.style.touchAction')
+    assert touch() == 'pan-y'                             # a finger scrolls the page ...
+    canvas.scroll_into_view_if_needed(); box = canvas.bounding_box()
+    page.touchscreen.tap(box['x'] + .5*box['width'], box['y'] + .45*box['height'])
+    frame.locator('.plmap .tip img').wait_for()
+    assert frame.locator('#example .row canvas').count() == 5
+    lasso = frame.get_by_role('button', name='drag to select by lasso')
+    lasso.tap(); assert touch() == 'none'                 # ... until it may draw
+    lasso.tap(); assert touch() == 'pan-y'
+    assert page.evaluate("document.querySelector('iframe').offsetHeight") < 1000
+    page.screenshot(path=OUT/'first_page_390_dark.png', full_page=True)
+    page.context.close()

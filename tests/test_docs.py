@@ -189,6 +189,7 @@ def test_readme_says_what_the_notebook_says():
         ('code', '#| fig-alt: a map\nfrom pathlearn.data import *\nprint(1)', stream('1\n'), shown(image_png=PNG)),
         ('code', '#| echo: false\nprint(2)', stream('2\n')),
         ('markdown', '::: {.callout-tip title="Short"}\nRead [it](12_clusiam.ipynb#x)\n:::\n\n![map](images/x.png){width=60%} [top](../LICENSE) [web](https://a.b)'),
+        ('markdown', '<iframe src="images/map.html" title="a map"></iframe>\n\n[alone](https://a.b/map.html)'),
         ('markdown', '```bash\nmake demo # [no](link)\n```'))
     text, pictures = readme.readme(nb)
     assert text == '''# pathlearn
@@ -214,6 +215,8 @@ print(1)
 > Read [it](nbs/12_clusiam.ipynb#x)
 
 ![map](nbs/images/x.png) [top](LICENSE) [web](https://a.b)
+
+[alone](https://a.b/map.html)
 
 ```bash
 make demo # [no](link)

@@ -18,13 +18,16 @@ const CSS = `
 .plmap button[aria-pressed=true] { background: #0072B2; color: #fff; }
 .plmap button:focus-visible, .plmap canvas:focus-visible { outline: 3px solid #E69F00; }
 .plmap .stage { position: relative; flex: 1 1 380px; min-width: 260px; }
-.plmap canvas { width: 100%; display: block; touch-action: none; border: 1px solid #8886; border-radius: 4px; }
+.plmap canvas { width: 100%; display: block; border: 1px solid #8886; border-radius: 4px; }
 .plmap .tip { position: absolute; pointer-events: none; background: #222; color: #fff; padding: 4px;
   border-radius: 4px; max-width: 180px; z-index: 2; }
 .plmap .tip img { display: block; width: 112px; image-rendering: pixelated; }
 .plmap .legend { display: flex; flex-direction: column; gap: 2px; max-height: 460px; overflow: auto; }
 .plmap .legend button { border-color: transparent; text-align: left; }
-.plmap .bar { width: 120px; height: 12px; } .plmap .said { min-height: 1.4em; }`
+.plmap .bar { width: 120px; height: 12px; } .plmap .said { min-height: 1.4em; }
+@media (max-width: 600px) { .plmap .legend { flex: 1 1 100%; flex-flow: row wrap; max-height: 9em; } }`
+
+const TOUCH = matchMedia('(pointer: coarse)')
 
 const KEYS = 'Arrow keys go from patch to patch, Enter takes one as example, Space selects the patches around it, ' +
   'square brackets change how far around, plus and minus zoom, Escape clears.'
@@ -123,7 +126,6 @@ class MapView {
     tool('−', 'zoom out', () => this.zoomBy(1/1.5)).title = 'zoom out'
     tool('whole map', 'show the whole map', () => this.home()).title = 'show the whole map'
     tool('clear', 'clear the selection', () => this.setChosen([])).title = 'clear the selection'
-    this.setMode('lasso')
   }
   buildStage() {
     const row = make('div', this.root, {className: 'row'}), stage = make('div', row, {className: 'stage'})
@@ -135,14 +137,16 @@ class MapView {
     this.said = make('div', this.root, {className: 'said'}, {'aria-live': 'polite'})
     for (const [name, f] of Object.entries({
       pointerdown: e => this.press(e), pointermove: e => this.drag ? this.pull(e) : this.hover(e),
-      pointerup: e => this.release(e), pointercancel: () => this.drop(), pointerleave: () => this.hide(),
+      pointerup: e => this.release(e), pointercancel: () => this.drop(), pointerleave: e => e.pointerType === 'mouse' && this.hide(),
       wheel: e => this.wheel(e), keydown: e => this.key(e),
       focus: () => this.draw(), blur: () => { this.hide(); this.draw() },
     })) this.canvas.addEventListener(name, f, {passive: false})
+    this.setMode(TOUCH.matches ? null : 'lasso')
   }
-  setMode(mode) {
-    this.mode = mode
-    for (const [name, button] of Object.entries(this.modes)) button.setAttribute('aria-pressed', name === mode)
+  setMode(mode) { // on a touch screen a finger scrolls the page until a mode is chosen, and again when it is given back
+    this.mode = TOUCH.matches && mode === this.mode ? null : mode
+    for (const [name, button] of Object.entries(this.modes)) button.setAttribute('aria-pressed', name === this.mode)
+    this.canvas.style.touchAction = this.mode ? 'none' : 'pan-y'
   }
   get focused() { return this.canvas.getRootNode().activeElement === this.canvas }
   say(words) { this.said.textContent = words }
@@ -292,7 +296,7 @@ class MapView {
     this.canvas.focus({preventScroll: true})
     this.canvas.setPointerCapture(id)
     this.hide()
-    this.drag = {id, x, y, from: this.shift, path: this.mode === 'move' ? null : [x, y]}
+    this.drag = {id, x, y, from: this.shift, path: ['lasso', 'box'].includes(this.mode) ? [x, y] : null}
   }
   pull(e) {
     const d = this.drag, {offsetX: x, offsetY: y} = e
@@ -301,7 +305,7 @@ class MapView {
     d.far ||= Math.hypot(x - d.x, y - d.y) > 4
     if (this.mode === 'move') this.shift = [d.from[0] + x - d.x, d.from[1] + y - d.y]
     else if (this.mode === 'box') d.path = [d.x, d.y, x, d.y, x, y, d.x, y]
-    else d.path.push(x, y)
+    else d.path?.push(x, y)
     this.draw()
   }
   drop() { this.drag = null; this.draw() }
@@ -310,7 +314,7 @@ class MapView {
     if (e.pointerId !== d?.id) return // it was pressed elsewhere
     this.drop()
     const i = d.far ? -1 : this.nearest(e.offsetX, e.offsetY)
-    if (i >= 0) this.pick(i)
+    if (i >= 0) { this.pick(i); this.show(i) }
     if (d.far && d.path) this.setChosen(this.within((x, y) => inside(d.path, x, y)))
   }
   wheel(e) { // zooms where the map has the focus, or with Ctrl; else the page scrolls

@@ -150,7 +150,7 @@ class Mapper:
         if self.fitted is None: raise ValueError(
             "the map was made of patches that are all alike: it has no place for others")
         if x.shape[1] != self.width: raise ValueError(
-            f"the map was made of {self.width} features a patch, these have {x.shape[1]}")
+            f"the map was made of {self.width} features per patch, these have {x.shape[1]}")
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             return np.asarray(self.fitted.transform(x), dtype=np.float32)
@@ -248,11 +248,11 @@ def align(xy, # positions [N,2]
     return (centred @ turn + to.mean(0)).astype(np.float32)
 
 # %% ../../nbs/06b_maps.ipynb #065
-def aligned_maps(features, # list of [N,F], one an epoch, of the same patches
+def aligned_maps(features, # list of [N,F], one per epoch, of the same patches
                  how='tsne', seed=0, # as in `reduce`
                  make=reduce, # what makes a map
                  **kwargs, # for the method
-):                         # -> yields positions [N,2], one an epoch
+):                         # -> yields positions [N,2], one per epoch
     "A map for each epoch, each begun where the one before ended"
     last = None
     for x in features:

@@ -23,28 +23,51 @@ function picture(i) { // a canvas with one patch, or null
   return node
 }
 
-function picked(i) { // show patch i as the example
-  model.set({picked: i})
-  $('example').replaceChildren(...[picture(i), words(i)].filter(Boolean))
+const line = (textContent, className = '') => Object.assign(document.createElement('div'), {textContent, className})
+
+const near = new Uint32Array(bytes(DATA.near).buffer), k = near.length/(view(DATA.xy).byteLength/8)
+function picked(i) { // show patch i as the example, and the patches whose features are nearest to its own
+  const relatives = near.subarray(k*i, k*i + k), row = line('', 'row')
+  model.set({picked: i, near: relatives})
+  row.append(...[...relatives].map(picture).filter(Boolean))
+  $('example').replaceChildren(...[picture(i), line(words(i))].filter(Boolean))
+  if (k) $('example').append(line(`the ${k} nearest by features: ${tally(relatives).join('; ')}`), row)
 }
 
-function selected(rows) { // count the groups of these patches, and show some of the patches
-  const counts = kinds.map(name => {
+function tally(rows) { // -> a line per colouring: the groups of these patches, the largest first
+  return kinds.map(name => {
     const found = new Map()
     for (const i of rows) found.set(group(name, i), (found.get(group(name, i)) ?? 0) + 1)
     const most = [...found].sort((a, b) => b[1] - a[1]).slice(0, 8)
-    return `${name}: ${most.map(([g, n]) => `${g}: ${n} (${Math.round(100*n/rows.length)}%)`).join(', ')}`
+    return `${name} ${most.map(([g, n]) => `${g}: ${n} (${Math.round(100*n/rows.length)}%)`).join(', ')}`
   })
+}
+
+function selected(rows) { // count the groups of these patches, and show some of the patches
   const nothing = ['Nothing is selected: drag around some points.']
-  const lines = rows.length ? [`${rows.length} patches selected`, ...counts] : nothing
-  const line = textContent => Object.assign(document.createElement('div'), {textContent})
-  $('counts').replaceChildren(...lines.map(line))
+  const lines = rows.length ? [`${rows.length} patches selected`, ...tally(rows)] : nothing
+  $('counts').replaceChildren(...lines.map(text => line(text)))
   $('patches').replaceChildren(...[...rows.slice(0, 96)].map(picture).filter(Boolean))
 }
 
+// inside another page: less around it, as dark as that page is, and as high as it needs
+function framed() {
+  document.documentElement.classList.add('framed')
+  const frame = window.frameElement // null where the other page is not ours to look at
+  if (!frame) return
+  const host = frame.ownerDocument.body
+  const dress = () => {
+    const dark = host.classList.contains('quarto-dark'), light = host.classList.contains('quarto-light')
+    for (const e of [frame, document.documentElement]) e.style.colorScheme = dark ? 'dark' : light ? 'light' : ''
+  }
+  dress(); new MutationObserver(dress).observe(host, {attributeFilter: ['class']})
+  new ResizeObserver(() => { frame.style.height = `${document.documentElement.offsetHeight + 4}px` }).observe(document.body)
+}
+if (window.parent !== window) framed()
+
 // the model of the widget, as far as map.js uses it
 const heard = {}, none = new DataView(new ArrayBuffer(0))
-const state = {xy: view(DATA.xy), chosen: none, near: none, picked: -1, height: 560, bounds: [], alt: DATA.alt,
+const state = {xy: view(DATA.xy), chosen: none, near: none, picked: -1, height: window.parent === window ? 560 : 400, bounds: [], alt: DATA.alt,
   ...Object.values(looks)[0]}
 const model = {
   get: name => state[name],

@@ -11,7 +11,7 @@ from importlib.resources import files
 from string import Template
 import numpy as np, torch.nn.functional as F
 from PIL import Image
-from ..evaluate import sameness
+from ..evaluate import neighbours, sameness
 from .canvas import look, packed
 from .maps import reduce
 from .plots import Colours, images_of, readable, rgb
@@ -53,23 +53,29 @@ def _fill(title, data): # dict for page.js -> the text of an HTML file
 def _names(emb): # -> list of text, or None
     return None if emb.names is None else [readable(str(name)) for name in emb.names]
 
-# %% ../../nbs/06e_page.ipynb #019
+def _relatives(emb, most): # -> rows of the nearest patches [N,k], k <= most
+    k = max(0, min(most, len(emb)-1))
+    return neighbours(emb, k=k)[0] if k else np.zeros((len(emb),0))
+
+# %% ../../nbs/06e_page.ipynb #020
 def map_page(emb,            # Embeddings
              images=None,    # PatchData or uint8 [N,C,H,W] of the same patches
              how='umap', seed=0, # the map, see `reduce`
-             values=None,    # further colours: dict name -> one value a patch
+             values=None,    # further colours: dict name -> one value per patch
              train=None, k=5, # Embeddings that vote, and how many of them; see `plot_map`
              title='Map of patches',
              side=48,        # of the small pictures in pixels
              xy=None,        # positions [N,2]; None: `reduce(emb, how, seed)`
+             near=5,         # relatives of each patch, shown where it is clicked
 ):                           # -> the text of an HTML file
-    "A map in one file that opens without Python: hover shows patches, a lasso counts them"
+    "A map in one file that opens without Python: hover, click and lasso show patches"
     images, colours = images_of(emb, images), Colours(emb, values, train, k)
     looks = {name: look(*colours[name]) for name in colours.names}
     looks = {name: dict(l, groups=_text(l['groups'])) for name,l in looks.items()}
     xy = reduce(emb, how, seed) if xy is None else xy
     return _fill(title, dict(
-        xy=_text(packed(xy, 'f4')), alt=f'Map of {len(emb)} patches', looks=looks,
+        xy=_text(packed(xy, 'f4')), near=_text(packed(_relatives(emb, near), 'u4')),
+        alt=f'Map of {len(emb)} patches', looks=looks,
         names=_names(emb), said=sameness(emb) or '',
         sheets=[] if images is None else [*_sheets(images, side)],
         side=side, per_row=PER_ROW, per_sheet=PER_SHEET))
