@@ -134,12 +134,13 @@ def process_page(path, nbs, folder):
                                       f'or mark it `#| eval: false`: {clip(m.partition("---")[2])}' for m in mixed]
 
 def own_links(nb, name, nbs):
-    "nbdev's links from `names` to pages of this site that do not exist"
+    "What nbdev's links from `names` spoil: they lead to no page of this site, or stand inside a link"
     cfg = get_config()
     site = f'{cfg.doc_host}{cfg.doc_baseurl}'.rstrip('/') + '/'
     prose = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
     pages = {t[2][len(site):].partition('#')[0] for t in targets(prose) if t[2].startswith(site)}
-    return [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})]
+    twice = [f'{name}: `{n}` links itself, so it cannot be the text of a link: leave backticks or link away' for n in re.findall(r'\[\[`([^`]+)`\]\(', prose)]
+    return twice + [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})]
 
 def check_site(root):
     "(problems, notes) of the configuration: the link to it, what the navigation bar names, one page an address"

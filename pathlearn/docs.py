@@ -7,6 +7,7 @@ __all__ = ['tidy_signature', 'fold_line', 'inherits', 'site_signature']
 
 # %% ../nbs/91_docs.ipynb #002
 import inspect, re, textwrap
+from functools import partial
 
 # %% ../nbs/91_docs.ipynb #004
 def tidy_signature(text, # what nbdev prints: `def name(`, lines of parameters, `):`
@@ -14,18 +15,18 @@ def tidy_signature(text, # what nbdev prints: `def name(`, lines of parameters, 
 ):
     "A signature without what says nothing, its long comments on lines of their own"
     text = re.sub(r':NoneType(?==)|->NoneType|`', '', text)
-    text = re.sub(r'\(\n +\*args(?::Any)?, \*\*kwargs(?::Any)?\n\)(?:->None)?:$', '(...):', text)
-    return '\n'.join(part for line in text.splitlines() for part in fold_line(line, width))
+    return '\n'.join(l for line in text.splitlines() for l in fold_line(line, width))
 
 # %% ../nbs/91_docs.ipynb #005
 def fold_line(line, width):
     "The line in parts: comments go on below themselves, parameters at the indent of the first"
     if len(line) <= width: return [line]
     names, hash_, comment = line.partition(' # ')
-    put = dict(width=width, break_long_words=False, break_on_hyphens=False)
-    if not hash_: return textwrap.wrap(line, subsequent_indent='    ', **put)
-    if len(names) > width//2: return [*fold_line(names, width), *textwrap.wrap(comment, initial_indent='        # ', subsequent_indent='        # ', **put)]
-    return textwrap.wrap(comment, initial_indent=names + ' # ', subsequent_indent='        # ', **put)
+    below = '        # '
+    wrap = partial(textwrap.wrap, width=width, break_long_words=False, break_on_hyphens=False)
+    if not hash_: return wrap(line, subsequent_indent='    ')
+    if len(names) <= width//2: return wrap(comment, initial_indent=names + ' # ', subsequent_indent=below)
+    return [*fold_line(names, width), *wrap(comment, initial_indent=below, subsequent_indent=below)]
 
 # %% ../nbs/91_docs.ipynb #010
 def inherits(sym): # -> bool
