@@ -32,6 +32,7 @@ IN_OUTPUT = [('a traceback', re.compile(r'Traceback \(most recent call last\)'),
 IN_SOURCE = re.compile(r'(?<![\w./~$:-])/(?:root|home|Users|work)/[\w.-]\S*')
 MERMAID = re.compile(r'^\s*(?:```+|~~~+)\s*\{?mermaid|^\s*%%\s*mermaid', re.M)
 EMBEDDED = re.compile(r'base64,[A-Za-z0-9+/=\s]+')
+LINK_IN_LINK = re.compile(r'\[[^\[\]\n]*\[`([^`\n]+)`\]\([^()\s]*\)[^\[\]\n]*\]\(')
 MARKUP = [check_options, check_formulas, check_html, check_fences, check_references]
 LESSONS = [check_lines, check_folds, check_lesson, check_titles]
 
@@ -139,7 +140,7 @@ def own_links(nb, name, nbs):
     site = f'{cfg.doc_host}{cfg.doc_baseurl}'.rstrip('/') + '/'
     prose = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
     pages = {t[2][len(site):].partition('#')[0] for t in targets(prose) if t[2].startswith(site)}
-    twice = [f'{name}: `{n}` links itself, so it cannot be the text of a link: leave backticks or link away' for n in re.findall(r'\[\[`([^`]+)`\]\(', prose)]
+    twice = [f'{name}: `{n}` links itself, so it cannot stand in a link: leave its backticks away' for n in LINK_IN_LINK.findall(prose)]
     return twice + [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})]
 
 def check_site(root):
