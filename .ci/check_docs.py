@@ -141,7 +141,7 @@ def own_links(nb, name, nbs):
     prose = '\n'.join(c.source for c in nb.cells if c.cell_type == 'markdown')
     pages = {t[2][len(site):].partition('#')[0] for t in targets(prose) if t[2].startswith(site)}
     twice = [f'{name}: `{n}` links itself, so it cannot stand in a link: leave its backticks away' for n in LINK_IN_LINK.findall(prose)]
-    return twice + [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''})]
+    return twice + [f'{name}: {site}{p} is linked, and the site has no such page' for p in sorted(pages - page_names(nbs) - {''}) if not (nbs/p).is_file()]
 
 def check_site(root):
     "(problems, notes) of the configuration: the link to it, what the navigation bar names, one page an address"
