@@ -1,5 +1,5 @@
 "The checks of notebooks, pages and README.md can fail: each is shown a broken notebook"
-import base64, importlib.util, json, shutil
+import base64, importlib.util, json, shutil, sys
 from pathlib import Path
 import pytest
 
@@ -12,7 +12,8 @@ def script(name):
     spec.loader.exec_module(module)
     return module
 
-docs, readme, clean = script('check_docs'), script('readme'), script('check_clean')
+sys.path.insert(0, str(ROOT/'.ci'))   # the scripts import each other by name
+docs, readme, clean, lessons, sidebar = map(script, ['check_docs', 'readme', 'check_clean', 'lessons', 'sidebar'])
 
 TITLE = ('markdown', '# A page\n> What it shows')
 PNG = base64.b64encode(b'\x89PNG' + bytes(100)).decode()
@@ -128,17 +129,52 @@ def test_markup_that_quarto_would_not_read(nbs, message):
     assert any(message in p for p in problems), problems
     assert checked(nbs, *sound) == ([], [])
 
+LONG = 'x = ' + '1 + '*25 + '1'
+LESSON = {   # words of the report: (broken, sound)
+    '105 characters of code': ([TITLE, ('code', LONG)], [TITLE, ('code', f'#| hide\n{LONG}'), ('code', f'#| echo: false\n{LONG}'), ('code', f'#| export\n{LONG}')]),
+    'cell 2: 105 characters': ([TITLE, ('code', f'#| exports\n{LONG}')], [TITLE, ('code', '#| exports\nx = 1')]),
+    'a line, 90 fit: x = 1 +': ([TITLE, ('code', f'#| code-fold: true\n{LONG}')], markdown(LONG)),
+    '90 fit: pathlearn_train': (markdown('```bash\npathlearn_train ' + 'a'*80 + '\n```'), markdown('```bash\npathlearn_train \\\n    ' + 'a'*80 + '\n```')),
+    'code-fold folds what the site does not show': ([TITLE, ('code', '#| export\n#| code-fold: true\nx = 1')], [TITLE, ('code', '#| code-fold: true\nx = 1')]),
+    'makes `exports` foldable': ([TITLE, ('code', '#| exports\n#| code-fold: true\nx = 1')], [TITLE, ('code', '#| exports\nx = 1')]),
+    'the lesson is hidden': ([TITLE, ('code', '#| export\nregister(Method("x", "X", f))')],
+                             [TITLE, ('code', '#| exports\ndef loss(z): return z'), ('code', '#| export\nregister(Method("x", "X", f))')]),
+    'title of the link is not closed': (markdown('[.9](00_data.ipynb "row: x | a)'), markdown('[.9](00_data.ipynb "row: x | a (b)") and [.8](00_data.ipynb \'b\')')),
+    'or holds quotes': (markdown('[.9](00_data.ipynb "row "x" | a")'), markdown('`[a](b c)` and ("a b")')),
+}
+
+@pytest.mark.parametrize('message', LESSON)
+def test_what_a_page_owes_its_reader(nbs, message):
+    broken, sound = LESSON[message]
+    problems, _ = checked(nbs, *broken)
+    assert any(message in p for p in problems), problems
+    assert checked(nbs, *sound) == ([], [])
+
+def test_the_page_of_a_component_shows_its_lesson(nbs):
+    cells = [TITLE, ('code', '#| default_exp gumbel'), ('code', '#| export\ndef loss(z): return z')]
+    assert any('the lesson is hidden' in p for p in docs.check_page(write(nbs/'11_gumbel.ipynb', *cells), nbs)[0])
+    assert docs.check_page(write(nbs/'11_other.ipynb', *cells), nbs) == ([], [])
+
+def test_every_page_leads_to_the_glossary(nbs):
+    assert lessons.check_glossary(nbs) == (['nbs/glossary.ipynb is missing'], [])
+    write(nbs/'glossary.ipynb', TITLE, ('markdown', '### live noise'))
+    assert lessons.check_glossary(nbs) == (['00_data.ipynb: no link to the glossary'], [])
+    write(nbs/'00_data.ipynb', TITLE, ('markdown', 'Its [noise](glossary.ipynb#live-noise).'), ('code', 'def noise(): pass'))
+    deep = write(nbs/'tutorials'/'first.ipynb', TITLE, ('markdown', 'Its [noise](../glossary.ipynb#noise).'))
+    assert lessons.check_glossary(nbs) == ([], [])
+    assert docs.check_page(nbs/'00_data.ipynb', nbs) == ([], [])
+    assert any('the glossary has no entry #noise' in p for p in docs.check_page(deep, nbs)[0])
+
 def test_cell_options_allow_what_is_meant(nbs):
     error = dict(output_type='error', ename='ValueError', evalue='no', traceback=[])
     cells = [('code', '#| warning: true\nf()', stream('CollapseWarning: one live cluster\n', 'stderr')), ('code', '#| error: true\nf()', error)]
     assert checked(nbs, TITLE, *cells) == ([], [])
 
-def test_missing_words_are_notes(nbs):
+def test_missing_words_are_problems(nbs):
     (nbs/'images').mkdir()
     (nbs/'images'/'x.png').write_bytes(b'png')
     problems, notes = checked(nbs, TITLE, ('markdown', '![](images/x.png)'), ('code', 'f()', shown(image_png=PNG)))
-    assert not problems
-    assert len(notes) == 2 and all('no alternative text' in n for n in notes)
+    assert not notes and len(problems) == 2 and all('no alternative text' in p for p in problems)
 
 def test_a_section_that_is_not_there_is_named(nbs):
     problems, notes = checked(nbs, TITLE, ('markdown', '[none](00_data.ipynb#nothing)'))
@@ -147,7 +183,7 @@ def test_a_section_that_is_not_there_is_named(nbs):
 def test_two_pictures_want_two_texts(nbs):
     def two(alt): return checked(nbs, TITLE, ('code', f'#| fig-alt: {alt}\nf()', shown(image_png=PNG), shown(image_png=PNG)))
     problems, notes = two('three cells')
-    assert not problems and len(notes) == 1 and '2 pictures and 1 alternative text' in notes[0]
+    assert not notes and len(problems) == 1 and '2 pictures and 1 alternative text' in problems[0]
     assert two('["three cells", "their masks"]') == ([], [])
 
 def test_a_page_that_nbdev_cannot_make_is_named(nbs, tmp_path):
@@ -162,6 +198,13 @@ def test_code_that_runs_with_every_site_is_noted(nbs, tmp_path):
     mixed = write(nbs/'11_mixed.ipynb', TITLE, ('code', '#| default_exp mixed'), ('code', '#| export\nx = 1'), ('code', 'import math\nmath.pi'))
     problems, notes = docs.process_page(mixed, nbs, tmp_path/'out')
     assert not problems and 'apart from other code' in notes[0]
+
+@pytest.mark.parametrize('source, spoiled', [('a [[`x`](https://a.b)](c.ipynb)', True), ('a [one [`x`](https://a.b#x) of](c.ipynb)', True),
+                                             ('[`x`](https://a.b) and [`y`](https://a.b) ([c](d.ipynb))', False)])
+def test_a_link_in_a_link_is_named(nbs, source, spoiled):
+    from execnb.nbio import dict2nb
+    problems = docs.own_links(dict2nb(notebook(TITLE, ('markdown', source))), '10_page.ipynb', nbs)
+    assert bool(problems) == spoiled and all('`x` links itself' in p for p in problems)
 
 @pytest.fixture
 def site(nbs):
@@ -180,7 +223,51 @@ def test_the_site_must_hang_together(site, nbs):
     shutil.copy(site/'_quarto.yml', nbs/'_quarto.yml')
     assert 'no symbolic link' in docs.check_site(site)[0][0]
 
-def test_the_side_bar_names_every_page(nbs): assert docs.check_sidebar(nbs) == ([], [])
+def test_a_page_for_lost_readers_links_from_the_top(site, nbs):
+    lost = nbs/'404.qmd'
+    lost.write_text('---\ntitle: Gone\n---\n[data](/00_data.ipynb) [us](https://a.b)\n')
+    assert docs.check_site(site) == ([], [])
+    lost.write_text('[a](00_data.ipynb) [b](/gone.ipynb)')
+    assert [p.partition(' leads')[0] for p in docs.check_site(site)[0]] == ['404.qmd: link to 00_data.ipynb', '404.qmd: link to /gone.ipynb']
+
+# the side bar
+
+def bar(nbs, path):
+    "What the check says of the side bar that `path` makes"
+    sidebar.write(nbs, path)
+    return docs.check_sidebar(nbs)[0]
+
+def test_the_side_bar_names_every_page_once(nbs):
+    assert 'sidebar.yml is missing' in docs.check_sidebar(nbs)[0][0]
+    assert bar(nbs, {'Start': ['00_data']}) == []
+    write(nbs/'tutorials'/'first.ipynb', TITLE)
+    assert bar(nbs, {'Start': ['00_data']}) == ['tutorials/first.ipynb is not in the side bar: give it a place in PATH of .ci/sidebar.py']
+    assert bar(nbs, {'Start': ['tutorials/first'], 'Ground': [('00_data', ['tutorials/first'])]}) == ['the side bar names tutorials/first.ipynb 2 times']
+    assert bar(nbs, {'Ground': [('00_data', ['tutorials/first'])]}) == []
+    (nbs/'tutorials'/'first.ipynb').unlink()
+    assert docs.check_sidebar(nbs)[0] == ['the side bar names tutorials/first.ipynb, and there is no such notebook']
+
+def test_the_side_bar_says_minutes_that_are_true(nbs):
+    assert bar(nbs, {'Start': ['00_data']}) == []
+    file = nbs/'sidebar.yml'; text = file.read_text()
+    assert 'A page (1 min)' in text
+    file.write_text(text.replace('(1 min)', ''))
+    assert docs.check_sidebar(nbs)[0] == ['the side bar says no minutes for 00_data.ipynb']
+    file.write_text(text.replace('A page', 'Page'))
+    assert 'the page calls itself "A page"' in docs.check_sidebar(nbs)[0][0]
+    file.write_text(text)
+    write(nbs/'00_data.ipynb', TITLE, ('markdown', 'word '*800))
+    assert docs.check_sidebar(nbs)[0] == []   # a few minutes do not matter
+    write(nbs/'00_data.ipynb', TITLE, ('markdown', 'word '*2000))
+    assert 'gives 00_data.ipynb 1 minutes, its words and code want 10' in docs.check_sidebar(nbs)[0][0]
+
+def test_minutes_count_what_is_shown(nbs):
+    def take(*cells): return sidebar.minutes(write(nbs/'10_page.ipynb', TITLE, *cells))
+    lines = 'x = 1\n'*100
+    assert take(('code', lines)) == 5
+    assert take(('code', f'#| export\n{lines}'), ('code', f'#| hide\n{lines}'), ('code', f'#| echo: false\n{lines}'), ('code', f'#| code-fold: true\n{lines}')) == 1
+    assert take(('code', f'#| exports\n{lines}'), ('markdown', '$$a$$\n\n'*12)) == 8
+    assert len(sidebar.pages()) == len(set(sidebar.pages()))
 
 # README.md
 
