@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 NBS = ROOT/'nbs'
 PAGES = [NBS/'index.ipynb', *sorted((NBS/'tutorials').glob('*.ipynb'))]
 CITED = re.compile(r'\[([^\[\]]+)\]\([^()\s]+\s+"row: ([^"]+)"\)')
-FIGURE = re.compile(r'(?<![\w.,/-])[+−-]?0?\.\d{2,3}X')
+FIGURE = re.compile(r'(?<![\w.,/-])[+−-]?0?\.\d{2,3}(?!\d|\.\d)')
 QUIET = re.compile(r'```.*?```|`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]+\$|<!--.*?-->', re.S)
 SAID = re.compile(r'([+−-]?)0?(\.\d+|\d+\.\d+|\d+)(?:\s*±\s*0?(\.\d+))?$')
 
