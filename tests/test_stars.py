@@ -8,7 +8,7 @@ PUBLIC = dict(
     views='weak_view strong_view standard_view mixup_views cutmix_views show_views',
     networks='encoder Projector Predictor MomentumCopy DenseUNet',
     learning='ViewPair MomentumTarget CollapseWatch KNNWatch Resume save_encoder load_encoder ssl_learner Method register',
-    evaluate='embed Embeddings knn_score linear_score fine_tune_score cluster_scores map_clusters mapped_score segmentation_scores '
+    evaluate='embed Embeddings knn_score linear_score fine_tune_score cluster_scores shuffled_rand best_cluster_f1 map_clusters mapped_score segmentation_scores '
              'floor_rows segmentation_floor compare',
     explore='reduce plot_map Explorer EpochExplorer',
     transfer='mask_dls detector predict_masks',
