@@ -1,0 +1,188 @@
+"""What CluSiam claims of its clusters, measured on lung patches with three seeds, for nbs/results/clusiam_*.csv
+
+    python tests/bench/cluster_claims.py PART ... [--data lc25000_lung_64.npz] [--runs FOLDER] [--out nbs/results]
+
+collapse   the same ten epochs with and without stop-gradient, and with and without Gumbel noise
+gradient   how large a share of the encoder's gradient the cluster loss has, step by step
+clusters   assigner against k-means at equal counts, three classes (rows of `pathlearn_reproduce clusiam`, weights in RUNS)
+mix        the same on a 95 : 5 mix of two classes
+weight     the cluster loss with nine times the weight (alpha = .9 in place of .5)"""
+import argparse, time
+from pathlib import Path
+import pandas as pd, torch, torch.nn.functional as F
+from fastai.callback.core import Callback
+from sklearn.metrics import rand_score
+from pathlearn.all import *
+from pathlearn.commands.runs import code_version, hardware
+from pathlearn.clusiam import ClusterLoss
+
+SEEDS, SETTING = (0,1,2), dict(arch='tiny', view='gentle', bs=128, lr=.1)
+RARE, COMMON = 'lung_aca', 'lung_n'   # of the mix: adenocarcinoma in normal tissue
+
+def learner(kind, train, **kw): # -> Learner under the one setting of this script
+    make = dict(SimSiam=simsiam_learner, CluSiam=clusiam_learner, CluBYOL=clubyol_learner)[kind]
+    return make(train.dls(bs=SETTING['bs']), SETTING['arch'], view=gentle_view(train.size), lr=SETTING['lr'], **kw)
+
+def fit(learn, epochs): # -> minutes
+    start = time.time()
+    with learn.no_logging(), learn.no_bar(): learn.fit(epochs)
+    return round((time.time() - start)/60, 2)
+
+# clusters and their scores
+
+def counted(assignments): return torch.as_tensor(assignments).unique().numel()
+
+def with_clusters(emb, clusters): return Embeddings(emb.features, emb.labels, clusters, emb.classes)
+
+def by_kmeans(train, test, k, seed): # -> both with assignments
+    return [with_clusters(e, kmeans_clusters(train, k, seed, e)) for e in (train,test)]
+
+def merged(train, test, k): # the assigner's clusters joined to k by the centroids of their patches
+    from sklearn.cluster import AgglomerativeClustering
+    live = train.assignments.unique()
+    if len(live) <= k: return [train,test]
+    centres = torch.stack([F.normalize(train.normed[train.assignments == c].mean(0), dim=0) for c in live])
+    group = AgglomerativeClustering(k, metric='cosine', linkage='average').fit_predict(centres)
+    new = torch.full((int(max(train.assignments.max(), test.assignments.max())) + 1,), -1)
+    new[live] = torch.as_tensor(group)
+    return [with_clusters(e, new[e.assignments]) for e in (train,test)]
+
+def scored(pair, classes): # -> dict: one row of a table of clusters
+    train,test = pair
+    found = cluster_scores(test.labels, test.assignments)
+    f1 = [best_cluster_f1(train, test, c) for c in classes]
+    return {'clusters':counted(train.assignments), 'Rand':found['rand'], 'Rand, shuffled':shuffled_rand(test.labels, test.assignments),
+            'adjusted Rand':found['adjusted_rand'], 'purity':found['purity'], 'best-cluster F1':sum(f1)/len(f1)}
+
+def ways(train, test, n_classes, seed): # -> name: (train, test) with assignments
+    n = counted(train.assignments)
+    one = [with_clusters(e, torch.zeros(len(e.labels), dtype=torch.long)) for e in (train,test)]
+    return {'assigner':(train,test), 'k-means':by_kmeans(train, test, n, seed), f'assigner, merged to {n_classes}':merged(train, test, n_classes),
+            f'k-means, {n_classes}':by_kmeans(train, test, n_classes, seed), 'one cluster':one}
+
+def compared(train, test, classes, n_classes, seed): # -> list of rows
+    return [{'clusters by':name} | scored(pair, classes) for name,pair in ways(train, test, n_classes, seed).items()]
+
+# the parts
+
+def clusters(splits, args):
+    for kind in ('CluSiam','CluBYOL'):
+        for seed in SEEDS:
+            file = Path(args.runs)/f'clusiam_{Path(args.data).stem}_{kind}_tiny_64_gentle_40_128_100_{seed}_0.1.safetensors'.lower()
+            model = load_encoder(file)
+            train,test = (embed(model, p) for p in (splits.train,splits.test))
+            for row in compared(train, test, range(3), 3, seed): yield dict(method=kind, epochs=40, k=100, seed=seed, **row)
+
+def mixture(data, rare, common, share, seed): # -> PatchData of two classes, 1 = the rare one
+    g = torch.Generator().manual_seed(seed)
+    many,few = ((data.labels == c).nonzero().flatten() for c in (common,rare))
+    n = round(len(many)*share/(1-share))
+    rows = torch.cat([many, few[torch.randperm(len(few), generator=g)[:n]]])
+    return PatchData(data.images[rows], (data.labels[rows] == rare).long(), classes=['common','rare'])
+
+def mix(splits, args, epochs=40, draws=20):
+    rare,common = (splits.train.classes.index(c) for c in (RARE,COMMON))
+    for seed in SEEDS:
+        train = mixture(splits.train, rare, common, .05, seed)
+        tests = [mixture(splits.test, rare, common, .05, d) for d in range(draws)]
+        colours = {'colour histogram':colour_histogram}
+        for kind,k in (('CluSiam',100), ('CluSiam',2), ('SimSiam',None), ('untrained',None), *((n,None) for n in colours)):
+            minutes, model = 0., None
+            if kind in ('SimSiam','CluSiam'):
+                set_seed(seed)
+                model = learner(kind, train, **({} if k is None else dict(k=k)))
+                minutes = fit(model, epochs)
+            elif kind == 'untrained': model = untrained_encoder(train, SETTING['arch'], seed)
+            def seen(p): return embed(model, p) if model is not None else Embeddings(colours[kind](p), p.labels)
+            tr, te = seen(train), [seen(t) for t in tests]
+            rows = []
+            for test in te:
+                if k: rows += compared(tr, test, [1], 2, seed)
+                else: rows += [{'clusters by':f'k-means, {n}'} | scored(by_kmeans(tr, test, n, seed), [1]) for n in (2,10)]
+            table = pd.DataFrame(rows).groupby('clusters by', sort=False).mean().reset_index()
+            for row in table.to_dict('records'):
+                yield dict(method=kind, epochs=epochs if minutes else 0, k=k, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
+
+class Terms(ClusterLoss):
+    "The same loss, with both of its terms kept"
+    def __call__(self, out, *_):
+        logits, z = out.logits, torch.cat([out.z1,out.z2])
+        self.terms = (1-self.alpha)*self.inv(out), self.alpha*cluster_loss(z, logits, self.tau, self.noise)
+        return sum(self.terms)
+
+class Share(Callback):
+    "|gradient of the cluster loss| / |gradient of the invariance loss| on the encoder, each step"
+    def before_fit(self): self.shares = []
+    def after_loss(self):
+        if not self.training: return
+        weights = [p for p in self.model.encoder.parameters() if p.requires_grad]
+        norms = [torch.cat([g.flatten() for g in torch.autograd.grad(t, weights, retain_graph=True)]).norm() for t in self.loss_func.terms]
+        self.shares.append((norms[1]/norms[0]).item())
+
+def gradient(splits, args, epochs=16):
+    for seed in SEEDS:
+        set_seed(seed)
+        learn = learner('CluSiam', splits.train, k=100, cbs=[share := Share()])
+        learn.loss_func = Terms(clusiam_inv, .5)
+        learn.remove_cbs([cb for cb in learn.cbs if type(cb).__name__ == 'LossParts'])
+        minutes = fit(learn, epochs)
+        steps = pd.Series(share.shares)
+        for first in range(0, len(steps), 20):
+            part = steps[first:first+20]
+            yield dict(method='CluSiam', epochs=epochs, k=100, alpha=.5, seed=seed, **{'from step':first, 'to step':first+len(part)-1}, share=part.mean(), minutes=minutes)
+
+def open_inv(out): # eq. 1 without stop-gradient
+    return -F.cosine_similarity(out.p1, out.z2).mean() - F.cosine_similarity(out.p2, out.z1).mean()
+def open_simsiam(out, *_): return open_inv(out)/2
+
+def without(learn, what): # -> Learner with one thing taken out
+    if what == 'stop-gradient': learn.loss_func = open_simsiam if not hasattr(learn.loss_func, 'inv') else ClusterLoss(open_inv, learn.loss_func.alpha)
+    return learn
+
+def state(learn, splits): # -> dict: spread of the projections and live clusters without noise on val, 5-NN on test
+    train,val,test = (embed(learn, p) for p in splits)
+    model = learn.model.eval()
+    with torch.no_grad(): z = torch.cat([model.projector(model.encoder(x)) for x in to_unit(splits.val.images).split(256)])
+    spread = F.normalize(z, dim=1).std(0).mean().item()*z.shape[1]**.5
+    live = counted(val.assignments) if val.assignments is not None else ''
+    return {'spread':spread, 'live clusters':live, '5-NN':knn_score(train, test)}
+
+def collapse(splits, args, epochs=10):
+    jobs = [('SimSiam','nothing'), ('SimSiam','stop-gradient'), ('CluSiam','nothing'), ('CluSiam','stop-gradient'), ('CluSiam','Gumbel noise')]
+    for kind,what in jobs:
+        for seed in SEEDS:
+            set_seed(seed)
+            own = {} if kind == 'SimSiam' else dict(k=100, noise=what != 'Gumbel noise')
+            learn = without(learner(kind, splits.train, **own), what)
+            minutes = fit(learn, epochs)
+            yield dict(method=kind, without=what, epochs=epochs, k=own.get('k'), seed=seed, **state(learn, splits), minutes=minutes)
+
+def weight(splits, args, epochs=40):
+    for seed in SEEDS:
+        set_seed(seed)
+        learn = learner('CluSiam', splits.train, k=100, alpha=.9)
+        minutes = fit(learn, epochs)
+        train,test = (embed(learn, p) for p in (splits.train,splits.test))
+        found = dict(linear=linear_score(train, test)) | cluster_scores(test.labels, test.assignments)
+        yield dict(method='CluSiam', epochs=epochs, k=100, alpha=.9, seed=seed, **{'5-NN':knn_score(train, test), 'linear':found['linear'],
+                   'Rand':found['rand'], 'adjusted Rand':found['adjusted_rand'], 'live clusters':found['n_clusters']}, minutes=minutes)
+
+PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, weight=weight)
+
+def write(part, splits, args):
+    "Rows appear in the file as they are measured"
+    made, rows, file = dict(commit=code_version(), hardware=hardware()), [], Path(args.out)/f'clusiam_{part}.csv'
+    for row in PARTS[part](splits, args):
+        rows.append(row | {n:v for n,v in SETTING.items() if n not in row} | dict(data=Path(args.data).stem, part='test') | made)
+        print(part, {n: round(v, 4) if isinstance(v, float) else v for n,v in row.items()}, flush=True)
+        pd.DataFrame(rows).round(5).to_csv(file, index=False)
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('parts', nargs='+', choices=PARTS)
+    parser.add_argument('--data', default='lc25000_lung_64.npz')
+    parser.add_argument('--runs', default='runs', help='folder in which `pathlearn_reproduce clusiam` kept its weights')
+    parser.add_argument('--out', default='nbs/results')
+    args = parser.parse_args()
+    splits = npz_data(args.data)
+    for part in args.parts: write(part, splits, args)
