@@ -266,7 +266,7 @@ def _look(splits, epochs): return [] if splits.val is None else [ReconstructionW
 
 register(Method('autoencoder', 'Contrastive autoencoder', autoencoder_learner, 'conv3',
     view=lambda size, own, **kw: autoencoder_view(size, **kw), fit=_both_phases, watches=_look,
-    paper='Ferrante et al., 2022', model='ContrastiveAE',
+    paper='Ferrante et al., 2022', url='https://arxiv.org/abs/2209.12005', model='ContrastiveAE',
     lr='at its peak 0.25 with lars, 0.003 with adamw', own=(
     Option('alpha', .1, "weight of the reconstruction", high=1),
     Option('latent', 128, "width of its latent space", int, 1),

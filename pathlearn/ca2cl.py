@@ -210,7 +210,7 @@ def _draw(size, own, **kw): # one strong and one weak view, or two standard ones
     return (StrongWeak if own.get('mixed', True) else standard_view)(size, **kw)
 
 register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, lr='0.0006', view=_draw,
-    paper='Li et al., 2025', own=(
+    paper='Li et al., 2025', url='https://doi.org/10.1109/JBHI.2025.3552640', own=(
     Option('eps', 1., "length of the adversarial step", off='adversarial'),
     Option('where', 'conv1', "what the adversarial step moves", str,
            choices=('conv1','pixel','feature')),

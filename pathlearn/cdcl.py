@@ -281,9 +281,9 @@ def cdcl_learner(dls,    # of `semi_dls`
 _SCALE = (
     Option('tile', None, "large images are cut into tiles of so many pixels, which are then "
            "brought to --size if that is given", int, 32, to='data', metavar='PX'),
-    Option('mpp', None, "microns a pixel that images are brought to, which are then cut into "
+    Option('mpp', None, "microns per pixel that images are brought to, which are then cut into "
            "tiles; their files say their own", float, .01, 100, to='data', metavar='MICRONS'),
-    Option('image_mpp', None, "microns a pixel of images whose files do not say it", float, .01,
+    Option('image_mpp', None, "microns per pixel of images whose files do not say it", float, .01,
            100, to='data', metavar='MICRONS'))
 _MASKS = (
     Option('background', None, "value of the background in masks", int, to='data', metavar='VALUE'),
@@ -294,7 +294,7 @@ _MASKS = (
 _SHARES = '1/128','1/64','1/32','1/16','1/8','1/4','1/2','1'
 register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei',
     paper='Wu et al., 2022', lr='0.0001, with tiny 0.002', own=(
-    Option('grid', 8, "patches a side", int, 2),
+    Option('grid', 8, "patches per side", int, 2),
     Option('start', 5, "epochs before images without masks are used", int, metavar='N'),
     Option('bf16', False,
            "convolutions in bfloat16: faster on processors with AMX, slower on others"),

@@ -21,7 +21,7 @@ def _later(module, function): # -> function of the parsed arguments
 
 # %% ../nbs/65_cli.ipynb #007
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
-         "(flat, with a folder a class, with train, val and test in it, "
+         "(flat, with a folder per class, with train, val and test in it, "
          "or as NCT-CRC, PCam, GlaS, CRAG and LC25000 were published), "
          "'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
@@ -40,14 +40,14 @@ def _device(add, doing):
         help=f"{doing} (default: a GPU if there is one)")
 
 # %% ../nbs/65_cli.ipynb #008
-_SIZE = number(int, 16, 10_000) # pixels a side
+_SIZE = number(int, 16, 10_000) # pixels per side
 
 # %% ../nbs/65_cli.ipynb #6b836a19
 def _data_arguments(parser):
     add = parser.add_argument_group('data').add_argument
     add('--data', required=True, type=filled, metavar='NAME|FILE|FOLDER', help=_DATA)
     add('--size', type=_SIZE, metavar='PX',
-        help="pixels a side that patches are brought to "
+        help="pixels per side that patches are brought to "
         "(default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true',
         help="leave out images of a folder that cannot be read, and count them")
@@ -80,7 +80,7 @@ def _view_arguments(parser):
         help="how far a patch is changed before it is compared with itself (default: standard; "
         "of ca2cl a strong and a weak view, of the autoencoder its own)")
     add('--view-size', type=_SIZE, metavar='PX',
-        help="pixels a side of the views alone (default: those of the patches); "
+        help="pixels per side of the views alone (default: those of the patches); "
         "smaller ones train faster")
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
@@ -94,7 +94,7 @@ def _training_arguments(parser, methods, epochs): # -> `add_argument` of the gro
     add('--epochs', type=number(int, 1), default=epochs,
         help="rounds through the training patches" + ('' if epochs else _VARIES))
     add('--bs', type=number(int, 2),
-        help="patches a batch, at most all of them "
+        help="patches per batch, at most all of them "
         f"(default: {_by_method(methods, 'bs')} with masks and as many without)")
     add('--lr', type=number(float, 1e-8),
         help=f"learning rate (default: {_by_method(methods, 'lr')})")
@@ -265,7 +265,7 @@ def _reproduce_parser(known): # dict: name -> row
                    help=f"which paper: {', '.join(_papers(methods))}")
     add = _common(p, methods, epochs=None)
     add('--seed', type=seed, nargs='+',
-        help="one run a seed (default: 0; autoencoder: 0 1 2, but for mnist without a GPU 0 alone)")
+        help="one run per seed (default: 0; autoencoder: 0 1 2, but for mnist without a GPU 0 alone)")
     add('--opt', choices=('lars','adamw'),
         help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
     own_arguments(p, [known['ca2cl'], known['cdcl']], to=('learner',))
@@ -297,7 +297,7 @@ def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     add('folder', nargs='?', metavar='FOLDER', help="of lc25000: the published set, unpacked")
     add('--out', metavar='FILE', help="an .npz file, or of lc25000 also a folder "
         "(default: in the folder PATHLEARN_DATA, or ~/.pathlearn)")
-    add('--size', type=number(int, 16), default=64, metavar='PX', help="pixels a side")
+    add('--size', type=number(int, 16), default=64, metavar='PX', help="pixels per side")
     add('--organ', choices=('lung','colon','both'), default='lung', help="of lc25000")
     add('--copies', type=number(int, 1), default=4, metavar='N',
         help="of lc25000: at most so many of the twenty copies of each photograph")

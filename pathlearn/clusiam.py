@@ -126,8 +126,11 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
 # %% ../nbs/12_clusiam.ipynb #039
 _wu, _noise = 'Wu et al., 2023', Option('noise', True, "Gumbel noise in the cluster assignment")
 def _alpha(default): return Option('alpha', default, "weight of the cluster loss", high=1)
-register(Method('clusiam', 'CluSiam', clusiam_learner, k=100, own=(_alpha(.5), _noise), paper=_wu))
-register(Method('clubyol', 'CluBYOL', clubyol_learner, k=100, own=(_alpha(.9), _noise), paper=_wu))
+_at = 'https://arxiv.org/abs/2310.12334'
+register(Method('clusiam', 'CluSiam', clusiam_learner, k=100, own=(_alpha(.5), _noise), paper=_wu,
+                url=_at))
+register(Method('clubyol', 'CluBYOL', clubyol_learner, k=100, own=(_alpha(.9), _noise), paper=_wu,
+                url=_at))
 
 # %% ../nbs/12_clusiam.ipynb #058
 # what a reader of this method's notebook needs in one import, see the five lines at its top

@@ -26,7 +26,7 @@ def _check_labels(pseudo):
 
 # %% ../nbs/40_crosspatch.ipynb #015
 def foreground_score(pseudo, # [B,H,W] pseudo labels, 1 = foreground
-                     grid=8, # patches a side
+                     grid=8, # patches per side
 ):                           # -> [B,grid*grid] share of foreground pixels in each patch
     "Share of foreground in each patch of a regular grid, CDCL eq. 5"
     _check_labels(pseudo)
@@ -90,7 +90,7 @@ def _check_maps(z, pseudo, grid):
 # %% ../nbs/40_crosspatch.ipynb #030
 def patch_features(z,       # [B,D,h,w] projections, of any length
                    pseudo,  # [B,H,W] its network's pseudo labels, H = h or a multiple
-                   grid=8,  # patches a side
+                   grid=8,  # patches per side
                    low=.3,  # see `patch_kinds`
                    high=.7,
 ):                          # -> PatchFeatures, N = B*h*w

@@ -554,11 +554,11 @@ def _draw_chosen(image, fs, low, high, i): # fs: [grid*grid] scores; i: chosen p
     return ax.figure
 
 # %% ../nbs/40_crosspatch.ipynb #083
-def _patch_grids(image, mask): # -> list of patches a side
+def _patch_grids(image, mask): # -> list of patches per side
     h,w = image.shape[-2:]
     grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
     if not grids:
-        raise ValueError(f"a {h}x{w} image has no grid of 4, 5, 8, 10 or 16 patches a side: "
+        raise ValueError(f"a {h}x{w} image has no grid of 4, 5, 8, 10 or 16 patches per side: "
                          "cut or resize it")
     if mask.shape != (h,w):
         raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")

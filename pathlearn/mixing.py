@@ -16,7 +16,7 @@ class Recipe(nn.Sequential):
     "Steps one after the other: images [B,C,H,W], uint8 or in [0,1] -> [B,C,size,size] in [0,1]"
     def __init__(self, size, *steps): # size: side of the views in pixels
         super().__init__(*steps)
-        if size < 8: raise ValueError(f"a view has 8 pixels a side or more, found size={size}")
+        if size < 8: raise ValueError(f"a view has 8 pixels per side or more, found size={size}")
         self.size = size
 
     @torch.no_grad()

@@ -96,7 +96,7 @@ def hsv_shift(x,    # [B,3,H,W] in [0,1]
 def _line_kernels(ends, # [B,4] row and column of a line's first and last cell, whole numbers
     side,               # of the window, in pixels
 ):                      # -> [B,side,side], each of sum 1
-    "Equal weights along a line a pixel wide"
+    "Equal weights along a line per pixel wide"
     first,last = ends[:,None,:2], ends[:,None,2:]
     n = (last-first).abs().amax(2, keepdim=True).clamp(min=1)
     along = (torch.arange(side, device=ends.device)[:,None]/n).clamp(max=1)
@@ -190,7 +190,7 @@ def _read_tables(tables, greys, row, col, n): # tile of each row [H] and column 
 # %% ../nbs/20a_operations.ipynb #054
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
-    tiles=8, # tiles a side, fewer if they would have less than 8 pixels a side
+    tiles=8, # tiles a side, fewer if they would have less than 8 pixels per side
 ):           # -> [B,C,H,W] in [0,1]
     "Contrast-limited adaptive histogram equalisation of the luminance, Zuiderveld 1994"
     if tiles < 1: raise ValueError(f"CLAHE needs a tile or more, found tiles={tiles}")

@@ -135,6 +135,9 @@ def byol_learner(dls, arch='resnet18', dim=256, m=.99, cbs=(), last_bn=False, **
     return ssl_learner(dls, model, byol_loss, cbs=[MomentumTarget(), *L(cbs)], **kwargs)
 
 # %% ../nbs/10_siamese.ipynb #050
-register(Method('simclr', 'SimCLR', simclr_learner, paper='Chen et al., 2020'))
-register(Method('simsiam', 'SimSiam', simsiam_learner, paper='Chen & He, 2021'))
-register(Method('byol', 'BYOL', byol_learner, paper='Grill et al., 2020'))
+register(Method('simclr', 'SimCLR', simclr_learner, paper='Chen et al., 2020',
+                url='https://arxiv.org/abs/2002.05709'))
+register(Method('simsiam', 'SimSiam', simsiam_learner, paper='Chen & He, 2021',
+                url='https://arxiv.org/abs/2011.10566'))
+register(Method('byol', 'BYOL', byol_learner, paper='Grill et al., 2020',
+                url='https://arxiv.org/abs/2006.07733'))

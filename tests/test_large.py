@@ -129,7 +129,7 @@ def test_microns_bring_all_images_to_one_scale(tmp_path, drawn, capsys):
     assert len(more.without) == 7 + 8*4 # each cut like the others, none of the two test images
     plain = write(tmp_path/'plain', drawn)
     code, told = cdcl('--data', plain, '--mpp', .5, '--size', 64, '--out', tmp_path/'run', capsys=capsys)
-    assert code == 2 and '10 of 10 images do not say how many microns a pixel is wide' in told.err and not (tmp_path/'run').exists()
+    assert code == 2 and '10 of 10 images do not say how many microns per pixel is wide' in told.err and not (tmp_path/'run').exists()
     assert cdcl('--data', plain, '--mpp', .5, '--image-mpp', .25, '--size', 64, '--out', tmp_path/'run') == 0
     page = (tmp_path/'run'/'report.html').read_text()
     assert 'round(min(x.shape[1:])*MICRONS/0.5*64/64)' in page
@@ -183,7 +183,7 @@ def test_nothing_is_written_among_the_images(cells, tmp_path, capsys):
 
 def test_a_start_that_is_refused_leaves_no_folder(cells, tmp_path, monkeypatch, capsys):
     out = tmp_path/'run'
-    for args,words in ((('--size', 100), '100 px a side, which do not divide'), (('--tile', 100), '100 px a side, which do not divide'),
+    for args,words in ((('--size', 100), '100 px per side, which do not divide'), (('--tile', 100), '100 px per side, which do not divide'),
                        (('--image-mpp', .25), 'give both')):
         code, told = cdcl('--data', cells, *args, '--out', out, capsys=capsys)
         assert code == 2 and words in told.err and 'Traceback' not in told.err and not out.exists(), told.err

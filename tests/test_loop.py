@@ -107,7 +107,7 @@ def test_a_stop_in_the_second_fit(event, tmp_path):
 
 @pytest.mark.parametrize('stop', [0,1,2])
 def test_accumulated_gradients_are_part_of_the_state(stop, tmp_path):
-    acc = lambda: GradientAccumulation(32) # three batches of 16 an epoch: an epoch ends half way
+    acc = lambda: GradientAccumulation(32) # three batches of 16 per epoch: an epoch ends half way
     plain = quiet(learner(acc()), 4)
     with pytest.raises(KeyboardInterrupt): quiet(learner(acc(), Resume(tmp_path/'run.pt')), 4, cbs=Interrupt('before_epoch', stop+1))
     again = quiet(learner(acc(), Resume(tmp_path/'run.pt')), 4)

@@ -103,7 +103,7 @@ def _takes(model, n_in, size): # does a black patch come out as features of the 
     except (RuntimeError, ValueError, AssertionError): return False
 
 # %% ../../nbs/60h_embed.ipynb #b8bdf1d0
-def _try_size(model, size, asked): # a `Pretrained`, pixels a side; asked: by `--size`?
+def _try_size(model, size, asked): # a `Pretrained`, pixels per side; asked: by `--size`?
     "Raise where these weights cannot look at such patches; say where they were trained on others"
     settings = model.encoder.settings
     own = model.meta.get('size') or settings['size']

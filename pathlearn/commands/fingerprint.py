@@ -89,7 +89,7 @@ def _shape(shapes): # set of (C,H,W) -> text
 # %% ../../nbs/60k_fingerprint.ipynb #b5ee09ae
 def fingerprint(train, val=None, test=None, # PatchData, uint8 [N,C,H,W] or list of (image, mask)
                 **more): # further parts by name
-    "What was read: number, shape, classes, checksum and a line an image, as JSON can hold it"
+    "What was read: number, shape, classes, checksum and a line per image, as JSON can hold it"
     parts = {n: d for n,d in dict(train=train, val=val, test=test, **more).items() if d is not None}
     lines = [_lines(n, d) for n,d in parts.items()]
     rows = {k: list(chain.from_iterable(c[k] for c,_ in lines)) for k in lines[0][0]}

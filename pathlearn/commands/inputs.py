@@ -25,7 +25,7 @@ def _from_folder(path, size, skip_bad, channels):
 
 # %% ../../nbs/60c_inputs.ipynb #007
 def _resized(data, size): # PatchData or None -> PatchData or None
-    "All patches at `size` pixels a side"
+    "All patches at `size` pixels per side"
     if data is None or not size or (size,size) == tuple(data.images.shape[2:]): return data
     if min(data.images.shape[2:]) < size: warnings.warn(
         f"{len(data)} images of {data.name} are {min(data.images.shape[2:])} px, smaller than "
@@ -95,7 +95,7 @@ def _read(name, size, skip_bad, channels): # -> Splits
 
 # %% ../../nbs/60c_inputs.ipynb #016
 def read_data(name,      # a MedMNIST name, an npz file, a folder, or 'synthetic'
-              size=None, # pixels a side; None: as they are
+              size=None, # pixels per side; None: as they are
               skip_bad=False, # leave out the unreadable images of a folder
               channels=None,  # 3 makes every image colour, 1 grey; None: as they are
 ):                       # -> Splits of square patches; a part that does not exist is None

@@ -249,7 +249,7 @@ def _check_size(args):
     step = 8*args.grid
     if args.size % step == 0: return
     near = max(step, round(args.size/step)*step)
-    raise ValueError(f"the network would see {args.size} px a side, which do not divide into a "
+    raise ValueError(f"the network would see {args.size} px per side, which do not divide into a "
                      f"grid of {args.grid} x {args.grid} patches: take --size {near}, "
                      "or another --grid")
 

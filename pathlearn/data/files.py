@@ -304,7 +304,7 @@ def _two_parts(path, size, skip_bad, channels, depth):
 # %% ../../nbs/00c_files.ipynb #066
 @old_n_in
 def folder_dls(
-    path,           # folder of images, of one folder a class, or of `train` and `val` with those
+    path,           # folder of images, of one folder per class, or of `train` and `val` with those
     size,           # pixels per side
     bs=64,          # images per batch
     workers=2,      # processes that read; 0 reads in this one

@@ -62,7 +62,7 @@ class MaskReader:
     background: tuple = (0,) # values that are no nucleus
     ignore: tuple = ()       # values of pixels that nobody knows
     threshold: float = None  # above it is nucleus
-    ids: bool = False        # is each value a nucleus? Else connected parts are
+    ids: bool = False        # is each value per nucleus? Else connected parts are
     whole: bool = True       # is a mask one of all nuclei of an image? Else a file is a nucleus
     outlines: dict = field(default_factory=dict, repr=False) # file -> `Outlines`
 

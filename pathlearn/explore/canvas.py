@@ -42,7 +42,7 @@ class PatchMap(anywidget.AnyWidget):
     _esm = Path(str(files('pathlearn.explore')/'map.js'))
     xy,groups = [traitlets.Bytes().tag(sync=True) for _ in range(2)]     # float32 [N,2], uint16 [N]
     chosen,near = [traitlets.Bytes().tag(sync=True) for _ in range(2)]   # uint32 numbers of patches
-    colours,names = [traitlets.List().tag(sync=True) for _ in range(2)]  # one a group
+    colours,names = [traitlets.List().tag(sync=True) for _ in range(2)]  # one per group
     ramp,bounds = [traitlets.List().tag(sync=True) for _ in range(2)]    # of values; of the axes
     heading,alt = [traitlets.Unicode().tag(sync=True) for _ in range(2)]
     picked,height = traitlets.Int(-1).tag(sync=True), traitlets.Int(460).tag(sync=True)

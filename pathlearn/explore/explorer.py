@@ -60,7 +60,7 @@ class _Controls(W.HBox):
     def alert(self, words): self.status.value = f'<span role="alert">{html.escape(words)}</span>'
 
 # %% ../../nbs/06c_explorer.ipynb #019
-def _sheet_png(data, rows, n=8, side=56): # patches a line, least pixels a patch -> bytes of a PNG
+def _sheet_png(data, rows, n=8, side=56): # patches per line, least pixels per patch -> bytes of a PNG
     "Some patches in one picture"
     rows = [int(r) for r in rows]
     lines = [rows[i:i+n] for i in range(0, len(rows), n)]
@@ -145,7 +145,7 @@ class Explorer(Still):
         images=None,     # PatchData or uint8 [N,C,H,W] of the same patches
         how='umap',      # first map: 'umap', 'tsne' or 'pca'
         seed=0,          # of the map
-        values=None,     # further colours: dict name -> one value a patch
+        values=None,     # further colours: dict name -> one value per patch
         train=None, k=5, # Embeddings that vote, and how many of them; see `plot_map`
         height=460,      # of the map in pixels
         background=None, # make maps in another process; None: where a kernel runs

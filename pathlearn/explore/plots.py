@@ -67,7 +67,7 @@ def in_figure(name, most=40): # what to call something; letters
 COLOURS = 'label','cluster','prediction','error','confidence'
 
 def colourings(emb): # Embeddings -> those of COLOURS that they allow
-    "Labels, their predictions and errors need one class a patch; clusters need assignments"
+    "Labels, their predictions and errors need one class per patch; clusters need assignments"
     labelled = emb.labels is not None and emb.labels.ndim == 1
     return [c for c in COLOURS if (emb.assignments is not None if c == 'cluster' else labelled)]
 
@@ -76,11 +76,11 @@ def _refusal(emb, color): # one of COLOURS that these Embeddings do not allow ->
     "Why there is nothing to colour by"
     if color == 'cluster': return "these Embeddings have no clusters to colour by"
     if emb.labels is None: return "these Embeddings have no labels to colour by"
-    return f"labels hold {emb.labels.shape[1]} findings a patch: colour by one column"
+    return f"labels hold {emb.labels.shape[1]} findings per patch: colour by one column"
 
 # %% ../../nbs/06a_plots.ipynb #035
 def _values(emb, color, train, k):
-    "What the points are coloured by: (one value a point, names of the values or None, heading)"
+    "What the points are coloured by: (one value per point, names of the values or None, heading)"
     if not isinstance(color, str): return color, None, 'value'
     if color not in COLOURS:
         raise ValueError(f"color is one of {', '.join(COLOURS)} or an array, not {color!r}")
@@ -96,7 +96,7 @@ def _values(emb, color, train, k):
 class Grouping(NamedTuple):
     "What each patch is coloured by"
     groups: np.ndarray # number of the group, from 0; or a fraction
-    names: list        # one a group; None for fractions
+    names: list        # one per group; None for fractions
     heading: str       # of the legend
 
 # %% ../../nbs/06a_plots.ipynb #039
@@ -121,7 +121,7 @@ def group_styles(n, heading): # number of groups, as in Grouping
 # %% ../../nbs/06a_plots.ipynb #044
 class Colours:
     "What some patches can be coloured by, under its names; each is worked out once"
-    def __init__(self, emb, values=None, train=None, k=5): # values: dict name -> one value a patch
+    def __init__(self, emb, values=None, train=None, k=5): # values: dict name -> one value per patch
         self.emb,self.values,self.train,self.k,self.known = emb,values or {},train,k,{}
         self.facts = [c for c in colourings(emb) if c in ('label','cluster')]
         self.names = [*colourings(emb), *self.values] or ['none']
@@ -145,7 +145,7 @@ class Colours:
 
 # %% ../../nbs/06a_plots.ipynb #049
 def grid_picks(xy, # positions [N,2]
-               n,  # cells a side
+               n,  # cells per side
 ):                 # -> rows [P] and their cells [P,2] (column, row from below)
     "The point nearest to the centre of each cell of a regular grid over the map"
     low, span = xy.min(0), np.ptp(xy, axis=0)
@@ -221,11 +221,11 @@ def _say(ax, words): # a sentence
 # %% ../../nbs/06a_plots.ipynb #065
 def plot_map(emb,            # Embeddings
              xy=None,        # positions [N,2]; None: `reduce(emb, how, seed)`
-             color='label',  # one of COLOURS, or an array of one value a point
+             color='label',  # one of COLOURS, or an array of one value per point
              images=None,    # PatchData or uint8 [N,C,H,W]: draw thumbnails
              how='umap',     # see `reduce`
              seed=0,
-             thumbs=8,       # thumbnails a side
+             thumbs=8,       # thumbnails per side
              train=None,     # Embeddings that vote; None: the other points
              k=5,            # neighbours that vote
              title=None,
@@ -266,7 +266,7 @@ def _cluster_name(c, members, data):
 
 # %% ../../nbs/06a_plots.ipynb #080
 def patch_sheet(data, # PatchData
-                rows, # lists of patch numbers, one a line
+                rows, # lists of patch numbers, one per line
                 n,    # length of the longest list
                 pad=3,
 ):                    # -> uint8 [H,W,4]
@@ -282,7 +282,7 @@ def patch_sheet(data, # PatchData
 # %% ../../nbs/06a_plots.ipynb #082
 def cluster_montage(data,     # PatchData
                     clusters, # int [N], or Embeddings with assignments
-                    n=8,      # patches a cluster
+                    n=8,      # patches per cluster
                     rows=10,  # clusters, the largest first
                     seed=0,   # which patches
 ):                            # -> Figure

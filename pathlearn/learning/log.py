@@ -49,7 +49,7 @@ def put(stream, text): # sys.stdout or alike, or None; -> was it written?
 
 # %% ../../nbs/04c_log.ipynb #014
 class EpochLines(LogCallback):
-    "One line of text an epoch, for terminals and log files"
+    "One line of text per epoch, for terminals and log files"
     def before_fit(self):
         # `no_logging` means what it says
         if self.learn.logger is not noop: self.learn.logger = self.line

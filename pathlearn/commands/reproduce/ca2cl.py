@@ -51,7 +51,7 @@ def _schedule(n, frac, epochs): # labels, share, epochs -> arguments of `fine_tu
 def _accuracy(preds, labels): return (preds == labels).float().mean().item()
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #011
-def _linear_draws(embs, frac, seed): # -> list, a score a draw
+def _linear_draws(embs, frac, seed): # -> list, a score per draw
     train,val,test = embs
     draws = [5*seed + i for i in range(5 if frac < 1 else 1)] # the same for every method
     return [_accuracy(linear_predict(train, test, frac, d, 100, 1e-2, val=val), test.labels)
@@ -238,7 +238,7 @@ def _tasks(args):
         splits = complete(read_data(str(f), args.size, args.skip_bad))
         if splits.train.masks is None and not labelled(splits.train):
             raise ValueError(f"{f} has no labels to score with: "
-                             "expected one class a patch, or masks")
+                             "expected one class per patch, or masks")
         yield Task(data_name(f), splits, args)
 
 # %% ../../../nbs/61d_reproduce_ca2cl.ipynb #036

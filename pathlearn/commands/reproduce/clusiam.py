@@ -26,7 +26,7 @@ def _data(args): # -> Splits
     "One division for all seeds"
     splits = complete(read_data(args.data, args.size, args.skip_bad))
     if labelled(splits.train): return splits
-    raise ValueError(f"{args.data} has no labels to score with: expected one class a patch")
+    raise ValueError(f"{args.data} has no labels to score with: expected one class per patch")
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #008
 def reproduce(args): # what `pathlearn_reproduce` has read
