@@ -40,11 +40,11 @@ class AEOut(Outputs, namedtuple('AEOut', 'z1 z2 x1 x2 y1 y2 c1 c2 kl')):
 
 # %% ../nbs/32_autoencoder.ipynb #020
 class AutoencoderLoss:
-    "Eq. 2 while there is no soft assignment, then reconstruction alone; `parts` keeps the terms"
+    "Eq. 2 while there is no soft assignment, then reconstruction; `parts` keeps both"
     def __init__(self,
         alpha=.1, # weight of the reconstruction beside the contrast
         temp=.1,  # tau of the contrast
-        beta=.01, # weight of the KL term beside the reconstruction, in the variational setting
+        beta=.01, # weight of the KL term in the variational setting
     ):
         if alpha < 0: raise ValueError(f"alpha is a weight of 0 or more, found {alpha}")
         self.alpha,self.temp,self.beta,self.parts = alpha,temp,beta,{}

@@ -57,7 +57,7 @@ class Modulation(nn.Module):
 
 # %% ../nbs/31_decoder.ipynb #020
 class ConditionalDecoder(Decoder):
-    "A decoder that knows the cluster: latent [B,n_latent], soft assignment [B,K] -> images"
+    "A decoder that knows the cluster: latent [B,n_latent], shares [B,K] -> images"
     def __init__(self,
         n_latent, # width of the latent space
         k,        # K, number of clusters
@@ -66,12 +66,14 @@ class ConditionalDecoder(Decoder):
         width=32, # as in `Decoder`
     ):
         super().__init__(n_latent, size, n_out, width)
-        self.k, self.modulations = k, nn.ModuleList(Modulation(k, n*width) for n in (4,2,1))
+        self.k = k
+        self.modulations = nn.ModuleList(Modulation(k, n*width) for n in (4,2,1))
 
     def condition(self, x, c, i):
         if c is None or c.shape[-1] != self.k:
             found = 'none' if c is None else f'one of {c.shape[-1]}'
-            raise ValueError(f"this decoder needs a soft assignment to its {self.k} clusters, "
+            raise ValueError("this decoder needs a soft assignment "
+                             f"to its {self.k} clusters, "
                              f"found {found}")
         return self.modulations[i](x, c)
 

@@ -139,9 +139,9 @@ def elbow(features,         # [N,F] latent features
 def soft_assign(features,   # h [N,F]
                 prototypes, # p [K,F]
                 temp=.1,    # tau: near 0 the nearest takes all, large: all the same
-                space=None, # mean and axes of `whitening`, to take the cosine in; None: as they are
+                space=None, # mean and axes of `whitening`; None: the cosine as they are
 ):                          # -> c [N,K], rows sum to 1
-    "Softmax of the cosine to each prototype over a temperature (the paper's soft label assignment)"
+    "Softmax of the cosine to each prototype over a temperature: the soft labels"
     if temp <= 0: raise ValueError(f"the temperature is above 0, found {temp}")
     h,p = [F.normalize(t, dim=-1) if space is None else white_directions(t, space)
            for t in (features, prototypes)]

@@ -11,7 +11,6 @@ import argparse, time
 from pathlib import Path
 import pandas as pd, torch, torch.nn.functional as F
 from fastai.callback.core import Callback
-from sklearn.metrics import rand_score
 from pathlearn.all import *
 from pathlearn.commands.runs import code_version, hardware
 from pathlearn.clusiam import ClusterLoss
