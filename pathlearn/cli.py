@@ -265,7 +265,8 @@ def _reproduce_parser(known): # dict: name -> row
                    help=f"which paper: {', '.join(_papers(methods))}")
     add = _common(p, methods, epochs=None)
     add('--seed', type=seed, nargs='+',
-        help="one run per seed (default: 0; autoencoder: 0 1 2, but for mnist without a GPU 0 alone)")
+        help="one run per seed (default: 0; autoencoder: 0 1 2, but for mnist "
+             "without a GPU 0 alone)")
     add('--opt', choices=('lars','adamw'),
         help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
     own_arguments(p, [known['ca2cl'], known['cdcl']], to=('learner',))

@@ -25,7 +25,8 @@ def fold_line(line, width):
     below = '        # '
     wrap = partial(textwrap.wrap, width=width, break_long_words=False, break_on_hyphens=False)
     if not hash_: return wrap(line, subsequent_indent='    ')
-    if len(names) <= width//2: return wrap(comment, initial_indent=names + ' # ', subsequent_indent=below)
+    if len(names) <= width//2:
+        return wrap(comment, initial_indent=names + ' # ', subsequent_indent=below)
     return [*fold_line(names, width), *wrap(comment, initial_indent=below, subsequent_indent=below)]
 
 # %% ../nbs/91_docs.ipynb #010

@@ -60,7 +60,7 @@ class _Controls(W.HBox):
     def alert(self, words): self.status.value = f'<span role="alert">{html.escape(words)}</span>'
 
 # %% ../../nbs/06c_explorer.ipynb #019
-def _sheet_png(data, rows, n=8, side=56): # patches per line, least pixels per patch -> bytes of a PNG
+def _sheet_png(data, rows, n=8, side=56): # n per line, side: least pixels -> bytes of a PNG
     "Some patches in one picture"
     rows = [int(r) for r in rows]
     lines = [rows[i:i+n] for i in range(0, len(rows), n)]

@@ -121,7 +121,7 @@ def group_styles(n, heading): # number of groups, as in Grouping
 # %% ../../nbs/06a_plots.ipynb #044
 class Colours:
     "What some patches can be coloured by, under its names; each is worked out once"
-    def __init__(self, emb, values=None, train=None, k=5): # values: dict name -> one value per patch
+    def __init__(self, emb, values=None, train=None, k=5): # values: name -> one per patch
         self.emb,self.values,self.train,self.k,self.known = emb,values or {},train,k,{}
         self.facts = [c for c in colourings(emb) if c in ('label','cluster')]
         self.names = [*colourings(emb), *self.values] or ['none']
