@@ -22,7 +22,7 @@ help:
 	@echo 'make test-newest          the quick tests under the newest torch, fastai and fastcore'
 	@echo 'make docs                 make the site in _docs (needs Quarto)'
 	@echo 'make run NB=nbs/x.ipynb   rerun a notebook, save its outputs, export it; ARGS=--all reruns the long cells too'
-	@echo 'make prepare              export and clean all notebooks and write README.md: do this before a commit'
+	@echo 'make prepare              export and clean all notebooks, write README.md and the side bar: do this before a commit'
 	@echo 'make readme               write README.md from nbs/index.ipynb'
 	@echo 'make bench                print what the speed table of the notebooks rests on'
 	@echo 'make clean                remove the two environments and all that is built'
@@ -104,6 +104,7 @@ prepare: .venv/installed
 	@$(TEST_BIN)/nbdev_clean
 	@$(TEST_BIN)/nbdev_export
 	@$(TEST_BIN)/python .ci/methods.py
+	@$(TEST_BIN)/python .ci/sidebar.py
 	@$(TEST_BIN)/python .ci/readme.py
 
 readme: .venv/installed
