@@ -129,7 +129,7 @@ def test_microns_bring_all_images_to_one_scale(tmp_path, drawn, capsys):
     assert len(more.without) == 7 + 8*4 # each cut like the others, none of the two test images
     plain = write(tmp_path/'plain', drawn)
     code, told = cdcl('--data', plain, '--mpp', .5, '--size', 64, '--out', tmp_path/'run', capsys=capsys)
-    assert code == 2 and '10 of 10 images do not say how many microns per pixel is wide' in told.err and not (tmp_path/'run').exists()
+    assert code == 2 and '10 of 10 images do not say how many microns a pixel is wide' in told.err and not (tmp_path/'run').exists()
     assert cdcl('--data', plain, '--mpp', .5, '--image-mpp', .25, '--size', 64, '--out', tmp_path/'run') == 0
     page = (tmp_path/'run'/'report.html').read_text()
     assert 'round(min(x.shape[1:])*MICRONS/0.5*64/64)' in page
