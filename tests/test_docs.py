@@ -1,5 +1,5 @@
 "The checks of notebooks, pages and README.md can fail: each is shown a broken notebook"
-import base64, importlib.util, json, shutil, sys
+import base64, importlib.util, json, re, shutil, sys
 from pathlib import Path
 import pytest
 
@@ -345,3 +345,15 @@ def test_the_tree_check_names_what_changes_and_changes_nothing(tree):
     assert clean.check(tree) == ['nbdev_clean changes nbs/00_data.ipynb']
     nb.unlink()
     assert any('../nbs/00_data.ipynb, which is not there' in p for p in clean.check(tree))
+
+def test_the_index_and_the_side_bar_agree_on_minutes():
+    "In the table of pages one number per link, in its order"
+    cells = json.loads((ROOT/'nbs'/'index.ipynb').read_text(encoding='utf-8'))['cells']
+    path = next(s for s in (''.join(c['source']) for c in cells) if '| minutes |' in s)
+    table = path.partition('| minutes |')[2].partition('\n\n')[0]
+    rows = [r.rsplit('|', 2) for r in table.splitlines() if '.ipynb' in r]
+    assert len(rows) > 6
+    for links, said, _ in rows:
+        pages, minutes = re.findall(r'\]\(([\w/]+\.ipynb)\)', links), [int(m) for m in said.split('+')]
+        now = [sidebar.minutes(ROOT/'nbs'/p) for p in pages]
+        assert len(now) == len(minutes) and all(abs(a-b) <= max(sidebar.SLACK, a/4) for a,b in zip(now, minutes)), (links, said, now)
