@@ -1,6 +1,6 @@
 "The slider that a saved knob keeps moves in a browser without any kernel"
 import numpy as np, matplotlib.pyplot as plt, pytest
-from browsing import OUT, Notebook, chromium, lab, needs_browser # noqa: F401 fixtures
+from browsing import OUT, Notebook, needs_browser
 from pathlearn.explore.widgets import Knobs, check, choice, slider
 
 def wave(frequency, damped):
@@ -43,7 +43,7 @@ def test_a_choice_says_the_names_of_its_options():
 @needs_browser
 @pytest.mark.parametrize('theme', ['light','dark'])
 @pytest.mark.parametrize('width', [390,1280])
-def test_it_turns_without_a_kernel(chromium, tmp_path, theme, width): # noqa: F811
+def test_it_turns_without_a_kernel(chromium, tmp_path, theme, width):
     file = tmp_path/'knob.html'
     file.write_text('<!doctype html><meta name="viewport" content="width=device-width"><style>:root{color-scheme:light dark}</style>' + knob().moving())
     page = chromium.new_page(viewport=dict(width=width, height=500), color_scheme=theme)
@@ -62,7 +62,7 @@ def test_it_turns_without_a_kernel(chromium, tmp_path, theme, width): # noqa: F8
     page.close()
 
 @needs_browser
-def test_jupyterlab_with_a_kernel_takes_the_live_widget(chromium, lab): # noqa: F811
+def test_jupyterlab_with_a_kernel_takes_the_live_widget(chromium, lab):
     nb = Notebook(chromium, lab, 'ahead', ["""import os, matplotlib.pyplot as plt
 os.environ['PATHLEARN_SLIDERS'] = '1'
 from pathlearn.explore.widgets import Knobs, slider
