@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from .explore.plots import house_style
 from .networks import Configured
 
-# %% ../nbs/30_prototypes.ipynb #011
+# %% ../nbs/30_prototypes.ipynb #012
 def check_features(features, k):
     "Float features [N,F] in which `k` clusters can be found"
     x = torch.as_tensor(features).detach().float().cpu()
@@ -29,7 +29,7 @@ def check_features(features, k):
         "nothing to find. Train longer, with more augmentation or a smaller learning rate")
     return x
 
-# %% ../nbs/30_prototypes.ipynb #014
+# %% ../nbs/30_prototypes.ipynb #015
 def whitening(features, # [N,F] latent features
               dims=20,  # principal axes to keep, at most F and N-1; None: nothing is changed
 ):                      # -> mean [F], axes [F,dims]: (features - mean) @ axes is white
@@ -45,22 +45,24 @@ def whitening(features, # [N,F] latent features
     axes = (pca.components_[keep]/scale[keep,None]).T
     return torch.from_numpy(pca.mean_).float(), torch.from_numpy(axes).float()
 
-# %% ../nbs/30_prototypes.ipynb #017
+# %% ../nbs/30_prototypes.ipynb #018
+def _placed(h, space): # [N,F] -> [N,dims], seen from the mean; space None: as they are
+    return h if space is None else (h - space[0]) @ space[1]
+
 def white_directions(h,     # [N,F]
                      space, # mean and axes of `whitening`
 ):                          # -> [N,dims] of length one
     "Directions from the mean; products of these are the cosines that assign clusters"
-    mean,axes = space
-    return F.normalize((h - mean) @ axes, dim=-1)
+    return F.normalize(_placed(h, space), dim=-1)
 
-# %% ../nbs/30_prototypes.ipynb #020
+# %% ../nbs/30_prototypes.ipynb #022
 def _kmeans(x, k, seed, n_init=10):
     return KMeans(k, n_init=n_init, random_state=seed).fit(x.numpy())
 
 def _searched(x, dims): # where k-means looks
     return x if dims is None else white_directions(x, whitening(x, dims))
 
-# %% ../nbs/30_prototypes.ipynb #021
+# %% ../nbs/30_prototypes.ipynb #023
 def cluster_means(x, u, k, seed): # features [N,F], and where k-means looks [N,D]
     "Means of the clusters found in `u`, largest first"
     if (distinct := len(u.unique(dim=0))) < k: raise ValueError(
@@ -70,7 +72,7 @@ def cluster_means(x, u, k, seed): # features [N,F], and where k-means looks [N,D
     order = member.bincount(minlength=k).argsort(descending=True, stable=True)
     return torch.stack([x[member == i].mean(0) for i in order])
 
-# %% ../nbs/30_prototypes.ipynb #022
+# %% ../nbs/30_prototypes.ipynb #024
 def fit_prototypes(features, # [N,F] latent features
                    k=None,   # K, number of clusters; None: the knee of `elbow`
                    dims=20,  # principal axes to whiten; None: plain k-means, the paper's
@@ -82,7 +84,7 @@ def fit_prototypes(features, # [N,F] latent features
     x = check_features(features, k)
     return cluster_means(x, _searched(x, dims), k, seed)
 
-# %% ../nbs/30_prototypes.ipynb #026
+# %% ../nbs/30_prototypes.ipynb #028
 def knee(ks,      # K tried, rising
          inertia, # of each, falling
 ):                # -> the K of the knee
@@ -95,7 +97,7 @@ def knee(ks,      # K tried, rising
     gap = 1 - (k-k[0])/(k[-1]-k[0]) - (y-y[-1])/(y[0]-y[-1])
     return int(ks[int(gap.argmax())])
 
-# %% ../nbs/30_prototypes.ipynb #029
+# %% ../nbs/30_prototypes.ipynb #031
 @dataclass
 class Elbow:
     "The curve of an elbow search and its knee"
@@ -118,7 +120,7 @@ class Elbow:
         ax.set(xlabel='K', ylabel='inertia an image')
         return ax
 
-# %% ../nbs/30_prototypes.ipynb #030
+# %% ../nbs/30_prototypes.ipynb #032
 def elbow(features,         # [N,F] latent features
           ks=range(2,21),   # K to try
           dims=20,          # principal axes to whiten; None: plain k-means
@@ -135,41 +137,52 @@ def elbow(features,         # [N,F] latent features
     inertia = [_kmeans(x, k, seed, n_init=3).inertia_/len(x) for k in ks]
     return Elbow(ks, inertia, knee(ks, inertia))
 
-# %% ../nbs/30_prototypes.ipynb #035
+# %% ../nbs/30_prototypes.ipynb #037
+def check_similarity(similarity, temp):
+    "One of two similarities, and a temperature above 0"
+    if similarity not in ('cosine','dot'):
+        raise ValueError(f"similarity is 'cosine' or 'dot', found {similarity!r}")
+    if temp <= 0: raise ValueError(f"the temperature is above 0, found {temp}")
+
+def _compared(h, space, similarity): # [N,F] -> [N,dims], whose products are the similarities
+    return white_directions(h, space) if similarity == 'cosine' else _placed(h, space)
+
+# %% ../nbs/30_prototypes.ipynb #038
 def soft_assign(features,   # h [N,F]
                 prototypes, # p [K,F]
                 temp=.1,    # tau: near 0 the nearest takes all, large: all the same
-                space=None, # mean and axes of `whitening`; None: the cosine as they are
+                space=None, # mean and axes of `whitening`; None: the vectors as they are
+                similarity='cosine', # or 'dot', the product, in which length counts
 ):                          # -> c [N,K], rows sum to 1
     "Softmax of the cosine to each prototype over a temperature: the soft labels"
-    if temp <= 0: raise ValueError(f"the temperature is above 0, found {temp}")
-    h,p = [F.normalize(t, dim=-1) if space is None else white_directions(t, space)
-           for t in (features, prototypes)]
+    check_similarity(similarity, temp)
+    h,p = [_compared(t, space, similarity) for t in (features, prototypes)]
     return (h @ p.mT / temp).softmax(-1)
 
-# %% ../nbs/30_prototypes.ipynb #050
+# %% ../nbs/30_prototypes.ipynb #056
 class Prototypes(Configured):
-    "Cosines to the prototypes over a temperature: features [B,F] -> logits [B,K] of `soft_assign`"
+    "Similarities to the prototypes over a temperature: features [B,F] -> logits of `soft_assign`"
     def __init__(self,
         k,         # K, number of prototypes
         n,         # F, width of the features
         temp=.1,   # of the soft assignment
-        dims=None, # axes of the whitened space in which cosines are taken; None: n
+        dims=None, # axes of the whitened space in which they are compared; None: n
+        similarity='cosine', # or 'dot', the product, in which length counts
     ):
         super().__init__()
-        if temp <= 0: raise ValueError(f"the temperature is above 0, found {temp}")
-        self.temp = temp
+        check_similarity(similarity, temp)
+        self.temp,self.similarity = temp,similarity
         self.register_buffer('points', torch.zeros(k, n))
         self.register_buffer('mean', torch.zeros(n))
         self.register_buffer('axes', torch.eye(n, n if dims is None else dims))
 
     @classmethod
-    def fitted(cls, points, space, temp=.1): # [K,F], mean and axes of `whitening`
+    def fitted(cls, points, space, temp=.1, similarity='cosine'): # [K,F]; see `whitening`
         "Prototypes found by `fit_prototypes`, in their space"
-        self = cls(*map(int, points.shape), temp, space[1].shape[1])
+        self = cls(*map(int, points.shape), temp, space[1].shape[1], similarity)
         for name,t in zip(('points','mean','axes'), (points, *space)): getattr(self, name).copy_(t)
         return self
 
     def forward(self, h): # [B,F] -> [B,K]
-        space = self.mean,self.axes
-        return white_directions(h, space) @ white_directions(self.points, space).mT / self.temp
+        h,p = [_compared(t, (self.mean,self.axes), self.similarity) for t in (h, self.points)]
+        return h @ p.mT / self.temp
