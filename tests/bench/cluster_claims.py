@@ -2,7 +2,8 @@
 
     python tests/bench/cluster_claims.py PART ... [--data lc25000_lung_64.npz] [--runs FOLDER] [--out nbs/results]
 
-collapse   the same ten epochs with and without stop-gradient, and with and without Gumbel noise
+collapse   the same ten epochs with and without stop-gradient (also without the norm that ends the projector), and with and
+           without Gumbel noise
 gradient   how large a share of the encoder's gradient the cluster loss has, step by step
 clusters   assigner against k-means at equal counts, three classes (rows of `pathlearn_reproduce clusiam`, weights in RUNS)
 mix        the same on a 95 : 5 mix of two classes
@@ -135,7 +136,8 @@ def open_inv(out): # eq. 1 without stop-gradient
 def open_simsiam(out, *_): return open_inv(out)/2
 
 def without(learn, what): # -> Learner with one thing taken out
-    if what == 'stop-gradient': learn.loss_func = open_simsiam if not hasattr(learn.loss_func, 'inv') else ClusterLoss(open_inv, learn.loss_func.alpha)
+    if 'last norm' in what: learn.model.projector.layers[-1] = torch.nn.Identity() # it keeps the spread by itself
+    if 'stop-gradient' in what: learn.loss_func = open_simsiam if not hasattr(learn.loss_func, 'inv') else ClusterLoss(open_inv, learn.loss_func.alpha)
     return learn
 
 def state(learn, splits): # -> dict: spread of the projections and live clusters without noise on val, 5-NN on test
@@ -147,9 +149,12 @@ def state(learn, splits): # -> dict: spread of the projections and live clusters
     return {'spread':spread, 'live clusters':live, '5-NN':knn_score(train, test)}
 
 def collapse(splits, args, epochs=10):
-    jobs = [('SimSiam','nothing'), ('SimSiam','stop-gradient'), ('CluSiam','nothing'), ('CluSiam','stop-gradient'), ('CluSiam','Gumbel noise')]
+    both = 'stop-gradient and last norm'
+    jobs = [('SimSiam','nothing'), ('SimSiam','stop-gradient'), ('SimSiam',both),
+            ('CluSiam','nothing'), ('CluSiam','stop-gradient'), ('CluSiam',both), ('CluSiam','Gumbel noise')]
     for kind,what in jobs:
         for seed in SEEDS:
+            if args.only and what not in args.only: continue
             set_seed(seed)
             own = {} if kind == 'SimSiam' else dict(k=100, noise=what != 'Gumbel noise')
             learn = without(learner(kind, splits.train, **own), what)
@@ -182,6 +187,7 @@ if __name__ == '__main__':
     parser.add_argument('--data', default='lc25000_lung_64.npz')
     parser.add_argument('--runs', default='runs', help='folder in which `pathlearn_reproduce clusiam` kept its weights')
     parser.add_argument('--out', default='nbs/results')
+    parser.add_argument('--only', nargs='+', help='of `collapse`: these alone, such as "stop-gradient and last norm"')
     args = parser.parse_args()
     splits = npz_data(args.data)
     for part in args.parts: write(part, splits, args)
