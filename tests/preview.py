@@ -32,6 +32,7 @@ def body(source): return '\n'.join(l for l in source.splitlines() if not l.start
 def prose(text):
     "Markdown with Quarto's callouts and anchors -> HTML"
     import mistune
+    text = re.sub(r'^:::+\s*\{\.callout[^}]*collapse="true"[^}]*\}\s*##+ (.*?)$(.*?)^:::+\s*$', r'<details><summary>\1</summary>\n\n\2\n\n</details>\n', text, flags=re.M | re.S)
     text = re.sub(r'^:::+\s*\{\.callout[^}]*\}\s*$', '\n<div class="callout">\n', text, flags=re.M)
     text = re.sub(r'^:::+\s*\{[^}]*\}\s*$', '\n<div>\n', text, flags=re.M)
     text = re.sub(r'^:::+\s*$', '\n</div>\n', text, flags=re.M)
@@ -95,14 +96,14 @@ def page(path, width=1280, dark=False):
         if cell['cell_type'] == 'raw' or source.startswith('---\n'): parts.append(front(source))
         elif cell['cell_type'] == 'markdown': parts.append(prose(source))
         elif cell['cell_type'] == 'code': parts.append(code(cell))
-    style = BASE + (ROOT/'nbs'/'styles.css').read_text() + f'main {{ width: {column(width)}px; max-width: 100% }}'
+    style = BASE + (ROOT/'nbs'/'styles.css').read_text() + f"main {{ width: {column(width)}px; max-width: 100% }}"
     base = f'<base href="{Path(path).resolve().parent.as_uri()}/">'
     return (f'<!doctype html><html><head><meta charset="utf-8">{base}<style>{style}</style></head>'
             f'<body class="{"quarto-dark" if dark else "quarto-light"}"><main>{"".join(parts)}</main></body></html>')
 
 MEASURE = """() => {
   const wide = [...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1)
-    .filter(e => !e.closest('table, .cell-output pre, .cell-output-display, .math'));
+    .filter(e => !e.closest('table, pre, .cell-output-display, .math'));
   const wraps = [...document.querySelectorAll('main pre > code')].filter(e => e.offsetParent).map(e => {
     const line = parseFloat(getComputedStyle(e.parentElement).lineHeight), lines = e.textContent.split('\\n').length;
     return Math.round(e.getBoundingClientRect().height/line) - lines }).filter(n => n > 0);
