@@ -185,7 +185,7 @@ def _are_whole(reader, masks): # lists of files, a list an image
 
 # %% ../../nbs/00i_meanings.ipynb #034
 def mask_reader(
-    masks,          # a file each image: image or outlines; or a list of files, a nucleus each
+    masks,          # one file per image, image or outlines; or a list of files, one per nucleus
     background=0,   # value or values that are not nuclei, colours as '#ffffff'
     ignore=None,    # value or values of pixels that nobody knows; () is none, without a question
     threshold=None, # what is above is nucleus, for masks of JPEG, smoothed ones and probabilities
