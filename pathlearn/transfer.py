@@ -37,7 +37,7 @@ def _scorable(data): # PatchData with masks -> the same without images of which 
 # %% ../nbs/07_transfer.ipynb #010
 def mask_dls(train,      # PatchData with masks
              valid=None, # PatchData with masks, to choose the epoch on
-             bs=8,       # images a batch
+             bs=8,       # images per batch
              **kw,       # for `PatchData.dls`
 ):                       # -> DataLoaders of (image uint8 [B,C,H,W], foreground uint8 [B,H,W])
     "Whole batches of images and their foreground"
@@ -124,7 +124,7 @@ def mask_learner(dls,           # of images and masks, see `mask_dls`
 # %% ../nbs/07_transfer.ipynb #031
 def predict_masks(net,    # Learner, or module: images -> logits [B,n_classes,H,W]
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
-                  bs=16,  # images a batch
+                  bs=16,  # images per batch
 ):                        # -> uint8 [N,H,W] number of the class
     "The likeliest class of each pixel"
     net,images = getattr(net, 'model', net), getattr(images, 'images', images)
@@ -200,7 +200,7 @@ def fit_detector(net,           # see `detector`
                  data,          # PatchData with masks; an image without instances is a lesson, too
                  epochs=20,
                  lr=5e-3,       # highest rate of the one-cycle schedule
-                 bs=8,          # images a batch
+                 bs=8,          # images per batch
                  geometry=None, # view of image and mask; None: `right_angles`
 ):                              # -> [epochs] mean loss
     "Train on the boxes of `data.masks` by AdamW"
@@ -220,7 +220,7 @@ def fit_detector(net,           # see `detector`
 # %% ../nbs/07_transfer.ipynb #056
 def predict_boxes(net,    # see `detector`
                   images, # PatchData, or [N,C,H,W] uint8 or in [0,1]
-                  bs=16,  # images a batch
+                  bs=16,  # images per batch
 ):                        # -> list of dicts: boxes [n,4], scores [n] falling, labels [n]
     "What the detector finds in each image"
     images = getattr(images, 'images', images)

@@ -177,6 +177,9 @@ def opened(chromium, site, **kw): # -> page, frame, canvas of the map
 
 def test_the_map_of_the_first_page_by_mouse(chromium, site):
     page, frame, canvas = opened(chromium, site, viewport=dict(width=1280, height=1000))
+    end = frame.locator('#example .row').bounding_box()   # one example from the start, and no empty strip below it
+    tall = page.locator('iframe').bounding_box()
+    assert 0 < tall['y'] + tall['height'] - end['y'] - end['height'] < 20
     box = canvas.bounding_box()
     page.mouse.move(box['x'] + .46*box['width'], box['y'] + .5*box['height'])
     frame.locator('.plmap .tip img').wait_for()

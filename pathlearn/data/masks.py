@@ -59,7 +59,7 @@ def _among(m, values): # -> bool [H,W]
 @dataclass
 class MaskReader:
     "Reads masks as they were decided to mean"
-    background: tuple = (0,) # values that are no nucleus
+    background: tuple = (0,) # values that are not nuclei
     ignore: tuple = ()       # values of pixels that nobody knows
     threshold: float = None  # above it is nucleus
     ids: bool = False        # is each value per nucleus? Else connected parts are
@@ -75,7 +75,7 @@ def _check_whole(v, path): # values of nuclei
         raise ValueError(f"the mask {path} holds {int(np.isnan(v).sum())} NaN values: "
                          "ignore=float('nan') leaves them out")
     if (v%1 != 0).any(): raise ValueError(
-        f"the mask {path} holds values such as {v[v%1 != 0][0]:.4g} that are no whole numbers, "
+        f"the mask {path} holds values such as {v[v%1 != 0][0]:.4g} that are not whole numbers, "
         f"perhaps probabilities: threshold={v.max()/2:.2g} takes what is above as nucleus")
     for bad,what in ((v < 0, "a negative number"), (v >= _ZERO, "more than ids can be")):
         if bad.any(): raise ValueError(

@@ -87,7 +87,7 @@ def _ask_ids(seen, reader):
         f"threshold={half:.4g} takes what is above as nucleus")
     classes = "classes" if s.n <= 20 else "a photograph, or ids that were smoothed"
     raise ValueError(
-        f"{found}; {s.scattered} of {s.n} lie in several pieces or are specks, so they are no ids "
+        f"{found}; {s.scattered} of {s.n} lie in several pieces or are specks, so they are not ids "
         f"but perhaps {classes}: threshold=0 takes all above 0 as nucleus, whatever its class")
 
 # %% ../../nbs/00i_meanings.ipynb #023
@@ -185,8 +185,8 @@ def _are_whole(reader, masks): # lists of files, a list an image
 
 # %% ../../nbs/00i_meanings.ipynb #034
 def mask_reader(
-    masks,          # a file each image: image or outlines; or a list of files, a nucleus each
-    background=0,   # value or values that are no nucleus, colours as '#ffffff'
+    masks,          # one file per image, image or outlines; or a list of files, one per nucleus
+    background=0,   # value or values that are not nuclei, colours as '#ffffff'
     ignore=None,    # value or values of pixels that nobody knows; () is none, without a question
     threshold=None, # what is above is nucleus, for masks of JPEG, smoothed ones and probabilities
     say=print,      # what is called with each decision, a line

@@ -84,7 +84,7 @@ def nuclei_data(
     path,           # folder in one of the three layouts
     size=None,      # pixels per side; `None` takes images as they are, which must be of one size
     tile=None,      # pixels per side of tiles to cut images into first, rests at the edges dropped
-    background=0,   # value or values of masks that are no nucleus
+    background=0,   # value or values of masks that are not nuclei
     ignore=None,    # value or values that nobody knows, -1 in the ids; () is none, unasked
     threshold=None, # what is above is nucleus: for masks of JPEG, smoothed ones and probabilities
 ):                  # -> `PatchData` with masks of instance ids; groups are the names of the images

@@ -42,7 +42,7 @@ def _check_extent(h, w):
 # %% ../../nbs/00f_pixels.ipynb #018
 def _check_frames(n, page, what='frames'):
     if n > 1 and page is None: raise ValueError(
-        f"it holds {n} {what}, one image a file is expected: save the one you mean "
+        f"it holds {n} {what}, one image per file is expected: save the one you mean "
         "as a file of its own, read_image(path, page=0) reads the first")
     if page is not None and not 0 <= page < n:
         raise ValueError(f"it holds {n} {what}, numbered from 0: there is no page {page}")

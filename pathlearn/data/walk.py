@@ -87,7 +87,7 @@ def _beside(top, files, broken, runs): # -> one sentence, or ''
         eg = _shown([f for f in files if suffix(f) in kinds], top)
         said.append(f"{kinds.total()} files of kinds that are not read ({listed}): {eg}")
     if broken: said.append(f"{len(broken)} links that lead nowhere: {_shown(broken, top)}")
-    if runs: said.append(f"the results of a run, which are no data: {_shown(runs, top)}")
+    if runs: said.append(f"the results of a run, which are not data: {_shown(runs, top)}")
     return f"left out below {top}: " + '; '.join(said) if said else ''
 
 # %% ../../nbs/00g_walk.ipynb #020

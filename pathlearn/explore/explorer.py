@@ -205,13 +205,13 @@ def place(self:Explorer, xy): # float32 [N,2]
     self.xy, self.map.xy = xy, packed(xy, 'f4')
     if self.alike: self.controls.alert(self.alike)
 
-# %% ../../nbs/06c_explorer.ipynb #53cc1ce1
+# %% ../../nbs/06c_explorer.ipynb #046
 @patch
 def _failed(self:Explorer, why):
     self.controls.alert(why)
     if self.xy is None: self.place(np.zeros((len(self.emb), 2), np.float32)) # all in one place
 
-# %% ../../nbs/06c_explorer.ipynb #047
+# %% ../../nbs/06c_explorer.ipynb #048
 @patch
 def _remap_elsewhere(self:Explorer, how, arguments):
     if self.xy is None and min(self.emb.features.shape) > 1:
@@ -222,7 +222,7 @@ def _remap_elsewhere(self:Explorer, how, arguments):
     job = self.job = MapJob(self.emb, how, self.seed, report, **arguments)
     job.start()
 
-# %% ../../nbs/06c_explorer.ipynb #049
+# %% ../../nbs/06c_explorer.ipynb #050
 @patch
 def _reported(self:Explorer, share, words):
     self.controls.progress.value = share
@@ -232,7 +232,7 @@ def _reported(self:Explorer, share, words):
     if words: self._failed(words)
     else: self.place(self.job.xy)
 
-# %% ../../nbs/06c_explorer.ipynb #050
+# %% ../../nbs/06c_explorer.ipynb #051
 @patch
 def _stop(self:Explorer, button=None):
     "Stop making the map; the one that is there stays"
@@ -240,21 +240,21 @@ def _stop(self:Explorer, button=None):
     self.controls.stop.disabled, self.controls.progress.value = True, 0.
     self.controls.say('stopped: this is the map before')
 
-# %% ../../nbs/06c_explorer.ipynb #052
+# %% ../../nbs/06c_explorer.ipynb #053
 @patch
 def wait(self:Explorer): # -> Explorer
     "Wait until the map is made"
     if self.job: self.job.join()
     return self
 
-# %% ../../nbs/06c_explorer.ipynb #055
+# %% ../../nbs/06c_explorer.ipynb #056
 @patch
 def recolour(self:Explorer, change=None):
     "Colour the points as the control says"
     try: self.map.paint(self.colours[self.color.value])
     except ValueError as e: self.controls.alert(str(e))
 
-# %% ../../nbs/06c_explorer.ipynb #058
+# %% ../../nbs/06c_explorer.ipynb #059
 @patch
 def select(self:Explorer, rows): # numbers of patches, or a mask [N]
     "Select patches from Python"
@@ -265,13 +265,13 @@ def select(self:Explorer, rows): # numbers of patches, or a mask [N]
                          f"found {rows.min()} to {rows.max()}")
     self._selected(rows)
 
-# %% ../../nbs/06c_explorer.ipynb #060
+# %% ../../nbs/06c_explorer.ipynb #061
 @patch
 def _selected(self:Explorer, rows):
     self.selected, self.map.chosen = rows, packed(rows, 'u4')
     self.panel.show_selection(rows, self.colours)
 
-# %% ../../nbs/06c_explorer.ipynb #063
+# %% ../../nbs/06c_explorer.ipynb #064
 @patch
 def search(self:Explorer,
            i,    # number of a patch
@@ -288,17 +288,17 @@ def search(self:Explorer,
     self.panel.show_near(self.near, self.colours.words(i), close)
     return near
 
-# %% ../../nbs/06c_explorer.ipynb #066
+# %% ../../nbs/06c_explorer.ipynb #067
 @patch
 def _draw_map(self:Explorer, ax):
     groups,names,heading = self.colours[self.color.value]
     values = groups if names is None else np.array(names)[groups]
     color = self.color.value if self.color.value in COLOURS else values
     title = f'{self.how.label} of {len(self.emb)} patches by {heading}'
-    plot_map(self.emb, self.xy, color, self.data, train=self.colours.train, k=self.colours.k, ax=ax,
+    plot_map(self.emb, self.xy, color, train=self.colours.train, k=self.colours.k, ax=ax,
              title=title)
 
-# %% ../../nbs/06c_explorer.ipynb #068
+# %% ../../nbs/06c_explorer.ipynb #069
 @patch
 def _draw_selection(self:Explorer, left, right): # Axes of the map, and beside it
     "Rings around the selected points; their counts and patches"
@@ -310,7 +310,7 @@ def _draw_selection(self:Explorer, left, right): # Axes of the map, and beside i
     if self.panel.sheet.png: right.imshow(plt.imread(io.BytesIO(self.panel.sheet.png)))
     right.axis('off')
 
-# %% ../../nbs/06c_explorer.ipynb #070
+# %% ../../nbs/06c_explorer.ipynb #071
 @patch
 def still(self:Explorer): # -> bytes of a picture
     "Map and selection as they are now"
@@ -320,9 +320,9 @@ def still(self:Explorer): # -> bytes of a picture
                            width_ratios=[1.7,1][:n], squeeze=False)
     self._draw_map(axs[0,0])
     if n > 1: self._draw_selection(*axs[0])
-    return picture_bytes(fig, 'jpeg' if self.data else 'png')
+    return picture_bytes(fig, 'jpeg' if self.data and n > 1 else 'png') # photographs
 
-# %% ../../nbs/06c_explorer.ipynb #072
+# %% ../../nbs/06c_explorer.ipynb #073
 @patch(as_prop=True)
 def alt(self:Explorer):
     return f'{self.map.alt} by {self.color.value}, {len(self.selected)} selected'

@@ -92,3 +92,4 @@ await Promise.all(sheets.map(sheet => sheet.decode()))
 widget.render({model, el: $('map')})
 $('said').textContent = DATA.said
 selected([])
+if (window.parent !== window) picked(0) // a page that frames it shows at once what a click brings

@@ -61,14 +61,19 @@ class EpochLines(LogCallback):
         put(sys.stdout, line+'\n')
 
 # %% ../../nbs/04c_log.ipynb #017
-def _table(names, rows): # -> HTML
-    "Every row of a short run, a dozen of a long one"
-    n = len(rows)
-    picks = sorted({round(i*(n-1)/11) for i in range(12)}) if n > 12 else range(n)
-    frame = pd.DataFrame([rows[i] for i in picks], columns=names).dropna(axis=1, how='all')
+def _sampled(frame, n): # -> n of its rows, first and last among them
+    if len(frame) <= n: return frame
+    return frame.iloc[[round(i*(len(frame)-1)/(n-1)) for i in range(n)]]
+
+def _table(names, rows, most=12): # -> HTML
+    "Every row of a short run, a dozen of a long one: of those without gaps, if any"
+    frame = pd.DataFrame(rows, columns=names).dropna(axis=1, how='all')
+    if len(rows) > most:
+        whole = frame[frame.notna().all(axis=1) | (frame.index == len(rows)-1)]
+        frame = _sampled(whole if len(whole) > 3 else frame, most)
     return frame.to_html(index=False, border=0, na_rep='', float_format='{:.3f}'.format)
 
-# %% ../../nbs/04c_log.ipynb #020
+# %% ../../nbs/04c_log.ipynb #021
 def _loss_curve(graphs): # pairs of steps and losses -> Figure
     fig = plt.figure(figsize=(5,1.8)) # before the style, which would undo what a first figure sets
     with plt.style.context('pathlearn.pathlearn'):
@@ -78,7 +83,7 @@ def _loss_curve(graphs): # pairs of steps and losses -> Figure
     plt.close(fig)
     return fig
 
-# %% ../../nbs/04c_log.ipynb #021
+# %% ../../nbs/04c_log.ipynb #022
 class LiveLog(LogCallback):
     "A bar, a table that fills and a loss curve that grows, for notebooks"
     def before_fit(self):

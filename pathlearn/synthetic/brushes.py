@@ -42,7 +42,7 @@ def random_stain(
 def photograph(
     light, # [3,H,W] light, 1 = white
     rng,   # numpy random generator
-    px,    # micrometres a pixel
+    px,    # micrometres per pixel
 ):         # -> uint8 [3,H,W]
     "The image of a camera slightly out of focus (up to 1.3 um) and with sensor noise"
     image = ndimage.gaussian_filter(light, (0, *[rng.uniform(.2, 1.3)/px]*2))
@@ -55,7 +55,7 @@ class Canvas:
     def __init__(self,
         rng,       # numpy random generator
         size=64,   # pixels per side
-        side=112., # micrometres a side
+        side=112., # micrometres per side
     ):
         self.rng,self.size,self.side,self.px = rng,size,side,side/size
         self.mid = (np.arange(size, dtype=np.float32)+.5)*self.px
