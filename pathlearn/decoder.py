@@ -13,8 +13,9 @@ from .networks import Configured
 def halvings(size, # side of the images in pixels, 16 or more
 ):                 # -> sides of the image and of the three maps
     "The sides that convolutions of kernel 4, stride 2, padding 1 give"
-    if size < 16: raise ValueError(f"images of {size} px are too small: after three halvings and "
-                                   "a pooling of 2 nothing is left, expected 16 px or more")
+    if size < 16: raise ValueError(
+        f"images of {size} px are too small: after three halvings and "
+        "a pooling of 2 nothing is left, expected 16 px or more")
     return [size//2**i for i in range(4)]
 
 # %% ../nbs/31_decoder.ipynb #015
@@ -23,7 +24,7 @@ def _enlarge(n_in, n_out, side): # channels; side of the larger map -> module
 
 # %% ../nbs/31_decoder.ipynb #016
 class Decoder(Configured):
-    "The encoder backwards: latent [B,n_latent] -> images [B,n_out,size,size], soon near [0,1]"
+    "The encoder backwards: [B,n_latent] -> images [B,n_out,size,size], soon near [0,1]"
     def __init__(self,
         n_latent=128, # width of the latent space
         size=28,      # side of the images in pixels, 16 or more
@@ -36,7 +37,7 @@ class Decoder(Configured):
         self.small, self.linear = small, nn.Linear(n_latent, chans[0]*small**2)
         self.convs = nn.ModuleList(map(_enlarge, chans, chans[1:], large[::-1]))
 
-    def forward(self, h, c=None): # [B,n_latent]; c: the soft assignment, for `ConditionalDecoder`
+    def forward(self, h, c=None): # [B,n_latent]; c is for `ConditionalDecoder`
         x = self.linear(h).view(len(h), -1, self.small, self.small)
         for i,conv in enumerate(self.convs): x = conv(F.gelu(self.condition(x, c, i)))
         return x
@@ -45,11 +46,11 @@ class Decoder(Configured):
 
 # %% ../nbs/31_decoder.ipynb #022
 class Modulation(nn.Module):
-    "Scale and shift maps by linear functions of an assignment; at first it changes nothing"
+    "Scale and shift maps, linear in an assignment; at first it changes nothing"
     def __init__(self, k, n): # K clusters, n channels
         super().__init__()
         self.a = nn.Parameter(torch.randn(k, 2*n)/k**.5) # A, which learns
-        self.register_buffer('a0', self.a.detach().clone()) # A_0: LARS moves no matrix of zeros
+        self.register_buffer('a0', self.a.detach().clone()) # A_0, as it began
 
     def forward(self, x, c): # [B,n,H,W], [B,K]
         gamma,beta = (c @ (self.a - self.a0))[...,None,None].chunk(2, 1) # W c

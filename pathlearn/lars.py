@@ -14,7 +14,8 @@ from fastai.optimizer import Optimizer
 def lars_step(p, lr, mom, trust_coeff, wd, eps, do_wd=True, velocity=None, **kwargs):
     "v <- m v + gamma lambda (g + d w), w <- w - v (You et al. 2017, algorithm 1)"
     w,g,d = p.data, p.grad.data, wd*do_wd
-    size = w.norm() if p.ndim > 1 else w.norm().clamp(min=1)  # a vector of zeros would never move
+    size = w.norm() # a vector of zeros would never move:
+    if p.ndim < 2: size = size.clamp(min=1)
     local_lr = lr*trust_coeff*size/(g.norm() + d*size + eps)  # gamma lambda
     v = local_lr*(g + d*w) + (0. if velocity is None else mom*velocity)
     p.data.sub_(v)
@@ -28,5 +29,6 @@ def lars(params, lr, mom=.9, trust_coeff=.005, wd=0., eps=1e-8):
 # %% ../nbs/31a_lars.ipynb #020
 def warmup_cosine(share=.1, # of the training until the peak
 ):                          # -> Schedule
-    "The paper's rate as shares of its peak: linear from 1/25 to 1 in a tenth, then a cosine to 1/5"
-    return Schedule(combine_scheds([share,1-share], [SchedLin(1/25, 1), SchedCos(1, 1/5)]))
+    "The paper's rate over its peak: from 1/25 to 1 in a tenth, then a cosine to 1/5"
+    parts = SchedLin(1/25, 1), SchedCos(1, 1/5)
+    return Schedule(combine_scheds([share,1-share], parts))

@@ -32,7 +32,7 @@ def check_features(features, k):
 
 # %% ../nbs/30_prototypes.ipynb #022
 def whitening(features, # [N,F] latent features
-              dims=20,  # principal axes to keep, at most F and N-1; None: nothing is changed
+              dims=20,  # axes to keep, at most F and N-1; None: nothing is changed
 ):                      # -> mean [F], axes [F,dims]: (features - mean) @ axes is white
     "Mean and scaled principal axes of a latent space"
     features = check_features(features, 1)
@@ -40,7 +40,8 @@ def whitening(features, # [N,F] latent features
     if dims is None: return torch.zeros(f), torch.eye(f)
     if dims < 1: raise ValueError(f"dims is a number of axes, found {dims}: "
                                   "expected at least 1, or None for no whitening")
-    pca = PCA(min(dims, f, max(n-1, 1)), svd_solver='covariance_eigh').fit(features.numpy())
+    pca = PCA(min(dims, f, max(n-1, 1)), svd_solver='covariance_eigh')
+    pca.fit(features.numpy())
     scale = np.sqrt(pca.explained_variance_)
     keep = scale > 1e-4*scale[0] # axes without variance would be noise made loud
     axes = (pca.components_[keep]/scale[keep,None]).T
@@ -67,8 +68,8 @@ def _searched(x, dims): # where k-means looks
 def cluster_means(x, u, k, seed): # features [N,F], and where k-means looks [N,D]
     "Means of the clusters found in `u`, largest first"
     if (distinct := len(u.unique(dim=0))) < k: raise ValueError(
-        f"{len(x)} features in {distinct} distinct places: some of k={k} clusters would be empty. "
-        f"Ask for k <= {distinct}")
+        f"{len(x)} features in {distinct} distinct places: "
+        f"some of k={k} clusters would be empty. Ask for k <= {distinct}")
     member = torch.from_numpy(_kmeans(u, k, seed).labels_).long()
     order = member.bincount(minlength=k).argsort(descending=True, stable=True)
     return torch.stack([x[member == i].mean(0) for i in order])
@@ -89,12 +90,14 @@ def fit_prototypes(features, # [N,F] latent features
 def knee(ks,      # K tried, rising
          inertia, # of each, falling
 ):                # -> the K of the knee
-    "The point farthest below the line from the curve's first to its last, both axes in [0,1]"
+    "The point farthest below the line from the first to the last, axes in [0,1]"
     k,y = np.asarray(ks, float), np.asarray(inertia, float)
     if len(k) < 3: raise ValueError(
-        f"a knee needs three values of K or more, found {list(ks)}: give `ks` a wider range")
+        f"a knee needs three values of K or more, found {list(ks)}: "
+        "give `ks` a wider range")
     if y[0] <= y[-1]:
-        raise ValueError("the inertia does not fall with K: there are no clusters to count")
+        raise ValueError("the inertia does not fall with K: "
+                         "there are no clusters to count")
     gap = 1 - (k-k[0])/(k[-1]-k[0]) - (y-y[-1])/(y[0]-y[-1])
     return int(ks[int(gap.argmax())])
 
@@ -162,7 +165,7 @@ def soft_assign(features,   # h [N,F]
 
 # %% ../nbs/30_prototypes.ipynb #069
 class Prototypes(Configured):
-    "Similarities to the prototypes over a temperature: features [B,F] -> logits of `soft_assign`"
+    "Features [B,F] -> logits of `soft_assign`: similarities over a temperature"
     def __init__(self,
         k,         # K, number of prototypes
         n,         # F, width of the features
@@ -181,9 +184,11 @@ class Prototypes(Configured):
     def fitted(cls, points, space, temp=.1, similarity='cosine'): # [K,F]; see `whitening`
         "Prototypes found by `fit_prototypes`, in their space"
         self = cls(*map(int, points.shape), temp, space[1].shape[1], similarity)
-        for name,t in zip(('points','mean','axes'), (points, *space)): getattr(self, name).copy_(t)
+        for name,t in zip(('points','mean','axes'), (points, *space)):
+            getattr(self, name).copy_(t)
         return self
 
     def forward(self, h): # [B,F] -> [B,K]
-        h,p = [_compared(t, (self.mean,self.axes), self.similarity) for t in (h, self.points)]
+        space = self.mean,self.axes
+        h,p = [_compared(t, space, self.similarity) for t in (h, self.points)]
         return h @ p.mT / self.temp
