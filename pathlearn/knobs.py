@@ -381,7 +381,7 @@ def adversarial_knobs(model, # with `encoder` and `projector`; a copy is asked, 
                   where=choice('step in', PLACES), eps=slider('step size eps', .2, 0., most, .05))
     return knobs
 
-# %% ../nbs/30_prototypes.ipynb #045
+# %% ../nbs/30_prototypes.ipynb #058
 import torch
 from .views import to_unit
 
@@ -391,7 +391,7 @@ def _cluster_faces(images, soft, kind): # soft assignments [N,K] -> [K,C,H,W] in
         return to_unit(group).mean(0) if len(group) else torch.ones(group.shape[1:])
     return torch.stack([mean(images[soft.argmax(1) == i]) for i in range(soft.shape[1])])
 
-# %% ../nbs/30_prototypes.ipynb #046
+# %% ../nbs/30_prototypes.ipynb #059
 from functools import lru_cache
 from .prototypes import (check_features, cluster_means, soft_assign, white_directions,
                                   whitening)
@@ -417,7 +417,7 @@ class _PrototypeFits:
         sizes = soft.argmax(1).bincount(minlength=k).tolist()
         return _cluster_faces(self.images, soft, kind), sizes
 
-# %% ../nbs/30_prototypes.ipynb #048
+# %% ../nbs/30_prototypes.ipynb #060
 import torch, torch.nn.functional as F
 from torchvision.utils import make_grid
 
@@ -432,7 +432,7 @@ def _draw_faces(ax, faces, sizes, chosen, across=10):
         x,y = (i % across + .5)*cells.shape[-1], i//across*cells.shape[-2] + h/4
         ax.text(x, y, f'{i}: {n}', ha='center', fontsize=9, **look)
 
-# %% ../nbs/30_prototypes.ipynb #049
+# %% ../nbs/30_prototypes.ipynb #061
 import matplotlib.pyplot as plt
 from .views import to_unit
 
@@ -440,7 +440,7 @@ from .views import to_unit
 def _draw_clusters(fits, found, k, face, patch, temp): # `_PrototypeFits`, `Elbow`, controls
     one,rows = slice(patch, patch+1), 1 + (k > 10)
     fig = plt.figure(figsize=(8, 3 + rows), dpi=80)
-    grid = fig.add_gridspec(2, 3, left=0, right=1, hspace=.3,
+    grid = fig.add_gridspec(2, 3, left=0, right=1, hspace=.45,
                             width_ratios=[1.2,.6,1.3], height_ratios=[2.2,rows])
     curve,image,bars = [fig.add_subplot(grid[0,i]) for i in range(3)]
     found.show(curve).plot(k, found.inertia[k-2], 'o', color='#009E73', ms=9)
@@ -451,7 +451,7 @@ def _draw_clusters(fits, found, k, face, patch, temp): # `_PrototypeFits`, `Elbo
     _draw_faces(fig.add_subplot(grid[1,:]), *fits.faces(k, face), c.argmax())
     return fig
 
-# %% ../nbs/30_prototypes.ipynb #050
+# %% ../nbs/30_prototypes.ipynb #062
 from functools import partial
 from .explore.widgets import Knobs, choice, slider
 from .prototypes import elbow
