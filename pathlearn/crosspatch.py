@@ -13,7 +13,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.patheffects import withStroke
 from torch.autograd.function import once_differentiable
 
-# %% ../nbs/40_crosspatch.ipynb #014
+# %% ../nbs/40_crosspatch.ipynb #013
 def _check_labels(pseudo):
     "Pseudo labels [B,H,W] of two classes"
     if pseudo.ndim != 3:
@@ -24,7 +24,7 @@ def _check_labels(pseudo):
         raise ValueError(f"pseudo labels hold {found}: CDCL contrasts two classes, expected "
                          "0 = background and 1 = foreground. Join the others")
 
-# %% ../nbs/40_crosspatch.ipynb #015
+# %% ../nbs/40_crosspatch.ipynb #014
 def foreground_score(pseudo, # [B,H,W] pseudo labels, 1 = foreground
                      grid=8, # patches per side
 ):                           # -> [B,grid*grid] share of foreground pixels in each patch
@@ -36,7 +36,7 @@ def foreground_score(pseudo, # [B,H,W] pseudo labels, 1 = foreground
     tiles = pseudo.float().view(b,grid,h//grid,grid,w//grid)
     return tiles.mean((2,4)).flatten(1) # N_f/N
 
-# %% ../nbs/40_crosspatch.ipynb #019
+# %% ../nbs/40_crosspatch.ipynb #017
 def patch_kinds(fs,      # foreground scores, any shape
                 low=.3,  # background-dominated up to here
                 high=.7, # foreground-dominated from here
@@ -47,17 +47,17 @@ def patch_kinds(fs,      # foreground scores, any shape
                          f"found low={low} and high={high}")
     return (fs >= high).long() - ((fs > low) & (fs < high)).long()
 
-# %% ../nbs/40_crosspatch.ipynb #022
+# %% ../nbs/40_crosspatch.ipynb #019
 def halo(width, color): return [withStroke(linewidth=width, foreground=color)]
 PENS = {1: dict(ec='#E69F00', lw=1.4), 0: dict(ec='#0072B2', lw=1.4),
         -1: dict(ec='#F0F0F0', lw=.9, ls=(0,(2,2)), path_effects=halo(1.9, '#555555'))}
 
-# %% ../nbs/40_crosspatch.ipynb #023
+# %% ../nbs/40_crosspatch.ipynb #020
 def _square(i, grid, h, w): # number of a patch, height and width -> Rectangle, a little apart
     row,column = i//grid, i%grid
     return plt.Rectangle(((column + .06)*w - .5, (row + .06)*h - .5), .88*w, .88*h)
 
-# %% ../nbs/40_crosspatch.ipynb #024
+# %% ../nbs/40_crosspatch.ipynb #021
 def show_patches(image,   # [C,H,W] uint8 or in [0,1]
                  kind,    # [grid*grid] kinds of its patches
                  ax=None,    # where to draw
@@ -73,11 +73,11 @@ def show_patches(image,   # [C,H,W] uint8 or in [0,1]
         ax.add_collection(PatchCollection(squares, fc=fill, **pen))
     return ax
 
-# %% ../nbs/40_crosspatch.ipynb #028
+# %% ../nbs/40_crosspatch.ipynb #026
 # [N,D] of length one, [N] 0 or 1, [N] kind of its patch
 PatchFeatures = namedtuple('PatchFeatures', 'z label kind')
 
-# %% ../nbs/40_crosspatch.ipynb #029
+# %% ../nbs/40_crosspatch.ipynb #027
 def _check_maps(z, pseudo, grid):
     "A grid for the features, and whole pixels under each"
     (h,w),(height,width) = z.shape[2:],pseudo.shape[1:]
@@ -87,7 +87,7 @@ def _check_maps(z, pseudo, grid):
     if height%h or width%w: raise ValueError(
         f"labels of {height}x{width} do not lie on {h}x{w} features: expected a multiple")
 
-# %% ../nbs/40_crosspatch.ipynb #030
+# %% ../nbs/40_crosspatch.ipynb #028
 def patch_features(z,       # [B,D,h,w] projections, of any length
                    pseudo,  # [B,H,W] its network's pseudo labels, H = h or a multiple
                    grid=8,  # patches per side
@@ -105,7 +105,7 @@ def patch_features(z,       # [B,D,h,w] projections, of any length
     z = z.permute(0,2,3,1).reshape(-1,d)
     return PatchFeatures(z, label.flatten().long(), kind.flatten())
 
-# %% ../nbs/40_crosspatch.ipynb #041
+# %% ../nbs/40_crosspatch.ipynb #039
 def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None, [n,m]
     "Sum of eq. 7 over anchors, its gradient [n,D], and the softmax as [n,m] over [n,1]"
     s = torch.mm(q/temp, k.T, out=out)                    # log sim, eq. 8, into `out`
@@ -117,7 +117,7 @@ def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None
     dq = ((e_pos/total - 1)*k_pos + (e @ k)/total)/temp   # softmax minus one-hot
     return (total.log() + top - s_pos).sum(), dq, e, total
 
-# %% ../nbs/40_crosspatch.ipynb #044
+# %% ../nbs/40_crosspatch.ipynb #042
 class _DenseNCE(torch.autograd.Function):
     "Sum of CDCL eq. 7 over anchors, a chunk at a time, with the gradient beside the value"
     @staticmethod
@@ -140,11 +140,11 @@ class _DenseNCE(torch.autograd.Function):
         dq,dlive = ctx.saved_tensors
         return g*dq, None, g*dlive, None, None, None, None
 
-# %% ../nbs/40_crosspatch.ipynb #045
+# %% ../nbs/40_crosspatch.ipynb #043
 # bits that differ in a negative pair: 1 label, 2 kind
 SAMPLING = {'random':0, 'pixel':1, 'patch':2, 'pixel-patch':3}
 
-# %% ../nbs/40_crosspatch.ipynb #046
+# %% ../nbs/40_crosspatch.ipynb #044
 def _check_contrast(student, teacher, bank, temp, sampling, chunk):
     "Says what is wrong with the arguments of `dense_contrastive_loss`"
     if sampling not in SAMPLING:
@@ -159,18 +159,18 @@ def _check_contrast(student, teacher, bank, temp, sampling, chunk):
         raise ValueError(f"student, teacher and bank are {widths} wide: expected one width, "
                          f"for the bank FeatureBank(dim={widths[0]})")
 
-# %% ../nbs/40_crosspatch.ipynb #047
+# %% ../nbs/40_crosspatch.ipynb #045
 def _codes(features, bits): # -> [N] 2*kind + label of the bits that count, -1 in a mixed patch
     return torch.where(features.kind < 0, -1, (2*features.kind + features.label) & bits)
 
-# %% ../nbs/40_crosspatch.ipynb #048
+# %% ../nbs/40_crosspatch.ipynb #046
 def _own_places(anchors, keys): # [N] bool, list of [N] bool for student, teacher and bank
     "The places of anchors and of keys; keys of the bank are of no place of this batch"
     place = torch.arange(len(anchors), device=anchors.device)
     places = [place, place, *[torch.full_like(m, -1, dtype=torch.long) for m in keys[2:]]]
     return place[anchors], torch.cat([p[m] for p,m in zip(places, keys)])
 
-# %% ../nbs/40_crosspatch.ipynb #049
+# %% ../nbs/40_crosspatch.ipynb #047
 def _contrast_of(code, bits, sources, codes, temp, chunk): # -> sum of eq. 7, number of pairs
     "The anchors of one code against their negatives in all sources: student, teacher and bank"
     student,teacher,*_ = sources
@@ -182,11 +182,11 @@ def _contrast_of(code, bits, sources, codes, temp, chunk): # -> sum of eq. 7, nu
     pairs = anchors.sum().item()*sum(m.sum().item() for m in keys)
     return loss, pairs if bits else pairs - torch.isin(own[1], own[0]).sum().item()
 
-# %% ../nbs/40_crosspatch.ipynb #050
+# %% ../nbs/40_crosspatch.ipynb #048
 # scalar, features used, (anchor, negative) pairs
 DenseContrast = namedtuple('DenseContrast', 'loss anchors pairs')
 
-# %% ../nbs/40_crosspatch.ipynb #052
+# %% ../nbs/40_crosspatch.ipynb #050
 def dense_contrastive_loss(student,     # PatchFeatures of strong views; they get gradient
                            teacher,     # PatchFeatures of weak views, of the same places
                            bank=None,   # FeatureBank with earlier batches
@@ -206,7 +206,7 @@ def dense_contrastive_loss(student,     # PatchFeatures of strong views; they ge
     anchors = (codes[0] >= 0).sum().item()
     return DenseContrast(sum(losses)/max(anchors, 1), anchors, sum(pairs))
 
-# %% ../nbs/40_crosspatch.ipynb #063
+# %% ../nbs/40_crosspatch.ipynb #058
 class FeatureBank(nn.Module):
     "Features of dominated patches of the last batches, detached: FDB (1) and BDB (0)"
     def __init__(self,

@@ -522,7 +522,7 @@ def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_t
                   t=slider('t', .5, 0., 1., .02))
     return knobs
 
-# %% ../nbs/40_crosspatch.ipynb #080
+# %% ../nbs/40_crosspatch.ipynb #069
 from .crosspatch import PENS, halo
 
 _CHOSEN = dict(ec='white', lw=2, path_effects=halo(4, 'black'))
@@ -537,7 +537,7 @@ def _patch_legend(fs, kind, low, high, i): # scores and kinds of patches, number
             f'mixed, takes no part: {n[-1]}': PENS[-1], f'chosen, score {fs[i]:.2f}': _CHOSEN,
             f'its negatives: {n.get(other, 0)}': fill}
 
-# %% ../nbs/40_crosspatch.ipynb #081
+# %% ../nbs/40_crosspatch.ipynb #070
 import matplotlib.pyplot as plt
 from .crosspatch import patch_kinds, show_patches
 
@@ -553,7 +553,7 @@ def _draw_chosen(image, fs, low, high, i): # fs: [grid*grid] scores; i: chosen p
     ax.legend(keys, rows, loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/40_crosspatch.ipynb #083
+# %% ../nbs/40_crosspatch.ipynb #071
 def _patch_grids(image, mask): # -> list of patches per side
     h,w = image.shape[-2:]
     grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
@@ -564,7 +564,7 @@ def _patch_grids(image, mask): # -> list of patches per side
         raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")
     return grids
 
-# %% ../nbs/40_crosspatch.ipynb #084
+# %% ../nbs/40_crosspatch.ipynb #072
 from ipywidgets import dlink
 from .crosspatch import foreground_score
 from .explore.widgets import Knobs, choice, slider
