@@ -105,7 +105,7 @@ def patch_features(z,       # [B,D,h,w] projections, of any length
     z = z.permute(0,2,3,1).reshape(-1,d)
     return PatchFeatures(z, label.flatten().long(), kind.flatten())
 
-# %% ../nbs/40_crosspatch.ipynb #039
+# %% ../nbs/40_crosspatch.ipynb #041
 def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None, [n,m]
     "Sum of eq. 7 over anchors, its gradient [n,D], and the softmax as [n,m] over [n,1]"
     s = torch.mm(q/temp, k.T, out=out)                    # log sim, eq. 8, into `out`
@@ -117,7 +117,7 @@ def _eq_7(q, k_pos, k, temp, same, out): # [n,D] [n,D] [m,D], tau, [n,m] or None
     dq = ((e_pos/total - 1)*k_pos + (e @ k)/total)/temp   # softmax minus one-hot
     return (total.log() + top - s_pos).sum(), dq, e, total
 
-# %% ../nbs/40_crosspatch.ipynb #042
+# %% ../nbs/40_crosspatch.ipynb #043
 class _DenseNCE(torch.autograd.Function):
     "Sum of CDCL eq. 7 over anchors, a chunk at a time, with the gradient beside the value"
     @staticmethod
@@ -140,11 +140,11 @@ class _DenseNCE(torch.autograd.Function):
         dq,dlive = ctx.saved_tensors
         return g*dq, None, g*dlive, None, None, None, None
 
-# %% ../nbs/40_crosspatch.ipynb #043
+# %% ../nbs/40_crosspatch.ipynb #044
 # bits that differ in a negative pair: 1 label, 2 kind
 SAMPLING = {'random':0, 'pixel':1, 'patch':2, 'pixel-patch':3}
 
-# %% ../nbs/40_crosspatch.ipynb #044
+# %% ../nbs/40_crosspatch.ipynb #045
 def _check_contrast(student, teacher, bank, temp, sampling, chunk):
     "Says what is wrong with the arguments of `dense_contrastive_loss`"
     if sampling not in SAMPLING:
@@ -159,18 +159,18 @@ def _check_contrast(student, teacher, bank, temp, sampling, chunk):
         raise ValueError(f"student, teacher and bank are {widths} wide: expected one width, "
                          f"for the bank FeatureBank(dim={widths[0]})")
 
-# %% ../nbs/40_crosspatch.ipynb #045
+# %% ../nbs/40_crosspatch.ipynb #046
 def _codes(features, bits): # -> [N] 2*kind + label of the bits that count, -1 in a mixed patch
     return torch.where(features.kind < 0, -1, (2*features.kind + features.label) & bits)
 
-# %% ../nbs/40_crosspatch.ipynb #046
+# %% ../nbs/40_crosspatch.ipynb #047
 def _own_places(anchors, keys): # [N] bool, list of [N] bool for student, teacher and bank
     "The places of anchors and of keys; keys of the bank are of no place of this batch"
     place = torch.arange(len(anchors), device=anchors.device)
     places = [place, place, *[torch.full_like(m, -1, dtype=torch.long) for m in keys[2:]]]
     return place[anchors], torch.cat([p[m] for p,m in zip(places, keys)])
 
-# %% ../nbs/40_crosspatch.ipynb #047
+# %% ../nbs/40_crosspatch.ipynb #048
 def _contrast_of(code, bits, sources, codes, temp, chunk): # -> sum of eq. 7, number of pairs
     "The anchors of one code against their negatives in all sources: student, teacher and bank"
     student,teacher,*_ = sources
@@ -182,11 +182,11 @@ def _contrast_of(code, bits, sources, codes, temp, chunk): # -> sum of eq. 7, nu
     pairs = anchors.sum().item()*sum(m.sum().item() for m in keys)
     return loss, pairs if bits else pairs - torch.isin(own[1], own[0]).sum().item()
 
-# %% ../nbs/40_crosspatch.ipynb #048
+# %% ../nbs/40_crosspatch.ipynb #049
 # scalar, features used, (anchor, negative) pairs
 DenseContrast = namedtuple('DenseContrast', 'loss anchors pairs')
 
-# %% ../nbs/40_crosspatch.ipynb #050
+# %% ../nbs/40_crosspatch.ipynb #051
 def dense_contrastive_loss(student,     # PatchFeatures of strong views; they get gradient
                            teacher,     # PatchFeatures of weak views, of the same places
                            bank=None,   # FeatureBank with earlier batches
@@ -206,7 +206,7 @@ def dense_contrastive_loss(student,     # PatchFeatures of strong views; they ge
     anchors = (codes[0] >= 0).sum().item()
     return DenseContrast(sum(losses)/max(anchors, 1), anchors, sum(pairs))
 
-# %% ../nbs/40_crosspatch.ipynb #058
+# %% ../nbs/40_crosspatch.ipynb #059
 class FeatureBank(nn.Module):
     "Features of dominated patches of the last batches, detached: FDB (1) and BDB (0)"
     def __init__(self,
