@@ -86,13 +86,13 @@ def gaussian_ramp(t): # t: share of the training that is over -> weight in [0,1]
     "exp(-5 (1-t)^2): how much consistency counts"
     return math.exp(-5*(1-min(max(float(t), 0.), 1.))**2)
 
-# %% ../nbs/41_cdcl.ipynb #033
+# %% ../nbs/41_cdcl.ipynb #032
 _all_ = ['pseudo_labels','nuclei_views'] # public, in cells without a block of their own
 def _features_of_both(out, **patches): # CDCLOut -> PatchFeatures of student and of teacher
     pairs = (out.z_s, out.logits_s), (out.z_t, out.logits_t)
     return [patch_features(z, pseudo_labels(logits), **patches) for z,logits in pairs]
 
-# %% ../nbs/41_cdcl.ipynb #034
+# %% ../nbs/41_cdcl.ipynb #033
 class CDCLLoss:
     "L_sup + w_contr L_contr + w_cons L_cons + w_ent L_ent, CDCL eq. 1; terms: `parts`"
     def __init__(self,
@@ -133,21 +133,21 @@ class CDCLLoss:
         self.parts |= {name: value.detach() for name,_,value in terms}
         return sup + sum(weight*value for _,weight,value in terms)
 
-# %% ../nbs/41_cdcl.ipynb #048
+# %% ../nbs/41_cdcl.ipynb #046
 def _share_kept(steps): # of the training -> largest m
     "By how much the teacher remembers: a fifth of the training, at most the paper's .999"
     return max(0, min(.999, 1-5/max(steps, 1)))
 
-# %% ../nbs/41_cdcl.ipynb #049
+# %% ../nbs/41_cdcl.ipynb #047
 def _ramp_at(epoch, epochs, start): # -> weight of consistency, all of it in the last epoch
     return gaussian_ramp((epoch+1-start)/max(1, epochs-start))
 
-# %% ../nbs/41_cdcl.ipynb #050
+# %% ../nbs/41_cdcl.ipynb #048
 def _warn_if_too_short(epochs, start):
     if epochs <= start: warnings.warn(f"images without masks are used after {start} epochs, and "
                                       f"there are {epochs}: take more, or a smaller start")
 
-# %% ../nbs/41_cdcl.ipynb #052
+# %% ../nbs/41_cdcl.ipynb #050
 class SemiViews(Callback):
     "Draws image and mask together, and of each unlabelled image two views that are cut alike"
     order = 5 # before mixed precision begins: views are drawn in full precision
@@ -189,19 +189,19 @@ class SemiViews(Callback):
         objective.empty = state.pop('empty')
         objective.bank.load_state_dict(state)
 
-# %% ../nbs/41_cdcl.ipynb #054
+# %% ../nbs/41_cdcl.ipynb #052
 def nuclei_views(size): # side of the views in pixels -> Geometry, Module
     "Crops, flips, 15 degrees; colour jitter, grey, blur of up to 2 px at 320 px: CDCL sec. 4.2"
     look = nn.Sequential(Colour(.4, .4, .4, .1), Blur((.1*size/320, 2*size/320)))
     crops = dict(scale=(.5,1.), ratio=(1.,1.))
     return Geometry(size, flip=.5, vflip=.5, turn=True, rotate=15., **crops), look
 
-# %% ../nbs/41_cdcl.ipynb #061
+# %% ../nbs/41_cdcl.ipynb #059
 def _named_network(arch, stride, weights, **kw): # -> UNet
     if arch == 'densenet161': return DenseUNet(weights=weights, **kw)
     return UNet(encoder(arch, weights=weights, **kw), stride=stride)
 
-# %% ../nbs/41_cdcl.ipynb #062
+# %% ../nbs/41_cdcl.ipynb #060
 def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'random' or 'given'
     size = (seen := image_settings(dls)).pop('size')
     stride = 2 if size <= 160 else 4 # nuclei of a few pixels would not survive stride 4
@@ -215,7 +215,7 @@ def _network(dls, arch): # arch: name, encoder or UNet -> UNet, 'ImageNet', 'ran
         warnings.warn(f"{str(e).splitlines()[0][:80]}...: the network starts from random weights")
         return net(weights=None), 'random'
 
-# %% ../nbs/41_cdcl.ipynb #064
+# %% ../nbs/41_cdcl.ipynb #062
 def _check_grid(x, loss): # a batch of images, `CDCLLoss`
     (height,width),side = x.shape[2:],loss.patches['grid']
     if loss.w_contr and (height%(8*side) or width%(8*side)):
@@ -223,13 +223,13 @@ def _check_grid(x, loss): # a batch of images, `CDCLLoss`
                          f"of whole features: resize to a multiple of {8*side}, "
                          "or take another grid")
 
-# %% ../nbs/41_cdcl.ipynb #065
+# %% ../nbs/41_cdcl.ipynb #063
 def _callbacks(loss, views, start, m, power, cutmix): # -> list of callbacks
     parts = ['sup', *(n for n in ('cons','ent','contr') if getattr(loss, f'w_{n}'))]
     return [SemiViews(*views, start, m), MomentumTarget(), LossParts(*parts),
             Schedule(lambda t: (1-t)**power), FitGuard(), *[PastedBoxes()]*cutmix]
 
-# %% ../nbs/41_cdcl.ipynb #066
+# %% ../nbs/41_cdcl.ipynb #064
 def cdcl_learner(dls,    # of `semi_dls`
     arch='densenet161',  # a torchvision name or function, 'tiny', an encoder, or a `UNet`
     m=None,              # largest share of the teacher kept; None: it remembers a fifth of the run
@@ -255,7 +255,7 @@ def cdcl_learner(dls,    # of `semi_dls`
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
 
-# %% ../nbs/41_cdcl.ipynb #068
+# %% ../nbs/41_cdcl.ipynb #066
 _SCALE = (
     Option('tile', None, "large images are cut into tiles of so many pixels, which are then "
            "brought to --size if that is given", int, 32, to='data', metavar='PX'),
@@ -281,7 +281,7 @@ register(Method('cdcl', 'CDCL', cdcl_learner, 'densenet161', bs=8, data='nuclei'
     Option('unlabelled', None, "further images, without masks; predicted ones end in OUT/masks",
            str, to='data', metavar='FOLDER'), *_SCALE, *_MASKS)))
 
-# %% ../nbs/41_cdcl.ipynb #071
+# %% ../nbs/41_cdcl.ipynb #069
 class PastedBoxes(Callback):
     "CutMix for consistency: a box of another image in the strong views and their pseudo labels"
     order = SemiViews.order + 1
@@ -304,6 +304,6 @@ class PastedBoxes(Callback):
         self.learn.pred = self.pred._replace(logits_t=self.paste(self.pred.logits_t))
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes
 
-# %% ../nbs/41_cdcl.ipynb #086
+# %% ../nbs/41_cdcl.ipynb #084
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *crosspatch.__all__]

@@ -588,7 +588,7 @@ def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
     return Knobs(draw, 'Patches of an image of nuclei', choose,
                  grid=grid, row=row, column=column, **thresholds)
 
-# %% ../nbs/41_cdcl.ipynb #039
+# %% ../nbs/41_cdcl.ipynb #037
 from . import cdcl
 
 def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before each epoch
@@ -602,7 +602,7 @@ def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before e
             ('$w_{contr}$: patches apart', '#D55E00', '--', [loss.w_contr]*n),
             ('$w_{ent}$: decide', '#CC79A7', ':', [loss.w_ent]*n)]
 
-# %% ../nbs/41_cdcl.ipynb #040
+# %% ../nbs/41_cdcl.ipynb #038
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -616,7 +616,7 @@ def _draw_ramp(loss, epochs, start): # -> Figure
     ax.legend(loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/41_cdcl.ipynb #041
+# %% ../nbs/41_cdcl.ipynb #039
 from functools import partial
 from . import cdcl
 from .explore.widgets import Knobs, slider
