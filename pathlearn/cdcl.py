@@ -304,6 +304,6 @@ class PastedBoxes(Callback):
         self.learn.pred = self.pred._replace(logits_t=self.paste(self.pred.logits_t))
     def paste(self, x): return torch.where(self.box, x[self.perm], x) # [B,...,H,W], the same boxes
 
-# %% ../nbs/41_cdcl.ipynb #084
+# %% ../nbs/41_cdcl.ipynb #082
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *crosspatch.__all__]
