@@ -522,7 +522,7 @@ def decoder_knobs(model, # in phase two, with prototypes and decoder, see `fit_t
                   t=slider('t', .5, 0., 1., .02))
     return knobs
 
-# %% ../nbs/40_crosspatch.ipynb #080
+# %% ../nbs/40_crosspatch.ipynb #070
 from .crosspatch import PENS, halo
 
 _CHOSEN = dict(ec='white', lw=2, path_effects=halo(4, 'black'))
@@ -537,14 +537,14 @@ def _patch_legend(fs, kind, low, high, i): # scores and kinds of patches, number
             f'mixed, takes no part: {n[-1]}': PENS[-1], f'chosen, score {fs[i]:.2f}': _CHOSEN,
             f'its negatives: {n.get(other, 0)}': fill}
 
-# %% ../nbs/40_crosspatch.ipynb #081
+# %% ../nbs/40_crosspatch.ipynb #071
 import matplotlib.pyplot as plt
 from .crosspatch import patch_kinds, show_patches
 
 @plt.style.context('pathlearn.pathlearn')
 def _draw_chosen(image, fs, low, high, i): # fs: [grid*grid] scores; i: chosen patch -> Figure
     (h,w),grid,kind = image.shape[1:], int(len(fs)**.5), patch_kinds(fs, low, high)
-    ax = plt.subplots(figsize=(4,4), dpi=80)[1]
+    ax = plt.subplots(figsize=(3.6,3.6), dpi=80)[1]
     show_patches(image, kind, ax, shade={1:0, 0:1}.get(kind[i].item())) # its negatives
     corner = i%grid*w/grid - .5, i//grid*h/grid - .5
     ax.add_patch(plt.Rectangle(corner, w/grid, h/grid, fill=False, **_CHOSEN))
@@ -553,7 +553,7 @@ def _draw_chosen(image, fs, low, high, i): # fs: [grid*grid] scores; i: chosen p
     ax.legend(keys, rows, loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/40_crosspatch.ipynb #083
+# %% ../nbs/40_crosspatch.ipynb #072
 def _patch_grids(image, mask): # -> list of patches per side
     h,w = image.shape[-2:]
     grids = [g for g in (4,5,8,10,16) if not h%g and not w%g]
@@ -564,7 +564,7 @@ def _patch_grids(image, mask): # -> list of patches per side
         raise ValueError(f"a mask of {list(mask.shape)} for an image of {h}x{w}: expected one size")
     return grids
 
-# %% ../nbs/40_crosspatch.ipynb #084
+# %% ../nbs/40_crosspatch.ipynb #073
 from ipywidgets import dlink
 from .crosspatch import foreground_score
 from .explore.widgets import Knobs, choice, slider
@@ -588,7 +588,7 @@ def patch_knobs(image, # [C,H,W] uint8 or in [0,1]
     return Knobs(draw, 'Patches of an image of nuclei', choose,
                  grid=grid, row=row, column=column, **thresholds)
 
-# %% ../nbs/41_cdcl.ipynb #039
+# %% ../nbs/41_cdcl.ipynb #037
 from . import cdcl
 
 def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before each epoch
@@ -602,7 +602,7 @@ def _weights_over_time(loss, epochs, start): # as `SemiViews` sets them before e
             ('$w_{contr}$: patches apart', '#D55E00', '--', [loss.w_contr]*n),
             ('$w_{ent}$: decide', '#CC79A7', ':', [loss.w_ent]*n)]
 
-# %% ../nbs/41_cdcl.ipynb #040
+# %% ../nbs/41_cdcl.ipynb #038
 import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
@@ -616,7 +616,7 @@ def _draw_ramp(loss, epochs, start): # -> Figure
     ax.legend(loc='upper left', bbox_to_anchor=(1,1))
     return ax.figure
 
-# %% ../nbs/41_cdcl.ipynb #041
+# %% ../nbs/41_cdcl.ipynb #039
 from functools import partial
 from . import cdcl
 from .explore.widgets import Knobs, slider
