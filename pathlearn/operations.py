@@ -131,7 +131,7 @@ def _without_ends(held): # list of three or more images -> two fewer
     for i in range(1, len(held)-1): held[i],held[-1] = order(i, -1)
     return held[1:-1]
 
-# %% ../nbs/20a_operations.ipynb #034
+# %% ../nbs/20a_operations.ipynb #035
 def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels, odd, 3 or more
     "Median of the window around each pixel in steps of 1/255, edges mirrored"
     if side < 3 or side%2 != 1:
@@ -143,24 +143,24 @@ def median_filter(x, side): # x [B,C,H,W] in [0,1], side of the window in pixels
     while new: held = [*_without_ends(held), new.pop()]
     return _without_ends(held)[0]/255
 
-# %% ../nbs/20a_operations.ipynb #035
+# %% ../nbs/20a_operations.ipynb #036
 def median_blur(x, side, most=5): # x [B,C,H,W] in [0,1], side [B] of the windows, odd, up to `most`
     "Each image filtered by the median of its own window"
     for s in range(3, most+1, 2): x = _apply_where(partial(median_filter, side=s), x, side==s)
     return x
 
-# %% ../nbs/20a_operations.ipynb #038
+# %% ../nbs/20a_operations.ipynb #039
 def window_blur(x, side, most=5): # x [B,C,H,W], side [B] of the windows, odd, up to `most`
     "Gaussian blur as wide as OpenCV makes it for a window of that side"
     return gaussian_blur(x, .15*side + .35, most//2)
 
-# %% ../nbs/20a_operations.ipynb #039
+# %% ../nbs/20a_operations.ipynb #040
 def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared steps of 1/255
     "Gaussian noise, clipped"
     noise = torch.randn_like(x)
     return torch.addcmul(x, noise, (variance.sqrt()/255)[:,None,None,None]).clamp_(0,1)
 
-# %% ../nbs/20a_operations.ipynb #047
+# %% ../nbs/20a_operations.ipynb #048
 def _tile_tables(greys, # [B,H,W] whole numbers 0..255
     n,                  # tiles a side
     clip,               # [B,1,1], see `clahe`
@@ -176,18 +176,18 @@ def _tile_tables(greys, # [B,H,W] whole numbers 0..255
     hist = hist.minimum((clip*area/256).clamp(min=1))
     return hist.add_((area-hist.sum(2, keepdim=True))/256).cumsum_(2).div_(area).flatten(1)
 
-# %% ../nbs/20a_operations.ipynb #049
+# %% ../nbs/20a_operations.ipynb #050
 def _between_tiles(m, n, device): # m pixels, n tiles
     "The tile before each pixel, the tile after it, and the share of the latter: [m] each"
     at = ((torch.arange(m, device=device)+.5)*n/m - .5).clamp_(0, n-1)
     return at.long(), (at.long()+1).clamp_(max=n-1), at.frac()
 
-# %% ../nbs/20a_operations.ipynb #052
+# %% ../nbs/20a_operations.ipynb #053
 def _read_tables(tables, greys, row, col, n): # tile of each row [H] and column [W] -> [B,H,W]
     at = (row[:,None]*n + col)*256 + greys
     return tables.gather(1, at.flatten(1)).view_as(greys)
 
-# %% ../nbs/20a_operations.ipynb #053
+# %% ../nbs/20a_operations.ipynb #054
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
     tiles=8, # tiles a side, fewer if they would have less than 8 pixels per side
@@ -204,13 +204,13 @@ def clahe(x, # [B,C,H,W] in [0,1]
     top,bottom = [torch.lerp(left, right, across) for left,right in read]
     return (x + (torch.lerp(top, bottom, down[:,None]) - y)[:,None]).clamp_(0,1)
 
-# %% ../nbs/20a_operations.ipynb #056
+# %% ../nbs/20a_operations.ipynb #057
 def optical(q, k): # q [B,H,H,2] points, -1..1; k [B]
     "Radial distortion of lenses: k > 0 asks further out, k < 0 further in"
     r2 = (q*q).sum(3, keepdim=True)/4
     return torch.addcmul(q, q, k[:,None,None,None]*(r2 + r2*r2))
 
-# %% ../nbs/20a_operations.ipynb #057
+# %% ../nbs/20a_operations.ipynb #058
 def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of pieces, 1: as before
     "Each axis stretched piece by piece, from its beginning"
     n, start = widths.shape[2], widths.cumsum(2) - widths
@@ -219,19 +219,19 @@ def _stretch(q, widths): # q [B,H,H,2] points, -1..1; widths [B,2,n] of pieces, 
     at = start.gather(2, piece) + (at-piece)*widths.gather(2, piece)
     return (at*(2/n) - 1).mT.reshape(q.shape)
 
-# %% ../nbs/20a_operations.ipynb #058
+# %% ../nbs/20a_operations.ipynb #059
 def grid_stretch(q, most, pieces=5): # q [B,H,H,2] points, -1..1; most [B]
     "Each axis in pieces of 1 - most to 1 + most times their width"
     return _stretch(q, 1 + most[:,None,None]*q.new_empty(len(q), 2, pieces).uniform_(-1,1))
 
-# %% ../nbs/20a_operations.ipynb #060
+# %% ../nbs/20a_operations.ipynb #061
 def _smooth_field(q, alpha, sigma): # see `elastic` -> [B,2,H,H]
     (B,H), sigma = q.shape[:2], sigma[:,None,None]
     at = torch.arange(H, device=q.device)
     smooth = ((-((at-at[:,None])/sigma)**2/2).exp()/(sigma*math.sqrt(2*math.pi)))[:,None]
     return smooth @ q.new_empty(B,2,H,H).uniform_(-1,1) @ smooth * (2*alpha/H)[:,None,None,None]
 
-# %% ../nbs/20a_operations.ipynb #061
+# %% ../nbs/20a_operations.ipynb #062
 def elastic(q, # [B,H,H,2] points, -1..1
     alpha,     # [B] strength of the field: noise of -alpha to alpha pixels, before smoothing
     sigma,     # [B] width of the smoothing in pixels
@@ -245,7 +245,7 @@ def elastic(q, # [B,H,H,2] points, -1..1
     shift = (first - m.sum(2)*2/3)[:,None,None]
     return q + q.flatten(1,2).bmm(m.mT).view_as(q) + shift + field.movedim(1,3)
 
-# %% ../nbs/20a_operations.ipynb #065
+# %% ../nbs/20a_operations.ipynb #066
 def bend(x,                # [B,C,H,H]
     theta,                 # [B,2,3] affine maps, asked backwards
     distort=nn.Identity(), # of points [B,H,H,2]
@@ -259,14 +259,14 @@ def bend(x,                # [B,C,H,H]
     new = F.grid_sample(x, distort(q), padding_mode='reflection', align_corners=False)
     return new.mul_((inside[...,0]*inside[...,1])[:,None])
 
-# %% ../nbs/20a_operations.ipynb #067
+# %% ../nbs/20a_operations.ipynb #068
 def _moves(x, on, shift, scale, rotate): # on [B] bool -> matrices [B,2,2] and shifts [B,2,1]
     turn = rotation(on*uniform(x, -1, 1)*math.radians(rotate))
     turn = turn/(1 + on*uniform(x, -scale, scale))[:,None,None]
     by = torch.stack([uniform(x, -2, 2), uniform(x, -2, 2)], 1)[...,None]
     return turn, turn @ (by*(shift*on)[:,None,None])
 
-# %% ../nbs/20a_operations.ipynb #068
+# %% ../nbs/20a_operations.ipynb #069
 class ShiftScaleRotate(Step):
     "Flips, transposition, shift, scale, rotation and a distortion of square images, at once"
     def __init__(self,
