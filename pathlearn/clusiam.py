@@ -43,12 +43,12 @@ class ClusterLoss:
         self.parts = dict(inv=inv.detach(), cluster=cluster.detach())
         return (1-self.alpha)*inv + self.alpha*cluster
 
-# %% ../nbs/12_clusiam.ipynb #026
+# %% ../nbs/12_clusiam.ipynb #025
 class ClusterOut(Outputs, namedtuple('ClusterOut', 'p1 p2 z1 z2 logits')): __slots__ = ()
 class ClusterTargetOut(Outputs, namedtuple('ClusterTargetOut', 'p1 p2 z1 z2 t1 t2 logits')):
     __slots__ = ()
 
-# %% ../nbs/12_clusiam.ipynb #027
+# %% ../nbs/12_clusiam.ipynb #026
 class _Clusters(Assigns):
     "What both models have in common; they name the tuple that they return"
     @property
@@ -59,7 +59,7 @@ class _Clusters(Assigns):
         logits = pair_logits(self.assigner, out.z1, out.z2, self.together)
         return self.returns(*out, logits)
 
-# %% ../nbs/12_clusiam.ipynb #028
+# %% ../nbs/12_clusiam.ipynb #027
 class CluSiam(_Clusters, SimSiam):
     "SimSiam with a Gumbel cluster assigner on the projections of both views"
     returns = ClusterOut
@@ -74,7 +74,7 @@ class CluSiam(_Clusters, SimSiam):
         super().__init__(encoder, dim, hidden, last_bn)
         self.assigner,self.together = GumbelAssigner(dim, k, hidden),together
 
-# %% ../nbs/12_clusiam.ipynb #030
+# %% ../nbs/12_clusiam.ipynb #029
 class CluBYOL(_Clusters, BYOL):
     "BYOL with a Gumbel cluster assigner on the online projections of both views"
     returns = ClusterTargetOut
@@ -90,13 +90,13 @@ class CluBYOL(_Clusters, BYOL):
         super().__init__(encoder, dim, hidden, last_bn=last_bn, m=m)
         self.assigner,self.together = GumbelAssigner(dim, k, hidden=256),together
 
-# %% ../nbs/12_clusiam.ipynb #035
+# %% ../nbs/12_clusiam.ipynb #034
 def _check_k(dls, k):
     n = len(dls.train.dataset)
     if k > n:
         raise ValueError(f"k={k} clusters for {n} patches: ask for at most one cluster per patch")
 
-# %% ../nbs/12_clusiam.ipynb #036
+# %% ../nbs/12_clusiam.ipynb #035
 def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',      # a torchvision name or function, 'tiny', or an encoder
     k=100,                # K, largest number of clusters
@@ -114,7 +114,7 @@ def clusiam_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     return ssl_learner(dls, model, ClusterLoss(clusiam_inv, alpha, tau, noise),
                        cbs=[LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #037
+# %% ../nbs/12_clusiam.ipynb #036
 def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
                     dim=256, hidden=512, last_bn=True, m=.99, together=False, cbs=(), **kwargs):
     "As `clusiam_learner`, for CluBYOL; m: share of the target kept at each step"
@@ -123,7 +123,7 @@ def clubyol_learner(dls, arch='resnet18', k=100, alpha=.9, tau=1., noise=True,
     return ssl_learner(dls, model, ClusterLoss(byol_loss, alpha, tau, noise),
                        cbs=[MomentumTarget(), LossParts('inv','cluster'), *L(cbs)], **kwargs)
 
-# %% ../nbs/12_clusiam.ipynb #039
+# %% ../nbs/12_clusiam.ipynb #038
 _wu, _noise = 'Wu et al., 2023', Option('noise', True, "Gumbel noise in the cluster assignment")
 def _alpha(default): return Option('alpha', default, "weight of the cluster loss", high=1)
 _at = 'https://arxiv.org/abs/2310.12334'
@@ -132,6 +132,6 @@ register(Method('clusiam', 'CluSiam', clusiam_learner, k=100, own=(_alpha(.5), _
 register(Method('clubyol', 'CluBYOL', clubyol_learner, k=100, own=(_alpha(.9), _noise), paper=_wu,
                 url=_at))
 
-# %% ../nbs/12_clusiam.ipynb #058
+# %% ../nbs/12_clusiam.ipynb #055
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__, *gumbel.__all__]

@@ -97,7 +97,7 @@ import matplotlib.pyplot as plt
 
 @plt.style.context('pathlearn.pathlearn')
 def _draw_draws(drawn, noise, k): # drawn: dict noise -> `drawn_clusters`
-    size = dict(figsize=(6.8,2.8), dpi=96, width_ratios=[1.5,1])
+    size = dict(figsize=(6.8,2.8), dpi=80, width_ratios=[1.5,1])
     fig,axs = plt.subplots(1, 2, layout='constrained', **size)
     show_drawn(axs[0], drawn[noise], k)
     show_live(axs[1], drawn, noise, k)
@@ -120,7 +120,7 @@ def gumbel_knobs(z, # [N,D] projections, two or more; a hundred or so answer qui
                  k=slider('clusters K', 30, 2, 60), tau=slider('temperature tau', 1., .1, 5., .1),
                  noise=check('Gumbel noise', True),
                  scale=choice('logits times', [.01,.1,1.,10.,100.], 1.),
-                 head=slider('head start of one cluster', 0., 0., 30., .5))
+                 head=slider('head start of one cluster', 0., 0., 12., .5))
 
 # %% ../nbs/20_mixing.ipynb #019
 from pathlearn.operations import brightness_contrast, hsv_shift
