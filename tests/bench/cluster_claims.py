@@ -150,8 +150,7 @@ def state(learn, splits): # -> dict: spread of the projections and live clusters
 
 def collapse(splits, args, epochs=10):
     both = 'stop-gradient and last norm'
-    jobs = [('SimSiam','nothing'), ('SimSiam','stop-gradient'), ('SimSiam',both),
-            ('CluSiam','nothing'), ('CluSiam','stop-gradient'), ('CluSiam',both), ('CluSiam','Gumbel noise')]
+    jobs = [(kind,what) for kind in ('SimSiam','CluSiam') for what in ('nothing','stop-gradient','last norm',both)] + [('CluSiam','Gumbel noise')]
     for kind,what in jobs:
         for seed in SEEDS:
             if args.only and what not in args.only: continue
