@@ -85,8 +85,9 @@ def processed(path):
 
 def front(text):
     "Title and description that nbdev has put on top as YAML"
-    found = dict(re.findall(r'^(title|description): (.*)$', text, flags=re.M))
-    return f'<h1>{prose(found.get("title", "").strip(chr(39) + chr(34)))}</h1><p class="lead">{found.get("description", "")}</p>'
+    import yaml
+    found = yaml.safe_load(text.strip().strip('-')) or {}
+    return f'<h1>{prose(str(found.get("title", "")))}</h1><p class="lead">{found.get("description", "")}</p>'
 
 def page(path, width=1280, dark=False):
     "-> HTML of one notebook"
