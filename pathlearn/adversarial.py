@@ -92,7 +92,7 @@ def _checked(eps, norm, steps): # -> the same
 
 # %% ../nbs/21_adversarial.ipynb #028
 class adversarial_pair(_Place):
-    "Of a strong and a weak view: moves the strong one up the loss and encodes it again"
+    "Of a strong and a weak view: one step up the loss, and the strong one encoded again"
     def __init__(self,
         model,            # with `encoder` and `projector`
         loss,             # of two projections [N,D] -> scalar

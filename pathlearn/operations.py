@@ -162,7 +162,7 @@ def gaussian_noise(x, variance): # x [B,C,H,W] in [0,1], variance [B] in squared
 
 # %% ../nbs/20a_operations.ipynb #048
 def _tile_tables(greys, # [B,H,W] whole numbers 0..255
-    n,                  # tiles a side
+    n,                  # tiles per side
     clip,               # [B,1,1], see `clahe`
     dtype,              # of the tables
 ):                      # -> [B,n*n*256] what each grey becomes in each tile
@@ -190,7 +190,7 @@ def _read_tables(tables, greys, row, col, n): # tile of each row [H] and column 
 # %% ../nbs/20a_operations.ipynb #054
 def clahe(x, # [B,C,H,W] in [0,1]
     clip,    # [B] or number: how often a grey may occur in a tile, as a multiple of the average
-    tiles=8, # tiles a side, fewer if they would have less than 8 pixels per side
+    tiles=8, # tiles per side, fewer if they would have less than 8 pixels per side
 ):           # -> [B,C,H,W] in [0,1]
     "Contrast-limited adaptive histogram equalisation of the luminance, Zuiderveld 1994"
     if tiles < 1: raise ValueError(f"CLAHE needs a tile or more, found tiles={tiles}")
