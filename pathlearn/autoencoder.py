@@ -19,7 +19,6 @@ from .phases import *
 from .explore.plots import house_style
 from .learning.loop import image_settings
 from fastai.optimizer import Adam
-from fastai.torch_core import no_random
 from fastcore.foundation import L
 
 # %% ../nbs/32_autoencoder.ipynb #014

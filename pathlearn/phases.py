@@ -29,7 +29,7 @@ class TwoPhases(Callback):
         temp=.1,   # of the soft assignment
         ks=range(2,21), # K to try for the elbow
         seed=0,    # of k-means and of the new layers
-        similarity='cosine', # of the soft assignment; 'dot', with temp=1: the author's code
+        similarity='cosine', # or 'dot', the product, as the author's code with temp=1
     ):
         self.warmup,self.k,self.dims,self.temp = warmup,k,dims,temp
         self.ks,self.seed,self.similarity,self.elbow = list(ks),seed,similarity,None
