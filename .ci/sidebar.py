@@ -10,7 +10,7 @@ PATH = {
     'Start': ['index', 'tutorials/first_look', 'tutorials/own_patches', 'tutorials/side_by_side', 'all_methods', 'glossary'],
     'CluSiam': ['10_siamese', '11_gumbel', '12_clusiam', 'tutorials/clusiam_lung'],
     'CA2CL': ['20_mixing', '20a_operations', '21_adversarial', '22_ca2cl', 'tutorials/hard_pairs'],
-    'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '32_autoencoder', 'tutorials/autoencoder_digits'],
+    'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
     'Results': ['70_results'],
     'The ground': [

@@ -472,7 +472,7 @@ def prototype_knobs(features, # [N,F] latent features; a few thousand answer qui
                   temp=slider('temperature', .1, .01, .5, .01))
     return knobs
 
-# %% ../nbs/32_autoencoder.ipynb #075
+# %% ../nbs/32_autoencoder.ipynb #051
 def _draw_share(ax, c, start, end):
     "The soft assignment of one point, the ends of its way coloured"
     colours = {start:'#0072B2', end:'#D55E00'}
@@ -480,7 +480,7 @@ def _draw_share(ax, c, start, end):
     ax.set(ylim=(0,1), xlabel='cluster'); ax.set_title('soft assignment', fontsize=9)
     ax.xaxis.get_major_locator().set_params(integer=True)
 
-# %% ../nbs/32_autoencoder.ipynb #076
+# %% ../nbs/32_autoencoder.ipynb #052
 from torchvision.utils import make_grid
 
 def _draw_strip(ax, ims, t, start, end): # an image of t lies at x = t
@@ -488,7 +488,7 @@ def _draw_strip(ax, ims, t, start, end): # an image of t lies at x = t
     ax.axvline(t, color='#D55E00', lw=3)
     ax.set(yticks=[], xticks=[0,.5,1], xticklabels=[f'cluster {start}','half way',f'cluster {end}'])
 
-# %% ../nbs/32_autoencoder.ipynb #077
+# %% ../nbs/32_autoencoder.ipynb #053
 import matplotlib.pyplot as plt
 from .decoder import walk_prototypes
 from torchvision.utils import make_grid
@@ -505,7 +505,7 @@ def _draw_walk(model, start, end, t): # -> Figure
     _draw_share(bars, c[at], start, end)
     return fig
 
-# %% ../nbs/32_autoencoder.ipynb #078
+# %% ../nbs/32_autoencoder.ipynb #054
 from functools import partial
 from .decoder import prototype_images
 from .explore.widgets import Knobs, choice, slider
