@@ -139,7 +139,8 @@ def _warn_of_floor(dls, dim, lam):
     if not n or n < 2 or (floor := barlow_floor(n, dim, lam)) <= dim/10: return
     warnings.warn(
         f"in batches of {n} the loss of {dim} columns cannot fall below {floor:.0f}, and {dim} is "
-        f"that of views that have nothing in common: take larger batches, or dim={max(n//2, 2)}")
+        f"that of views that have nothing in common: take larger batches, or fewer "
+        "columns by `dim`")
 
 # %% ../nbs/13_decorrelated.ipynb #053
 def barlow_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
@@ -150,8 +151,8 @@ def barlow_learner(dls,  # DataLoaders of images, uint8 or in [0,1]
     **kwargs,            # for `ssl_learner` (view, lr, patience, ...) and Learner
 ):                       # -> Learner
     "Barlow Twins on any DataLoaders of images"
-    _warn_of_floor(dls, dim, lam)
     model,loss = BarlowTwins(dls_encoder(dls, arch), dim, hidden), BarlowLoss(lam)
+    _warn_of_floor(dls, dim, lam)
     return ssl_learner(dls, model, loss, cbs=[LossParts('inv','redundancy'), *L(cbs)], **kwargs)
 
 # %% ../nbs/13_decorrelated.ipynb #054
@@ -173,6 +174,6 @@ register(Method('vicreg', 'VICReg', vicreg_learner,
                 paper='Bardes et al., 2022', page='13_decorrelated',
                 url='https://arxiv.org/abs/2105.04906'))
 
-# %% ../nbs/13_decorrelated.ipynb #064
+# %% ../nbs/13_decorrelated.ipynb #067
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__]
