@@ -14,5 +14,6 @@ from .clusiam import *
 from .decorrelated import *
 from .knobs import *
 
-# %% ../nbs/90_all.ipynb #007
-__all__ = [*dict.fromkeys(n for m in (clusiam, autoencoder, ca2cl, cdcl, decorrelated, knobs) for n in m.__all__)]
+# %% ../nbs/90_all.ipynb #008
+_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, knobs
+__all__ = [*dict.fromkeys(n for m in _parts for n in m.__all__)]

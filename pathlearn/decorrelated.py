@@ -69,7 +69,7 @@ def barlow_floor(n,         # N, images in a batch
     return dim*x/(1+x)
 
 # %% ../nbs/13_decorrelated.ipynb #038
-def _hinge(z): # [N,D] -> how much the columns' deviations lack of 1, in the mean; eq. 1, 2
+def _hinge(z): # [N,D] -> what the columns' deviations lack of 1, in the mean; eq. 1, 2
     return F.relu(1 - (z.var(0) + 1e-4).sqrt()).mean()
 
 def _covariance(z): # [N,D] -> squares off the diagonal, summed, over D; eq. 3, 4
