@@ -3,6 +3,7 @@ import warnings
 import numpy as np, pytest, torch
 from bench.lightly_values import CASES, projections
 from pathlearn.decorrelated import *
+from pathlearn.decorrelated import BarlowLoss, VICRegLoss
 
 LIGHTLY = { # lightly 1.6.0: (N, D) -> Barlow Twins at lambda .0051 and .5, VICReg at 25, 25, 1 and at 10, 5, 3
     (8,6): (0.299192848466, 2.25005206939, 11.5512225527, 3.69742792463),
