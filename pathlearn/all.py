@@ -6,12 +6,14 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import clusiam, ca2cl, autoencoder, cdcl, knobs
+from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, knobs
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *
 from .clusiam import *
+from .decorrelated import *
 from .knobs import *
 
-# %% ../nbs/90_all.ipynb #007
-__all__ = [*dict.fromkeys(n for m in (clusiam, autoencoder, ca2cl, cdcl, knobs) for n in m.__all__)]
+# %% ../nbs/90_all.ipynb #008
+_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, knobs
+__all__ = [*dict.fromkeys(n for m in _parts for n in m.__all__)]

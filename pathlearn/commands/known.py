@@ -86,7 +86,7 @@ def _words(pairs): # [(method, option)] of one name -> default, help
     for m,o in pairs: texts.setdefault(o.help, []).append(f'{o.default} for {m.name}')
     return None, ', or '.join(f"{t} (default: {', '.join(who)})" for t,who in texts.items())
 
-# %% ../../nbs/60b_known.ipynb #fc055702
+# %% ../../nbs/60b_known.ipynb #021
 def _widest(pairs): # [(method, option)] of one name
     "An option that lets pass what one of them takes"
     options = [o for _,o in pairs]
@@ -100,7 +100,7 @@ def _widest(pairs): # [(method, option)] of one name
     one.choices = list(dict.fromkeys(c for o in options for c in o.choices)) if named else []
     return one
 
-# %% ../../nbs/60b_known.ipynb #e70d7b76
+# %% ../../nbs/60b_known.ipynb #022
 def check_own(method, option, value): # Method, Option, what was asked for
     "Refuse a value that this method does not take"
     wrong = f"--{option.name.replace('_', '-')} of {method.name} is {value}"
@@ -111,7 +111,7 @@ def check_own(method, option, value): # Method, Option, what was asked for
         most = '' if option.high is None else f' and at most {option.high}'
         raise ValueError(f"{wrong}: expected at least {option.low}{most}")
 
-# %% ../../nbs/60b_known.ipynb #021
+# %% ../../nbs/60b_known.ipynb #025
 _KINDS = dict(int=int, float=float)
 
 def _value(option): # -> arguments of `add_argument` for what follows the option
@@ -125,7 +125,7 @@ def _switch(add, name, default, help): # a setting that is on or off
     if default: add(f'--no-{flag}', dest=name, action='store_false', help=f'without {help}')
     else: add(f'--{flag}', action='store_true', help=help)
 
-# %% ../../nbs/60b_known.ipynb #022
+# %% ../../nbs/60b_known.ipynb #026
 def _add_option(add, pairs): # add: `add_argument`; pairs: [(method, option)] of one name
     "One option, and where it has one the switch that leaves it out"
     option, (default,help) = _widest(pairs), _words(pairs)
@@ -136,7 +136,7 @@ def _add_option(add, pairs): # add: `add_argument`; pairs: [(method, option)] of
         add(f'--no-{option.off}', dest=option.name, action='store_const', const=None,
             help=f"leave out what {flag} is about")
 
-# %% ../../nbs/60b_known.ipynb #023
+# %% ../../nbs/60b_known.ipynb #027
 def own_options(methods, to=('learner','fit','data')): # rows; whose options
     "Options by name, each with the methods that take it"
     found = {}
