@@ -9,6 +9,7 @@ __all__ = ['Embeddings', 'evaluating', 'embed', 'sameness']
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+import re
 import numpy as np, torch, torch.nn.functional as F
 from ..data import PatchData
 from fastai.learner import Learner
@@ -107,6 +108,15 @@ def _clusters(model, xb, h):
     assign = getattr(model, 'assign', None)
     return None if assign is None else assign(xb).argmax(1)
 
+# %% ../../nbs/05a_embeddings.ipynb #1143ba53
+def _seen(body, xb): # -> features of a batch
+    try: return body(xb)
+    except RuntimeError as e:
+        if xb.dtype != torch.uint8 or not re.search('[Bb]yte|unsigned char', str(e)): raise
+        raise ValueError(f"{type(body).__name__} takes no bytes, as patches are: wrap it, "
+                         "frozen_encoder(model, size=..., mean=..., std=...), so that its own "
+                         "size and normalisation are applied") from e
+
 # %% ../../nbs/05a_embeddings.ipynb #025
 def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -> [B,F]
           data,        # PatchData, or DataLoader of (image,) or (image, label)
@@ -121,7 +131,7 @@ def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -
     with evaluating(model, device) as place:
         for xb, yb in image_batches(data, bs):
             xb = xb.to(place)
-            h = body(xb)
+            h = _seen(body, xb)
             found = h.float(), yb, _clusters(model, xb, h)
             rows.append([None if t is None else t.cpu() for t in found])
     columns = [None if c[0] is None else torch.cat(c) for c in zip(*rows)]
