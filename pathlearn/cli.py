@@ -155,18 +155,33 @@ _EMBED = [
     ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out lung.csv',
-     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html']]
+     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html',
+     'pathlearn_embed --encoder lite0 --data patches/',
+     'pathlearn_embed --encoder UNI --weights pytorch_model.bin --data patches/']]
 
 # %% ../nbs/65_cli.ipynb #7c75ca0f
+def _encoder_arguments(p):
+    which = p.add_mutually_exclusive_group(required=True)
+    which.add_argument('weights', type=filled, metavar='WEIGHTS', nargs='?',
+        help="a .safetensors file that pathlearn wrote, or a folder that holds one")
+    add = p.add_argument_group('encoder').add_argument
+    which.add_argument('--encoder', type=filled, metavar='NAME',
+        help="instead of WEIGHTS, a network from elsewhere: 'lite0', which brings ImageNet's "
+        "weights; a name of timm or torchvision; or UNI, UNI2-h, Virchow, Virchow2, "
+        "Prov-GigaPath, H-optimus-0")
+    add('--weights', dest='file', type=filled, metavar='FILE',
+        help="weights of the network that --encoder names: safetensors, or torch's tensors")
+
+# %% ../nbs/65_cli.ipynb #82913666
 def _embed_parser():
     p = make_parser('pathlearn_embed', *_EMBED)
-    p.add_argument('weights', type=filled, metavar='WEIGHTS',
-                   help="a .safetensors file that pathlearn wrote, or a folder that holds one")
+    _encoder_arguments(p)
     _device(_data_arguments(p), "where to compute")
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, metavar='FOLDER|FILE',
         help="a folder for everything; or a file .npz, .csv or .parquet for the features, with all "
-        "else in a folder of its name beside it (default: a folder beside WEIGHTS)")
+        "else in a folder of its name beside it (default: a folder beside WEIGHTS, "
+        "or runs/NAME)")
     add('--html', nargs='?', const='umap', choices=('umap','tsne','pca'),
         help="also write map.html: the map as one interactive file "
         "that opens without Python (by UMAP unless another is named)")
@@ -254,6 +269,8 @@ def _where_to(p):
     add('--runs', type=filled, default='runs', metavar='FOLDER',
         help="where checkpoints and weights go")
     add('--commit', type=filled, help="name of the code's version (default: what git says)")
+    add('--encoders', type=filled, nargs='+', metavar='NAME',
+        help="clusiam: also a row for each of these frozen encoders, such as lite0 (ImageNet)")
     add('--curves', action='store_true',
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")

@@ -6,6 +6,7 @@
 __all__ = ['write_map', 'embed_patches']
 
 # %% ../../nbs/60h_embed.ipynb #003
+import hashlib, json
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -17,8 +18,10 @@ from .runs import about
 from .shell import note
 from ..evaluate import Embeddings, embed
 from ..explore import map_page
-from ..learning import load_encoder, whole_file
+from ..learning import Pretrained, load_encoder, whole_file
 from ..learning.weights import weights_file
+from ..networks import frozen_encoder
+from ..networks.frozen import must_have_weights
 
 # %% ../../nbs/60h_embed.ipynb #005
 def _arrays(parts): # name of a part -> Embeddings
@@ -126,13 +129,57 @@ def _try_channels(model, data):
 
 # %% ../../nbs/60h_embed.ipynb #018
 def _read(args, model): # -> Splits that the weights can look at
-    asked = args.size or model.meta.get('size')
-    if args.size: _try_size(model, args.size, True)
     wanted = {} if args.channels is None else dict(channels=args.channels)
+    asked = args.size or model.meta.get('size')
+    if args.size and not args.encoder: _try_size(model, args.size, True)
     splits = read_data(args.data, asked, args.skip_bad, **wanted)
-    _try_channels(model, splits.train)
-    if not args.size: _try_size(model, splits.train.size, False)
+    if args.encoder: model.encoder(splits.train.images[:1]) # of any size, but not of any kind
+    else:
+        _try_channels(model, splits.train)
+        if not args.size: _try_size(model, splits.train.size, False)
     return splits
+
+# %% ../../nbs/60h_embed.ipynb #6af52acd
+class _Remembers(torch.nn.Module):
+    "An encoder that looks at each patch once"
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder,self.n_out,self.settings = encoder,encoder.n_out,encoder.settings
+        self.seen = {}
+
+    def forward(self, x): # [B,C,H,W] -> [B,n_out]
+        keys = [hashlib.blake2b(i.numpy().tobytes(), digest_size=16).digest() for i in x.cpu()]
+        if new := [i for i,k in enumerate(keys) if k not in self.seen]:
+            for i,h in zip(new, self.encoder(x[new]).cpu()): self.seen[keys[i]] = h
+        return torch.stack([self.seen[k] for k in keys]).to(x.device)
+
+# %% ../../nbs/60h_embed.ipynb #0aae3c41
+def _others(args): # -> Pretrained with a title, folder for what is made
+    "The encoder that `--encoder` names"
+    must_have_weights(args.encoder, args.file, "give --weights FILE")
+    enc = frozen_encoder(args.encoder, weights=args.file)
+    seen = enc.settings
+    title = f"{args.encoder} ({Path(seen['weights']).name})"
+    meta = dict(encoder=args.encoder, weights=Path(seen['weights']).name, features=enc.n_out)
+    meta |= dict(looks=f"at {seen['size']} px, mean {seen['mean']}, std {seen['std']}",
+                 pooling=seen['pool'] or "the network's own", title=title)
+    return Pretrained(_Remembers(enc), meta=meta).eval(), Path('runs')/args.encoder.lower()
+
+# %% ../../nbs/60h_embed.ipynb #8f620780
+def _ours(args): # -> Pretrained, folder for what is made
+    if args.file: raise ValueError("--weights FILE is for an encoder that --encoder names: "
+                                   "a file that pathlearn wrote stands alone, without --weights")
+    weights = weights_file(args.weights)
+    args.weights = str(weights)
+    return load_encoder(weights), weights.with_suffix('')
+
+def _title(model): return model.meta.get('title') or title_of(model.meta['method'])
+
+# %% ../../nbs/60h_embed.ipynb #3e9c2b5e
+def _write_look(file, model): # what the features were made by, for whoever finds them
+    if 'title' not in model.meta: return
+    facts = model.encoder.settings | dict(features=model.n_out)
+    with whole_file(file) as tmp: tmp.write_text(json.dumps(facts, indent=1), encoding='utf-8')
 
 # %% ../../nbs/60h_embed.ipynb #021
 def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
@@ -152,11 +199,11 @@ def _divided(splits, seed): # as the training did; features need no division
 
 # %% ../../nbs/60h_embed.ipynb #022
 def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of the page
-    lead = f"{n} patches, as the weights in {Path(args.weights).name} see them."
-    facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items()))
-    models = {title_of(model.meta['method']): model}
-    return write_report(out, 'patches.html', models, _divided(splits, seed), seed,
-                        model.encoder.settings['arch'], title=title, lead=lead, about=facts)
+    who = f"{_title(model)} sees" if args.encoder else f"the weights in {Path(args.weights).name} see"
+    facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items() if name != 'title'))
+    arch = 'tiny' if args.encoder else model.encoder.settings['arch'] # of the untrained one
+    return write_report(out, 'patches.html', {_title(model): model}, _divided(splits, seed), seed,
+                        arch, title=title, lead=f"{n} patches, as {who} them.", about=facts)
 
 # %% ../../nbs/60h_embed.ipynb #023
 def _touch(out, splits, parts, arrays, seed, title, how):
@@ -168,7 +215,7 @@ def _touch(out, splits, parts, arrays, seed, title, how):
 # %% ../../nbs/60h_embed.ipynb #025
 def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
     seed = int(model.meta.get('seed') or 0)
-    title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
+    title = f"{data_name(args.data)}, seen by {_title(model)}"
     try:
         page = _report(model, splits, out, title, seed, len(arrays['part']), args)
         if args.html: _touch(out, splits, parts, arrays, seed, title, args.html)
@@ -179,14 +226,14 @@ def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
 # %% ../../nbs/60h_embed.ipynb #7a756fc8
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
-    weights = weights_file(args.weights)
-    model = load_encoder(weights)
-    out,file = _places(args.out or weights.with_suffix('')/data_name(args.data))
-    args.weights, args.out = str(weights), str(out)
+    model,home = (_others if args.encoder else _ours)(args)
+    out,file = _places(args.out or home/data_name(args.data))
+    args.out = str(out)
     splits = _read(args, model)
     folder(out)
     parts,arrays = _embedded(model, splits, file, args.device)
     _write_clusters(out/'clusters.csv', arrays, parts['train'].classes)
+    _write_look(out/'encoder.json', model)
     n,width = arrays['features'].shape
     if n > 1: words = f"report in {_shown(model, splits, parts, arrays, out, file, args)}"
     else: words = "no report: one patch makes no map"
