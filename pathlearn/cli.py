@@ -155,35 +155,50 @@ _EMBED = [
     ['pathlearn_embed demo/clusiam.safetensors --data synthetic',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out lung.csv',
-     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html']]
+     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html',
+     'pathlearn_embed --encoder lite0 --data patches/',
+     'pathlearn_embed --encoder UNI --weights pytorch_model.bin --data patches/']]
 
 # %% ../nbs/65_cli.ipynb #031
+def _encoder_arguments(p):
+    which = p.add_mutually_exclusive_group(required=True)
+    which.add_argument('weights', type=filled, metavar='WEIGHTS', nargs='?',
+        help="a .safetensors file that pathlearn wrote, or a folder that holds one")
+    add = p.add_argument_group('encoder').add_argument
+    which.add_argument('--encoder', type=filled, metavar='NAME',
+        help="instead of WEIGHTS, a network from elsewhere: 'lite0', which brings ImageNet's "
+        "weights; a name of timm or torchvision; or UNI, UNI2-h, Virchow, Virchow2, "
+        "Prov-GigaPath, H-optimus-0")
+    add('--weights', dest='file', type=filled, metavar='FILE',
+        help="weights of the network that --encoder names: safetensors, or torch's tensors")
+
+# %% ../nbs/65_cli.ipynb #032
 def _embed_parser():
     p = make_parser('pathlearn_embed', *_EMBED)
-    p.add_argument('weights', type=filled, metavar='WEIGHTS',
-                   help="a .safetensors file that pathlearn wrote, or a folder that holds one")
+    _encoder_arguments(p)
     _device(_data_arguments(p), "where to compute")
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, metavar='FOLDER|FILE',
         help="a folder for everything; or a file .npz, .csv or .parquet for the features, with all "
-        "else in a folder of its name beside it (default: a folder beside WEIGHTS)")
+        "else in a folder of its name beside it (default: a folder beside WEIGHTS, "
+        "or runs/NAME)")
     add('--html', nargs='?', const='umap', choices=('umap','tsne','pca'),
         help="also write map.html: the map as one interactive file "
         "that opens without Python (by UMAP unless another is named)")
     return p
 
-# %% ../nbs/65_cli.ipynb #032
+# %% ../nbs/65_cli.ipynb #033
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches by trained weights"
     return run(_embed_parser(), _later('embed', 'embed_patches'), argv)
 
-# %% ../nbs/65_cli.ipynb #034
+# %% ../nbs/65_cli.ipynb #035
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
 
-# %% ../nbs/65_cli.ipynb #035
+# %% ../nbs/65_cli.ipynb #036
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
     p = make_parser('pathlearn_demo', *_DEMO)
@@ -199,12 +214,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
         metavar='FOLDER', help="where everything goes")
     return run(p, _later('demo', 'demo'), argv)
 
-# %% ../nbs/65_cli.ipynb #037
+# %% ../nbs/65_cli.ipynb #038
 def _papers(methods): # rows -> names of those whose paper has a module
     here = files('pathlearn.commands')/'reproduce'
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
-# %% ../nbs/65_cli.ipynb #038
+# %% ../nbs/65_cli.ipynb #039
 _REPRODUCE = [
     "Train what a paper's tables hold, under one protocol, "
     "and append a row each to a CSV file in OUT.\n"
@@ -223,7 +238,7 @@ _REPRODUCE = [
      'pathlearn_reproduce autoencoder --data FOLDER',
      'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
 
-# %% ../nbs/65_cli.ipynb #040
+# %% ../nbs/65_cli.ipynb #041
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
     add('--parts', nargs='+', metavar='PART',
@@ -238,7 +253,7 @@ def _ca2cl_rows(p):
         help="encoders to carry over to masks and boxes, "
         "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #041
+# %% ../nbs/65_cli.ipynb #042
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW',
@@ -246,7 +261,7 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
-# %% ../nbs/65_cli.ipynb #042
+# %% ../nbs/65_cli.ipynb #043
 def _where_to(p):
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, default='nbs/results', metavar='FOLDER',
@@ -254,11 +269,13 @@ def _where_to(p):
     add('--runs', type=filled, default='runs', metavar='FOLDER',
         help="where checkpoints and weights go")
     add('--commit', type=filled, help="name of the code's version (default: what git says)")
+    add('--encoders', type=filled, nargs='+', metavar='NAME',
+        help="clusiam: also a row for each of these frozen encoders, such as lite0 (ImageNet)")
     add('--curves', action='store_true',
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #043
+# %% ../nbs/65_cli.ipynb #044
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     p.add_argument('method', choices=_papers(methods), metavar='PAPER',
@@ -275,7 +292,7 @@ def _reproduce_parser(known): # dict: name -> row
     _where_to(p)
     return p
 
-# %% ../nbs/65_cli.ipynb #044
+# %% ../nbs/65_cli.ipynb #045
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()
@@ -284,12 +301,12 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
         return _later(f'reproduce.{args.method}', 'reproduce')(args)
     return run(_reproduce_parser(known), work, argv)
 
-# %% ../nbs/65_cli.ipynb #045
+# %% ../nbs/65_cli.ipynb #046
 _PREPARE = ["Make a file of patches of a published set, copies of a photograph in one part.",
             ['pathlearn_prepare lc25000 lung_colon_image_set --out lc25000_lung_64.npz',
              'pathlearn_prepare pneumoniamnist']]
 
-# %% ../nbs/65_cli.ipynb #046
+# %% ../nbs/65_cli.ipynb #047
 def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     "The files that the pages read, made of published sets"
     p = make_parser('pathlearn_prepare', *_PREPARE)

@@ -58,7 +58,7 @@ sys.exit(bool({'torch', 'fastai', 'pandas'} & set(sys.modules)))'''
     ('train', 'clusiam --data x --size 8', "--size: expected a whole number of at least 16"), ('train', 'clusiam --data x --k 1', '--k: expected'),
     ('train', 'clusiam --data x --alpha 1.5', "--alpha: expected a number of at least 0 and at most 1, found '1.5'"),
     ('train', 'clusiam --data x --lr nan', "--lr: expected a number"),
-    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: WEIGHTS'), ('reproduce', 'byol --data x', "no method 'byol'")])
+    ('demo', '--epochs -3', '--epochs: expected'), ('embed', '', 'required: --data'), ('embed', '--data x', 'WEIGHTS --encoder is required'), ('reproduce', 'byol --data x', "no method 'byol'")])
 def test_wrong_usage_exits_with_2(command, args, words, capsys):
     code, err = call(command, *args.split(), capsys=capsys)
     assert code == 2 and words in sentence(err)

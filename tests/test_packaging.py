@@ -44,6 +44,15 @@ def test_wheel_metadata_is_that_of_settings_ini(wheel, settings):
     assert len(needed) == len(settings['requirements'].split())
     assert not any('<' in r for r in needed), 'only the dev extra may carry upper bounds'
 
+def test_extras_are_those_of_settings_ini(wheel, settings):
+    z = zipfile.ZipFile(wheel)
+    meta = email.message_from_bytes(z.read(next(n for n in z.namelist() if n.endswith('.dist-info/METADATA'))))
+    extras = {k.removesuffix('_requirements'): v.split() for k,v in settings.items() if k.endswith('_requirements')}
+    assert {*meta.get_all('Provides-Extra')} == {*extras}
+    for name,wanted in extras.items():
+        found = [r for r in meta.get_all('Requires-Dist') if re.search(f'extra == [\'"]{name}[\'"]', r)]
+        assert len(found) == len(wanted), (name, found)
+
 def test_sdist_holds_what_builds_the_package(dist):
     archive = next(dist.glob('*.tar.gz'))
     names = {m.name.partition('/')[2] for m in tarfile.open(archive).getmembers() if m.isfile()}

@@ -20,7 +20,7 @@ def test_version(command, capsys):
     said = capsys.readouterr().out
     assert all(word in said for word in ('pathlearn ', 'torch ', 'Python 3.'))
 
-@pytest.mark.parametrize('command, groups', [('train', 'data network training views output'), ('embed', 'data output'), ('demo', 'training output'),
+@pytest.mark.parametrize('command, groups', [('train', 'data network training views output'), ('embed', 'encoder data output'), ('demo', 'training output'),
                                              ('reproduce', 'data network training views output')])
 def test_help_has_groups(command, groups, capsys):
     assert call(command, '--help') == 0

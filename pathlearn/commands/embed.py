@@ -6,6 +6,7 @@
 __all__ = ['write_map', 'embed_patches']
 
 # %% ../../nbs/60h_embed.ipynb #003
+import hashlib, json
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -17,8 +18,10 @@ from .runs import about
 from .shell import note
 from ..evaluate import Embeddings, embed
 from ..explore import map_page
-from ..learning import load_encoder, whole_file
+from ..learning import Pretrained, load_encoder, whole_file
 from ..learning.weights import weights_file
+from ..networks import frozen_encoder
+from ..networks.frozen import must_have_weights
 
 # %% ../../nbs/60h_embed.ipynb #005
 def _arrays(parts): # name of a part -> Embeddings
@@ -35,7 +38,7 @@ def _arrays(parts): # name of a part -> Embeddings
 _TABLES = '.npz','.csv','.parquet'
 _OTHERS = '.tsv','.txt','.json','.h5','.hdf5','.pkl','.npy','.pt','.feather','.xlsx','.mat'
 
-# %% ../../nbs/60h_embed.ipynb #4e07b7d0
+# %% ../../nbs/60h_embed.ipynb #009
 def _places(out): # what `--out` says -> folder for everything, file for the features
     out = Path(out).expanduser()
     kind = out.suffix.lower()
@@ -46,7 +49,7 @@ def _places(out): # what `--out` says -> folder for everything, file for the fea
         f"--out {out}: a Parquet file needs one more package, pip install pyarrow, or take .csv")
     return out.with_suffix(''), out
 
-# %% ../../nbs/60h_embed.ipynb #010
+# %% ../../nbs/60h_embed.ipynb #011
 def _table(arrays, classes): # of `_arrays`; names of classes or None -> DataFrame without features
     "One row per patch: name, part, and label and cluster where they are known"
     columns = dict(name=[*map(_readable, arrays['names'])], part=arrays['part'])
@@ -55,11 +58,11 @@ def _table(arrays, classes): # of `_arrays`; names of classes or None -> DataFra
     if 'assignments' in arrays: columns['cluster'] = arrays['assignments']
     return pd.DataFrame(columns)
 
-# %% ../../nbs/60h_embed.ipynb #6d450323
+# %% ../../nbs/60h_embed.ipynb #012
 def _readable(name): # letters that no encoding knows are written as their numbers
     return str(name).encode('utf-8', 'backslashreplace').decode()
 
-# %% ../../nbs/60h_embed.ipynb #011
+# %% ../../nbs/60h_embed.ipynb #013
 def _write(file, arrays, classes): # .npz, .csv or .parquet
     with whole_file(file) as tmp:
         if file.suffix.lower() == '.npz':
@@ -70,12 +73,12 @@ def _write(file, arrays, classes): # .npz, .csv or .parquet
         if file.suffix.lower() == '.csv': table.to_csv(tmp, index=False)
         else: table.to_parquet(tmp, index=False)
 
-# %% ../../nbs/60h_embed.ipynb #4bbecf2e
+# %% ../../nbs/60h_embed.ipynb #014
 def _write_clusters(file, arrays, classes):
     if 'assignments' not in arrays: return
     with whole_file(file) as tmp: _table(arrays, classes).to_csv(tmp, index=False)
 
-# %% ../../nbs/60h_embed.ipynb #014
+# %% ../../nbs/60h_embed.ipynb #017
 def _thinned(n, most): # -> rows to show
     rows = np.linspace(0, n-1, min(most, n)).round().astype(int)
     if len(rows) < n: note(f"the map shows {most} of {n} patches, evenly drawn")
@@ -86,7 +89,7 @@ def _way(how, n): # UMAP and t-SNE need neighbours
     note(f"{n} patches are few for a map by {how}: PCA makes it")
     return 'pca'
 
-# %% ../../nbs/60h_embed.ipynb #015
+# %% ../../nbs/60h_embed.ipynb #018
 def write_map(file, emb, images, part, # part: name [N] of where each patch comes from
               how, seed, title, most=20_000):
     "The map of all patches as a file that needs no Python"
@@ -96,13 +99,13 @@ def write_map(file, emb, images, part, # part: name [N] of where each patch come
     with whole_file(file) as tmp: tmp.write_text(page, encoding='utf-8')
     print(f"map in {file}", flush=True)
 
-# %% ../../nbs/60h_embed.ipynb #017
+# %% ../../nbs/60h_embed.ipynb #020
 @torch.no_grad()
 def _takes(model, n_in, size): # does a black patch come out as features of the width they had?
     try: return model.encoder(torch.zeros(1, n_in, size, size)).shape == (1,model.n_out)
     except (RuntimeError, ValueError, AssertionError): return False
 
-# %% ../../nbs/60h_embed.ipynb #b8bdf1d0
+# %% ../../nbs/60h_embed.ipynb #021
 def _try_size(model, size, asked): # a `Pretrained`, pixels per side; asked: by `--size`?
     "Raise where these weights cannot look at such patches; say where they were trained on others"
     settings = model.encoder.settings
@@ -115,7 +118,7 @@ def _try_size(model, size, asked): # a `Pretrained`, pixels per side; asked: by 
     if own and own != size: note(f"the weights were trained on patches of {own} px, "
                                  f"and look at patches of {size} px here")
 
-# %% ../../nbs/60h_embed.ipynb #177fde58
+# %% ../../nbs/60h_embed.ipynb #022
 def _try_channels(model, data):
     takes, has = model.encoder.settings['n_in'], data.images.shape[1]
     if takes == has: return
@@ -124,17 +127,61 @@ def _try_channels(model, data):
                      f"{data.name or 'the data'} are {kinds.get(has, has)}: "
                      f"give --channels {takes}")
 
-# %% ../../nbs/60h_embed.ipynb #018
+# %% ../../nbs/60h_embed.ipynb #023
 def _read(args, model): # -> Splits that the weights can look at
-    asked = args.size or model.meta.get('size')
-    if args.size: _try_size(model, args.size, True)
     wanted = {} if args.channels is None else dict(channels=args.channels)
+    asked = args.size or model.meta.get('size')
+    if args.size and not args.encoder: _try_size(model, args.size, True)
     splits = read_data(args.data, asked, args.skip_bad, **wanted)
-    _try_channels(model, splits.train)
-    if not args.size: _try_size(model, splits.train.size, False)
+    if args.encoder: model.encoder(splits.train.images[:1]) # of any size, but not of any kind
+    else:
+        _try_channels(model, splits.train)
+        if not args.size: _try_size(model, splits.train.size, False)
     return splits
 
-# %% ../../nbs/60h_embed.ipynb #021
+# %% ../../nbs/60h_embed.ipynb #026
+class _Remembers(torch.nn.Module):
+    "An encoder that looks at each patch once"
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder,self.n_out,self.settings = encoder,encoder.n_out,encoder.settings
+        self.seen = {}
+
+    def forward(self, x): # [B,C,H,W] -> [B,n_out]
+        keys = [hashlib.blake2b(i.numpy().tobytes(), digest_size=16).digest() for i in x.cpu()]
+        if new := [i for i,k in enumerate(keys) if k not in self.seen]:
+            for i,h in zip(new, self.encoder(x[new]).cpu()): self.seen[keys[i]] = h
+        return torch.stack([self.seen[k] for k in keys]).to(x.device)
+
+# %% ../../nbs/60h_embed.ipynb #028
+def _others(args): # -> Pretrained with a title, folder for what is made
+    "The encoder that `--encoder` names"
+    must_have_weights(args.encoder, args.file, "give --weights FILE")
+    enc = frozen_encoder(args.encoder, weights=args.file)
+    seen = enc.settings
+    title = f"{args.encoder} ({Path(seen['weights']).name})"
+    meta = dict(encoder=args.encoder, weights=Path(seen['weights']).name, features=enc.n_out)
+    meta |= dict(looks=f"at {seen['size']} px, mean {seen['mean']}, std {seen['std']}",
+                 pooling=seen['pool'] or "the network's own", title=title)
+    return Pretrained(_Remembers(enc), meta=meta).eval(), Path('runs')/args.encoder.lower()
+
+# %% ../../nbs/60h_embed.ipynb #029
+def _ours(args): # -> Pretrained, folder for what is made
+    if args.file: raise ValueError("--weights FILE is for an encoder that --encoder names: "
+                                   "a file that pathlearn wrote stands alone, without --weights")
+    weights = weights_file(args.weights)
+    args.weights = str(weights)
+    return load_encoder(weights), weights.with_suffix('')
+
+def _title(model): return model.meta.get('title') or title_of(model.meta['method'])
+
+# %% ../../nbs/60h_embed.ipynb #030
+def _write_look(file, model): # what the features were made by, for whoever finds them
+    if 'title' not in model.meta: return
+    facts = model.encoder.settings | dict(features=model.n_out)
+    with whole_file(file) as tmp: tmp.write_text(json.dumps(facts, indent=1), encoding='utf-8')
+
+# %% ../../nbs/60h_embed.ipynb #032
 def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
     "Embed each part, and write the features"
     named = zip(('train','val','test'), splits)
@@ -143,32 +190,33 @@ def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
     _write(file, arrays, parts['train'].classes)
     return parts, arrays
 
-# %% ../../nbs/60h_embed.ipynb #8cbec298
+# %% ../../nbs/60h_embed.ipynb #033
 def _divided(splits, seed): # as the training did; features need no division
     try: return complete(splits, seed)
     except ValueError as e:
         note(f"no scores: {e}")
         return splits
 
-# %% ../../nbs/60h_embed.ipynb #022
+# %% ../../nbs/60h_embed.ipynb #034
 def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of the page
-    lead = f"{n} patches, as the weights in {Path(args.weights).name} see them."
-    facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items()))
-    models = {title_of(model.meta['method']): model}
-    return write_report(out, 'patches.html', models, _divided(splits, seed), seed,
-                        model.encoder.settings['arch'], title=title, lead=lead, about=facts)
+    who = (f"{_title(model)} sees" if args.encoder else
+           f"the weights in {Path(args.weights).name} see")
+    facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items() if name != 'title'))
+    arch = 'tiny' if args.encoder else model.encoder.settings['arch'] # of the untrained one
+    return write_report(out, 'patches.html', {_title(model): model}, _divided(splits, seed), seed,
+                        arch, title=title, lead=f"{n} patches, as {who} them.", about=facts)
 
-# %% ../../nbs/60h_embed.ipynb #023
+# %% ../../nbs/60h_embed.ipynb #035
 def _touch(out, splits, parts, arrays, seed, title, how):
     names = next(iter(parts.values())).classes
     emb = Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), names)
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #025
+# %% ../../nbs/60h_embed.ipynb #037
 def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
     seed = int(model.meta.get('seed') or 0)
-    title = f"{data_name(args.data)}, seen by {title_of(model.meta['method'])}"
+    title = f"{data_name(args.data)}, seen by {_title(model)}"
     try:
         page = _report(model, splits, out, title, seed, len(arrays['part']), args)
         if args.html: _touch(out, splits, parts, arrays, seed, title, args.html)
@@ -176,17 +224,17 @@ def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
         f"the features are in {file}, but the report could not be made: {e}") from e
     return page
 
-# %% ../../nbs/60h_embed.ipynb #7a756fc8
+# %% ../../nbs/60h_embed.ipynb #038
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
-    weights = weights_file(args.weights)
-    model = load_encoder(weights)
-    out,file = _places(args.out or weights.with_suffix('')/data_name(args.data))
-    args.weights, args.out = str(weights), str(out)
+    model,home = (_others if args.encoder else _ours)(args)
+    out,file = _places(args.out or home/data_name(args.data))
+    args.out = str(out)
     splits = _read(args, model)
     folder(out)
     parts,arrays = _embedded(model, splits, file, args.device)
     _write_clusters(out/'clusters.csv', arrays, parts['train'].classes)
+    _write_look(out/'encoder.json', model)
     n,width = arrays['features'].shape
     if n > 1: words = f"report in {_shown(model, splits, parts, arrays, out, file, args)}"
     else: words = "no report: one patch makes no map"

@@ -9,6 +9,7 @@ __all__ = ['Embeddings', 'evaluating', 'embed', 'sameness']
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
+import re
 import numpy as np, torch, torch.nn.functional as F
 from ..data import PatchData
 from fastai.learner import Learner
@@ -108,6 +109,15 @@ def _clusters(model, xb, h):
     return None if assign is None else assign(xb).argmax(1)
 
 # %% ../../nbs/05a_embeddings.ipynb #025
+def _seen(body, xb): # -> features of a batch
+    try: return body(xb)
+    except RuntimeError as e:
+        if xb.dtype != torch.uint8 or not re.search('[Bb]yte|unsigned char', str(e)): raise
+        raise ValueError(f"{type(body).__name__} takes no bytes, as patches are: wrap it, "
+                         "frozen_encoder(model, size=..., mean=..., std=...), so that its own "
+                         "size and normalisation are applied") from e
+
+# %% ../../nbs/05a_embeddings.ipynb #026
 def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -> [B,F]
           data,        # PatchData, or DataLoader of (image,) or (image, label)
           bs=512,      # patches in a batch (a DataLoader keeps its own)
@@ -121,20 +131,20 @@ def embed(model,       # Learner, model with `.encoder`, or encoder: [B,C,H,W] -
     with evaluating(model, device) as place:
         for xb, yb in image_batches(data, bs):
             xb = xb.to(place)
-            h = body(xb)
+            h = _seen(body, xb)
             found = h.float(), yb, _clusters(model, xb, h)
             rows.append([None if t is None else t.cpu() for t in found])
     columns = [None if c[0] is None else torch.cat(c) for c in zip(*rows)]
     return Embeddings(*columns, getattr(data, 'classes', None),
                       data.names if isinstance(data, PatchData) else None)
 
-# %% ../../nbs/05a_embeddings.ipynb #032
+# %% ../../nbs/05a_embeddings.ipynb #034
 def spread(emb): # Embeddings, or features [N,F] -> float in [0,1]
     "How far the l2-normalised rows lie from their mean"
     x = F.normalize(torch.as_tensor(getattr(emb, 'features', emb)).double())
     return (x - x.mean(0)).square().sum(1).mean().sqrt().item()
 
-# %% ../../nbs/05a_embeddings.ipynb #035
+# %% ../../nbs/05a_embeddings.ipynb #037
 def places(emb, near=1e-5): # Embeddings, or features [N,F]; distance that is but rounding
     "The number of its place for each row [N], and one row of each place [P], in their order"
     x = F.normalize(torch.as_tensor(getattr(emb, 'features', emb)).float())
@@ -147,14 +157,14 @@ def places(emb, near=1e-5): # Embeddings, or features [N,F]; distance that is bu
     _, first, place = np.unique(place, return_index=True, return_inverse=True)
     return first.argsort().argsort()[place], np.sort(first)
 
-# %% ../../nbs/05a_embeddings.ipynb #037
+# %% ../../nbs/05a_embeddings.ipynb #039
 ALIKE = 1e-3 # spread below which float32 cosines no longer tell rows apart
 
 def collapsed(emb): # Embeddings, or features [N,F]
     "Are all rows the same, as far as cosines can tell?"
     return len(emb) > 1 and spread(emb) < ALIKE
 
-# %% ../../nbs/05a_embeddings.ipynb #039
+# %% ../../nbs/05a_embeddings.ipynb #041
 def sameness(emb): # Embeddings, or features [N,F] -> a sentence, or None
     "What to know before looking for structure in these rows"
     if collapsed(emb): return (
@@ -163,7 +173,7 @@ def sameness(emb): # Embeddings, or features [N,F] -> a sentence, or None
     if (n := len(places(emb)[1])) <= len(emb)/2: return (
         f"{len(emb)} patches, but {n} different ones: copies lie in one place")
 
-# %% ../../nbs/05a_embeddings.ipynb #042
+# %% ../../nbs/05a_embeddings.ipynb #044
 def need_labels(**sets):
     "Raise if one of the named Embeddings lacks one class per patch"
     for name, emb in sets.items():

@@ -6,11 +6,15 @@
 __all__ = []
 
 # %% ../../nbs/03_networks.ipynb #007
-from . import encoders, heads, unets
+from . import encoders, frozen, heads, published, unets
 from .encoders import *
+from .frozen import *
 from .heads import *
+from .published import *
 from .unets import *
+from .frozen import at_hand
 from .unets import encoder_maps, map_widths
 
 # %% ../../nbs/03_networks.ipynb #008
-__all__ = [*encoders.__all__, *heads.__all__, *unets.__all__]
+__all__ = [*encoders.__all__, *frozen.__all__, *heads.__all__, *published.__all__,
+           *unets.__all__]

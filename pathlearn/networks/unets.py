@@ -23,10 +23,11 @@ def _conv_layers(encoder): # -> the layers of an Encoder up to its pooling, in t
     return layers + [nn.ReLU()] if ends_in_norm else layers
 
 # %% ../../nbs/03c_unets.ipynb #011
-def encoder_maps(encoder, # an Encoder
+def encoder_maps(encoder, # an Encoder, or a FrozenEncoder
                  x,       # [B,C,H,W] images, sides multiples of the last stride
 ):                        # -> {stride: [B,F,H/stride,W/stride]}
     "The last map at each stride of an encoder; stride 1 may be the normalised image itself"
+    if hasattr(encoder, 'maps'): return encoder.maps(x)
     maps,h = {},x
     for layer in _conv_layers(encoder):
         h = layer(h)

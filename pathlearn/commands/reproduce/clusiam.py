@@ -6,6 +6,7 @@
 __all__ = ['reproduce']
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #003
+import time
 from pathlib import Path
 from ..inputs import complete, data_name, labelled, read_data
 from ..known import load_method
@@ -14,6 +15,8 @@ from .rows import append_rows, described, has_row, made_by
 from ..runs import curves_of, trained
 from ...evaluate import embed, knn_score
 from ...learning import KNNWatch, save_encoder
+from ...networks import frozen_encoder
+from ...networks.frozen import at_hand, must_have_weights
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #005
 def _jobs(args): # -> (method, K, with curves?) in the order in which they run
@@ -33,8 +36,10 @@ def reproduce(args): # what `pathlearn_reproduce` has read
     "SimSiam, CluSiam and CluBYOL against floor rows, into OUT/clusiam_DATA.csv"
     args.epochs,args.seed = args.epochs or 200, args.seed or [0]
     args.arch,args.view,args.k = args.arch or 'resnet18', args.view or 'standard', args.k or 100
+    for name in args.encoders or (): must_have_weights(name, None, "take 'lite0'")
     splits, file = _data(args), Path(args.out)/f'clusiam_{data_name(args.data)}.csv'
     about = dict(arch=args.arch, size=splits.train.size, view=args.view)
+    for name in args.encoders or (): _frozen(file, splits, name, args)
     for seed in args.seed:
         _floor(file, splits, about, seed, args)
         for job in _jobs(args): _one(file, splits, about, seed, job, args)
@@ -50,6 +55,17 @@ def _floor(file, splits, about, seed, args):
     print(rows.to_string(index=False), flush=True)
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #012
+def _frozen(file, splits, name, args):
+    "The row of an encoder that was trained elsewhere"
+    title = 'ImageNet (EfficientNet-Lite0)' if at_hand(name) else name
+    key = dict(method=title, arch=name, size=splits.train.size, view='', epochs=0, seed=0)
+    if has_row(file, **key): return
+    start,enc = time.time(),frozen_encoder(name)
+    if args.device: enc.to(args.device)
+    _append_scores(file, splits, enc, key, made_by(args))
+    print(f"{title}: {(time.time() - start)/60:.1f} minutes", flush=True)
+
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #014
 def _key(splits, about, seed, method, k, args): # -> dict of columns
     bs = min(args.bs, len(splits.train))
     key = dict(method=load_method(method).title, **about, epochs=args.epochs, bs=bs, k=k, seed=seed)
@@ -59,7 +75,7 @@ def _stem(file, key, curves, args): # -> path without an ending
     parts = '_'.join(str(v) for v in key.values() if v != '')
     return Path(args.runs)/f"{file.stem}_{parts}{'_curves'*curves}".lower()
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #013
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #015
 def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     "Train one method with one seed and append its row, unless it is there already"
     method,k,curves = job
@@ -76,7 +92,7 @@ def _one(file, splits, about, seed, job, args): # job: of `_jobs`
     if not has_row(file, **key): _append_scores(file, splits, learn, key, made)
     Path(f'{stem}.pt').unlink()
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #014
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #016
 def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     watch = [KNNWatch(splits.train, splits.val, k=1, metric='f1')] if curves else []
     learn,minutes = trained(method, splits.train, Path(f'{stem}.pt'), args.epochs, key['seed'],
@@ -86,7 +102,7 @@ def _trained(stem, splits, method, key, curves, args): # -> Learner, minutes
     save_encoder(learn, f'{stem}.safetensors', **meta, data=args.data)
     return learn, minutes
 
-# %% ../../../nbs/61b_reproduce_clusiam.ipynb #015
+# %% ../../../nbs/61b_reproduce_clusiam.ipynb #017
 def _append_scores(file, splits, learn, key, made):
     title = key['method']
     row = compare_calmly({title: learn}, splits, seed=key['seed'], arch=None).loc[[title]]
