@@ -6,14 +6,14 @@
 __all__ = ['Interval', 'draw_weights', 'bootstrap_interval', 'knn_probabilities', 'linear_probabilities', 'best_k',
            'prediction_scores', 'paired_difference']
 
-# %% ../../nbs/05g_intervals.ipynb #39349eb3
+# %% ../../nbs/05g_intervals.ipynb #8c9c1375
 from collections import namedtuple
 import numpy as np, pandas as pd, torch
 from sklearn.linear_model import LogisticRegression
 from .embeddings import need_labels
 from .labels import _probe_data, knn_score, neighbours
 
-# %% ../../nbs/05g_intervals.ipynb #c56e6021
+# %% ../../nbs/05g_intervals.ipynb #0f4224e9
 def _groups(groups, n): # -> number of the group of each of n rows, how many groups
     if groups is None: return np.arange(n), n
     groups = np.asarray(groups).ravel()
@@ -21,10 +21,10 @@ def _groups(groups, n): # -> number of the group of each of n rows, how many gro
         raise ValueError(f"{n} patches but {len(groups)} groups: expected one per patch")
     names,of = np.unique(groups, return_inverse=True)
     if len(names) < 2: raise ValueError(
-        f"all {n} patches are of the group {names[0]!r}: an interval needs several groups")
+        f"all {n} patches are of the group {names[0]!r}: an interval needs several")
     return of, len(names)
 
-# %% ../../nbs/05g_intervals.ipynb #11c4fda7
+# %% ../../nbs/05g_intervals.ipynb #b8e95810
 def draw_weights(n_groups, # how many groups there are
                  n=1000,   # draws
                  seed=0,
@@ -32,21 +32,21 @@ def draw_weights(n_groups, # how many groups there are
     "Bootstrap: as many groups as there are, with replacement (Efron 1979)"
     if n < 1: raise ValueError(f"n is a number of draws: expected at least 1, found {n}")
     drawn = np.random.default_rng(seed).integers(n_groups, size=(n,n_groups))
-    cell = drawn + n_groups*np.arange(n)[:,None]         # a place of its own for each pair
+    cell = drawn + n_groups*np.arange(n)[:,None] # a place of its own for each pair
     return np.bincount(cell.ravel(), minlength=n*n_groups).reshape(n, n_groups)
 
-# %% ../../nbs/05g_intervals.ipynb #90d219ef
+# %% ../../nbs/05g_intervals.ipynb #a7e60b55
 Interval = namedtuple('Interval', 'value low high')
 Interval.__doc__ = "A score, and the ends of its interval"
 
-# %% ../../nbs/05g_intervals.ipynb #7491908b
+# %% ../../nbs/05g_intervals.ipynb #fb4b6502
 def _ends(value, draws, level): # score, [n] scores of the draws -> Interval
     if not 0 < level < 1: raise ValueError(f"level is a share such as .95, found {level}")
     low,high = np.nanquantile(draws, [(1-level)/2, (1+level)/2])
     return Interval(float(value), float(low), float(high))
 
-# %% ../../nbs/05g_intervals.ipynb #d155a6f1
-def bootstrap_interval(values,      # [N] numbers whose mean is the score: right (1) or wrong (0)
+# %% ../../nbs/05g_intervals.ipynb #32642e55
+def bootstrap_interval(values,      # [N], their mean is the score: right (1) or wrong (0)
                        groups=None, # [N] photograph or slide of each; None: each alone
                        n=1000,      # draws
                        level=.95,   # share of the draws inside
@@ -61,7 +61,7 @@ def bootstrap_interval(values,      # [N] numbers whose mean is the score: right
     drawn = draw_weights(n_groups, n, seed)
     return _ends(values.mean(), (drawn @ sums)/(drawn @ sizes), level)
 
-# %% ../../nbs/05g_intervals.ipynb #5d1bf8e6
+# %% ../../nbs/05g_intervals.ipynb #719d52ab
 def knn_probabilities(train,     # Embeddings with labels
                       test=None, # Embeddings; None: each patch of `train` by the others
                       k=5,       # neighbours that vote
@@ -73,7 +73,7 @@ def knn_probabilities(train,     # Embeddings with labels
     n_classes = int(train.labels.max()) + 1
     return torch.nn.functional.one_hot(labels, n_classes).float().mean(1)
 
-# %% ../../nbs/05g_intervals.ipynb #0a7f449f
+# %% ../../nbs/05g_intervals.ipynb #cb62e645
 def linear_probabilities(train,    # Embeddings with labels
                          test,     # Embeddings
                          frac=1.,  # share of the training labels
@@ -83,44 +83,46 @@ def linear_probabilities(train,    # Embeddings with labels
 ):                                 # -> float32 [M,C], each row sums to 1
     "Softmax of the logistic regression of `linear_score`"
     x,y,x_test,x_val = _probe_data(train, test, frac, seed, val)
-    fits = [LogisticRegression(C=c, max_iter=1000).fit(x, y) for c in (C if val else C[:1])]
+    def fit(c): return LogisticRegression(C=c, max_iter=1000).fit(x, y)
+    fits = [fit(c) for c in (C if val else C[:1])]
     best = max(fits, key=lambda f: f.score(x_val, val.labels)) if val else fits[0]
     out = torch.zeros(len(x_test), int(train.labels.max())+1)
     out[:, best.classes_] = torch.from_numpy(best.predict_proba(x_test)).float()
     return out
 
-# %% ../../nbs/05g_intervals.ipynb #e7a926ba
+# %% ../../nbs/05g_intervals.ipynb #dc4fccfa
 def best_k(train,             # Embeddings with labels
            val,               # Embeddings with labels
-           ks=(1,3,5,10,20,30,40,50), # to choose from; larger ones than train are left out
+           ks=(1,3,5,10,20,30,40,50), # to choose from, those within train
            metric='f1',       # or 'accuracy', see `knn_score`
            distance='cosine', # 'cosine' or 'euclidean', see `neighbours`
 ):                            # -> int
     "The number of neighbours that does best on val; of equals the smallest"
     fit = [k for k in sorted(ks) if k <= len(train)]
-    if not fit: raise ValueError(f"each of ks={[*ks]} is larger than train, {len(train)} patches")
+    if not fit: raise ValueError(
+        f"each of ks={[*ks]} is larger than train, {len(train)} patches")
     return max(fit, key=lambda k: knn_score(train, val, k, metric, distance))
 
-# %% ../../nbs/05g_intervals.ipynb #cee77a67
-def _confusions(labels, preds, of, n_classes): # -> [G,C,C]: group, true class, predicted class
+# %% ../../nbs/05g_intervals.ipynb #f28fd9a5
+def _confusions(labels, preds, of, n_classes): # -> [G,C,C]: group, truth, prediction
     cell = (of*n_classes + labels)*n_classes + preds
     counts = np.bincount(cell, minlength=(of.max()+1)*n_classes**2)
     return counts.reshape(-1, n_classes, n_classes).astype(float)
 
-# %% ../../nbs/05g_intervals.ipynb #1a78cd97
+# %% ../../nbs/05g_intervals.ipynb #7f1bbdc3
 def _counted_scores(m): # confusion matrices [n,C,C] -> dict of [n]
     "Classes without a patch in the draw are left out of the means"
     right,true,said = np.einsum('nii->ni', m), m.sum(2), m.sum(1)
     with np.errstate(invalid='ignore', divide='ignore'):
         recall = np.where(true > 0, right/true, np.nan)
         f1 = np.where(true + said > 0, 2*right/(true + said), np.nan)
-    return {'accuracy': right.sum(1)/m.sum((1,2)), 'balanced accuracy': np.nanmean(recall, 1),
-            'macro F1': np.nanmean(f1, 1)}
+    return {'accuracy': right.sum(1)/m.sum((1,2)),
+            'balanced accuracy': np.nanmean(recall, 1), 'macro F1': np.nanmean(f1, 1)}
 
-# %% ../../nbs/05g_intervals.ipynb #be81de10
+# %% ../../nbs/05g_intervals.ipynb #61fa4d30
 def _auc(positive, s, weights): # [N] bool, [N] probabilities, [n,N] weights -> [n]
     "Eq. 1 with weights; nan where a draw has no patch of the class, or none of another"
-    level = np.unique(s, return_inverse=True)[1]         # equal probabilities share a level
+    level = np.unique(s, return_inverse=True)[1] # equal probabilities share a level
     def per_level(rows): # weights of these patches, summed by level
         out = np.zeros((len(weights), level.max()+1))
         order = np.argsort(level[rows], kind='stable')
@@ -131,7 +133,7 @@ def _auc(positive, s, weights): # [N] bool, [N] probabilities, [n,N] weights -> 
     below = Q.cumsum(1) - Q/2                            # ties count half
     with np.errstate(invalid='ignore'): return (P*below).sum(1)/(P.sum(1)*Q.sum(1))
 
-# %% ../../nbs/05g_intervals.ipynb #305a0e13
+# %% ../../nbs/05g_intervals.ipynb #d915d61d
 def _all_scores(labels, probs, of, drawn): # drawn [n,G] -> dict of [n]
     n_classes,preds = probs.shape[1], probs.argmax(1)
     m = _confusions(labels, preds, of, n_classes)
@@ -141,23 +143,23 @@ def _all_scores(labels, probs, of, drawn): # drawn [n,G] -> dict of [n]
     aucs = np.stack([_auc(labels == c, probs[:,c], weights) for c in classes])
     with np.errstate(invalid='ignore'): return found | {'AUC': np.nanmean(aucs, 0)}
 
-# %% ../../nbs/05g_intervals.ipynb #590d45ed
+# %% ../../nbs/05g_intervals.ipynb #9d287dde
 def _checked(labels, probs): # -> two arrays, [N] and [N,C]
     labels,probs = np.asarray(labels).ravel(), np.asarray(probs, dtype=np.float32)
     if probs.ndim != 2 or len(probs) != len(labels): raise ValueError(
-        f"probabilities {[*probs.shape]} for {len(labels)} labels: expected one row per patch, "
-        "one column per class")
-    if len(labels) and (labels.min() < 0 or labels.max() >= probs.shape[1]): raise ValueError(
-        f"labels reach from {labels.min()} to {labels.max()}, but there are probabilities of "
-        f"{probs.shape[1]} classes")
+        f"probabilities {[*probs.shape]} for {len(labels)} labels: expected one row "
+        "per patch, one column per class")
+    if len(labels) and not 0 <= labels.min() <= labels.max() < probs.shape[1]:
+        raise ValueError(f"labels reach from {labels.min()} to {labels.max()}, but there "
+                         f"are probabilities of {probs.shape[1]} classes")
     if len(np.unique(labels)) < 2:
         raise ValueError("there is one class in these labels: no score can tell anything")
     return labels.astype(int), probs
 
-# %% ../../nbs/05g_intervals.ipynb #98a6ee12
+# %% ../../nbs/05g_intervals.ipynb #24ec9311
 def prediction_scores(labels,      # int [N]
                       probs,       # [N,C] probability of each class
-                      groups=None, # [N] photograph or slide of each; None: each patch alone
+                      groups=None, # [N] photograph or slide of each; None: each alone
                       n=1000,      # draws of the bootstrap
                       level=.95,   # share of the draws inside the interval
                       seed=0,
@@ -169,13 +171,14 @@ def prediction_scores(labels,      # int [N]
     draws = _all_scores(labels, probs, of, draw_weights(n_groups, n, seed))
     rows = {name: _ends(value[name][0], draws[name], level) for name in value}
     table = pd.DataFrame.from_dict(rows, orient='index', columns=Interval._fields)
-    return table.assign(over=f"{n_groups} {'patches' if groups is None else 'groups'}")
+    unit = 'patches' if groups is None else 'groups'
+    return table.assign(over=f'{n_groups} {unit}')
 
-# %% ../../nbs/05g_intervals.ipynb #7e144a9d
+# %% ../../nbs/05g_intervals.ipynb #ecf0637e
 def paired_difference(labels,      # int [N]
                       a,           # [N,C] probabilities, or int [N] predicted classes
                       b,           # the same of the other method, on the same patches
-                      groups=None, # [N] photograph or slide of each; None: each patch alone
+                      groups=None, # [N] photograph or slide of each; None: each alone
                       **kwargs,    # for `bootstrap_interval`: n, level, seed
 ):                                 # -> Interval of accuracy, `a` minus `b`
     "How much more patches `a` names rightly than `b`, with an interval over groups"
@@ -184,6 +187,6 @@ def paired_difference(labels,      # int [N]
         x = np.asarray(x)
         named = x.argmax(1) if x.ndim > 1 else x
         if len(named) != len(labels): raise ValueError(
-            f"{len(named)} predictions for {len(labels)} labels: a pair needs the same patches")
+            f"{len(named)} predictions for {len(labels)} labels: both need the same patches")
         return (named == labels).astype(float)
     return bootstrap_interval(right(a) - right(b), groups, **kwargs)
