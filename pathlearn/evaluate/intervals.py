@@ -6,14 +6,14 @@
 __all__ = ['Interval', 'draw_weights', 'bootstrap_interval', 'knn_probabilities', 'linear_probabilities', 'best_k',
            'prediction_scores', 'paired_difference']
 
-# %% ../../nbs/05g_intervals.ipynb #8c9c1375
+# %% ../../nbs/05g_intervals.ipynb #002
 from collections import namedtuple
 import numpy as np, pandas as pd, torch
 from sklearn.linear_model import LogisticRegression
 from .embeddings import need_labels
 from .labels import _probe_data, knn_score, neighbours
 
-# %% ../../nbs/05g_intervals.ipynb #0f4224e9
+# %% ../../nbs/05g_intervals.ipynb #012
 def _groups(groups, n): # -> number of the group of each of n rows, how many groups
     if groups is None: return np.arange(n), n
     groups = np.asarray(groups).ravel()
@@ -24,7 +24,7 @@ def _groups(groups, n): # -> number of the group of each of n rows, how many gro
         f"all {n} patches are of the group {names[0]!r}: an interval needs several")
     return of, len(names)
 
-# %% ../../nbs/05g_intervals.ipynb #b8e95810
+# %% ../../nbs/05g_intervals.ipynb #013
 def draw_weights(n_groups, # how many groups there are
                  n=1000,   # draws
                  seed=0,
@@ -35,17 +35,17 @@ def draw_weights(n_groups, # how many groups there are
     cell = drawn + n_groups*np.arange(n)[:,None] # a place of its own for each pair
     return np.bincount(cell.ravel(), minlength=n*n_groups).reshape(n, n_groups)
 
-# %% ../../nbs/05g_intervals.ipynb #a7e60b55
+# %% ../../nbs/05g_intervals.ipynb #014
 Interval = namedtuple('Interval', 'value low high')
 Interval.__doc__ = "A score, and the ends of its interval"
 
-# %% ../../nbs/05g_intervals.ipynb #fb4b6502
+# %% ../../nbs/05g_intervals.ipynb #015
 def _ends(value, draws, level): # score, [n] scores of the draws -> Interval
     if not 0 < level < 1: raise ValueError(f"level is a share such as .95, found {level}")
     low,high = np.nanquantile(draws, [(1-level)/2, (1+level)/2])
     return Interval(float(value), float(low), float(high))
 
-# %% ../../nbs/05g_intervals.ipynb #32642e55
+# %% ../../nbs/05g_intervals.ipynb #016
 def bootstrap_interval(values,      # [N], their mean is the score: right (1) or wrong (0)
                        groups=None, # [N] photograph or slide of each; None: each alone
                        n=1000,      # draws
@@ -61,7 +61,7 @@ def bootstrap_interval(values,      # [N], their mean is the score: right (1) or
     drawn = draw_weights(n_groups, n, seed)
     return _ends(values.mean(), (drawn @ sums)/(drawn @ sizes), level)
 
-# %% ../../nbs/05g_intervals.ipynb #719d52ab
+# %% ../../nbs/05g_intervals.ipynb #022
 def knn_probabilities(train,     # Embeddings with labels
                       test=None, # Embeddings; None: each patch of `train` by the others
                       k=5,       # neighbours that vote
@@ -73,7 +73,7 @@ def knn_probabilities(train,     # Embeddings with labels
     n_classes = int(train.labels.max()) + 1
     return torch.nn.functional.one_hot(labels, n_classes).float().mean(1)
 
-# %% ../../nbs/05g_intervals.ipynb #cb62e645
+# %% ../../nbs/05g_intervals.ipynb #023
 def linear_probabilities(train,    # Embeddings with labels
                          test,     # Embeddings
                          frac=1.,  # share of the training labels
@@ -90,7 +90,7 @@ def linear_probabilities(train,    # Embeddings with labels
     out[:, best.classes_] = torch.from_numpy(best.predict_proba(x_test)).float()
     return out
 
-# %% ../../nbs/05g_intervals.ipynb #dc4fccfa
+# %% ../../nbs/05g_intervals.ipynb #026
 def best_k(train,             # Embeddings with labels
            val,               # Embeddings with labels
            ks=(1,3,5,10,20,30,40,50), # to choose from, those within train
@@ -103,13 +103,13 @@ def best_k(train,             # Embeddings with labels
         f"each of ks={[*ks]} is larger than train, {len(train)} patches")
     return max(fit, key=lambda k: knn_score(train, val, k, metric, distance))
 
-# %% ../../nbs/05g_intervals.ipynb #f28fd9a5
+# %% ../../nbs/05g_intervals.ipynb #031
 def _confusions(labels, preds, of, n_classes): # -> [G,C,C]: group, truth, prediction
     cell = (of*n_classes + labels)*n_classes + preds
     counts = np.bincount(cell, minlength=(of.max()+1)*n_classes**2)
     return counts.reshape(-1, n_classes, n_classes).astype(float)
 
-# %% ../../nbs/05g_intervals.ipynb #7f1bbdc3
+# %% ../../nbs/05g_intervals.ipynb #032
 def _counted_scores(m): # confusion matrices [n,C,C] -> dict of [n]
     "Classes without a patch in the draw are left out of the means"
     right,true,said = np.einsum('nii->ni', m), m.sum(2), m.sum(1)
@@ -119,7 +119,7 @@ def _counted_scores(m): # confusion matrices [n,C,C] -> dict of [n]
     return {'accuracy': right.sum(1)/m.sum((1,2)),
             'balanced accuracy': np.nanmean(recall, 1), 'macro F1': np.nanmean(f1, 1)}
 
-# %% ../../nbs/05g_intervals.ipynb #61fa4d30
+# %% ../../nbs/05g_intervals.ipynb #034
 def _auc(positive, s, weights): # [N] bool, [N] probabilities, [n,N] weights -> [n]
     "Eq. 1 with weights; nan where a draw has no patch of the class, or none of another"
     level = np.unique(s, return_inverse=True)[1] # equal probabilities share a level
@@ -133,7 +133,7 @@ def _auc(positive, s, weights): # [N] bool, [N] probabilities, [n,N] weights -> 
     below = Q.cumsum(1) - Q/2                            # ties count half
     with np.errstate(invalid='ignore'): return (P*below).sum(1)/(P.sum(1)*Q.sum(1))
 
-# %% ../../nbs/05g_intervals.ipynb #d915d61d
+# %% ../../nbs/05g_intervals.ipynb #035
 def _all_scores(labels, probs, of, drawn): # drawn [n,G] -> dict of [n]
     n_classes,preds = probs.shape[1], probs.argmax(1)
     m = _confusions(labels, preds, of, n_classes)
@@ -143,7 +143,7 @@ def _all_scores(labels, probs, of, drawn): # drawn [n,G] -> dict of [n]
     aucs = np.stack([_auc(labels == c, probs[:,c], weights) for c in classes])
     with np.errstate(invalid='ignore'): return found | {'AUC': np.nanmean(aucs, 0)}
 
-# %% ../../nbs/05g_intervals.ipynb #9d287dde
+# %% ../../nbs/05g_intervals.ipynb #036
 def _checked(labels, probs): # -> two arrays, [N] and [N,C]
     labels,probs = np.asarray(labels).ravel(), np.asarray(probs, dtype=np.float32)
     if probs.ndim != 2 or len(probs) != len(labels): raise ValueError(
@@ -156,7 +156,7 @@ def _checked(labels, probs): # -> two arrays, [N] and [N,C]
         raise ValueError("there is one class in these labels: no score can tell anything")
     return labels.astype(int), probs
 
-# %% ../../nbs/05g_intervals.ipynb #24ec9311
+# %% ../../nbs/05g_intervals.ipynb #037
 def prediction_scores(labels,      # int [N]
                       probs,       # [N,C] probability of each class
                       groups=None, # [N] photograph or slide of each; None: each alone
@@ -174,7 +174,7 @@ def prediction_scores(labels,      # int [N]
     unit = 'patches' if groups is None else 'groups'
     return table.assign(over=f'{n_groups} {unit}')
 
-# %% ../../nbs/05g_intervals.ipynb #ecf0637e
+# %% ../../nbs/05g_intervals.ipynb #042
 def paired_difference(labels,      # int [N]
                       a,           # [N,C] probabilities, or int [N] predicted classes
                       b,           # the same of the other method, on the same patches
