@@ -49,7 +49,7 @@ def test_each_component_has_its_knob(chromium, lab, name):
 
 # every tutorial, its long runs cut short
 
-LONG = re.compile(r'compare\(|floor_rows\(|by_kind\(|read_csv\(|save_encoder\(|os\.remove\(|\bruns\b|hist\(')
+LONG = re.compile(r'compare\(|floor_rows\(|by_kind\(|read_csv\(|save_encoder\(|os\.remove\(|\b(?:runs|ours)\b|hist\(')
 
 def shortened(name): # -> the tutorial's cells with one epoch each, without those that score or write
     cells = [''.join(c['source']) for c in json.loads((ROOT/'nbs'/'tutorials'/f'{name}.ipynb').read_text(encoding='utf-8'))['cells']
