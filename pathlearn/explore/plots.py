@@ -158,6 +158,8 @@ def grid_picks(xy, # positions [N,2]
 # %% ../../nbs/06a_plots.ipynb #052
 def images_of(emb, images): # PatchData, uint8 [N,C,H,W] or None -> uint8 [N,C,H,W] or None
     "The images of these Embeddings"
+    if not hasattr(emb, 'features'): raise TypeError(
+        f"found {type(emb).__name__}, expected Embeddings: embed(encoder, patches) makes them")
     images = getattr(images, 'images', images)
     if images is not None and len(images) != len(emb):
         raise ValueError(f"{len(images)} images for {len(emb)} points: expected one each")
@@ -232,7 +234,7 @@ def plot_map(emb,            # Embeddings
              ax=None,
 ):                           # -> Axes
     "A map of patches, coloured by label, cluster, k-NN vote or any value"
-    grouped, images = grouping(emb, color, train, k), images_of(emb, images)
+    images, grouped = images_of(emb, images), grouping(emb, color, train, k)
     named = {'umap': 'UMAP', 'tsne': 't-SNE', 'pca': 'PCA'}.get(how, how) if xy is None else 'Map'
     xy = reduce(emb, how, seed) if xy is None else np.asarray(xy)
     draw = _draw_fractions if grouped.names is None else _draw_groups
