@@ -67,8 +67,9 @@ def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
 def _network_arguments(parser, methods):
     add = parser.add_argument_group('network').add_argument
     add('--arch', type=filled, metavar='NAME',
-        help="a torchvision network, 'tiny', the small encoder for a CPU, "
-        f"or 'conv3', three convolutions (default: {_by_method(methods, 'arch')})")
+        help="a torchvision network, 'tiny', the small encoder for a CPU, 'conv3', three "
+        "convolutions, or 'lite0', which begins with ImageNet "
+        f"(default: {_by_method(methods, 'arch')})")
     clusters = ', '.join(f'{m.k} for {m.name}' for m in methods if m.k)
     add('--k', type=number(int, 2), help=f"number of clusters (default: at most {clusters}; "
         "for the autoencoder the knee of an elbow search)")

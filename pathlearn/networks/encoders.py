@@ -9,6 +9,7 @@ __all__ = ['Configured', 'InputNorm', 'Encoder', 'encoder']
 import inspect
 from itertools import takewhile
 import torch, torch.nn as nn, torchvision
+from .published import LITE0, extra_package, imagenet_lite0
 
 # %% ../../nbs/03a_encoders.ipynb #010
 class Configured(nn.Module):
@@ -136,11 +137,19 @@ def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of t
     if found != (1,n_out): raise _misfit(arch, size, f"not {n_out} features come out but {found}")
     net.train()
 
+# %% ../../nbs/03a_encoders.ipynb #6f67d19c
+def _lite0(n_in, weights): # -> body, features
+    "EfficientNet-Lite0, as it is before any training or with ImageNet's weights"
+    net = imagenet_lite0() if weights else extra_package('timm').create_model(LITE0)
+    net.reset_classifier(0)
+    net.conv_stem = _stem(net.conv_stem, n_in, False, weights)
+    return net.train(), net.num_features
+
 # %% ../../nbs/03a_encoders.ipynb #038
 def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if arch not in torchvision.models.list_models(torchvision.models):
-        raise ValueError(f"no network named '{arch}': "
-                         "take 'tiny' or a torchvision name such as 'resnet18'")
+        raise ValueError(f"no network named '{arch}': take 'tiny', 'lite0' "
+                         "or a torchvision name such as 'resnet18'")
     net = _build(arch, weights, size)
     if small_stem and not hasattr(net, 'maxpool'):
         raise ValueError(f"the small-image stem is for ResNets, not {arch}")
@@ -156,12 +165,12 @@ def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
-        arch='resnet18',   # a torchvision name, 'tiny', or 'conv3'
+        arch='resnet18',   # a torchvision name, 'tiny', 'conv3', or 'lite0'
         n_in=3,            # channels of the images
         small_stem=None,   # stride-1 stem for small images; None: when `size` is at most 40
         size=None,         # side of the images in pixels: chooses the stem and is tried out
         mean=None, std=None, # of the data, one number per channel in [0,1]; None: 0.5 and 0.25
-        weights=None,      # 'DEFAULT' for torchvision's ImageNet weights
+        weights=None,      # 'DEFAULT' for ImageNet's, where there are any
         latent=None,       # features wanted, by a linear layer at the end; None: those of the body
     ):
         super().__init__()
@@ -172,9 +181,11 @@ class Encoder(Configured):
                              f"there are no {weights} weights, take None")
         if small_stem is None: small_stem = 'resne' in arch and size is not None and size <= 40
         self.settings.update(small_stem=small_stem, weights=None)
+        if arch == 'lite0': mean = std = [.5]*n_in # ImageNet's, whatever the data are
         self.norm = InputNorm(mean or [.5]*n_in, std or [.25]*n_in)
         if arch == 'tiny': self.body,self.n_out = _tiny(n_in)
         elif arch == 'conv3': self.body,self.n_out = _conv3(n_in, size)
+        elif arch == 'lite0': self.body,self.n_out = _lite0(n_in, weights)
         else: self.body,self.n_out = _torchvision(arch, n_in, small_stem, weights, size)
         if latent:
             self.body,self.n_out = nn.Sequential(self.body, nn.Linear(self.n_out, latent)), latent
@@ -183,8 +194,9 @@ class Encoder(Configured):
 
 # %% ../../nbs/03a_encoders.ipynb #041
 def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
-    "An `Encoder` from a torchvision function or name, 'tiny' or 'conv3'"
+    "An `Encoder` from a torchvision function or name, 'tiny', 'conv3' or 'lite0'"
     if isinstance(arch, nn.Module):
         raise TypeError(f"encoder builds networks by name or function, and {type(arch).__name__} "
                         "is one already: use it as it is")
+    if arch == 'lite0': kwargs = dict(weights='DEFAULT') | kwargs # what one takes it for
     return Encoder(arch if isinstance(arch, str) else arch.__name__, n_in, small_stem, **kwargs)

