@@ -22,7 +22,7 @@ from pathlearn.evaluate.labels import linear_score
 from pathlearn.networks.frozen import frozen_encoder
 
 FILE = Path(__file__).resolve().parents[2]/'nbs/results/one_table.csv'
-SEEDS, BS, SEEN = range(3), 64, 12_500 # images that each method sees
+SEEDS, BS, SEEN = range(3), 64, 8_268 # images that each method sees: four epochs of lung
 RARE, COMMON, SHARE = 'lung_aca', 'lung_scc', .05
 FLOORS = ['mean RGB','colour histogram','untrained encoder','ImageNet, frozen']
 OWN = {'autoencoder': dict(opt='adamw')} # LARS needs large batches
