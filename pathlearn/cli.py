@@ -271,7 +271,7 @@ def _where_to(p):
         help="where checkpoints and weights go")
     add('--commit', type=filled, help="name of the code's version (default: what git says)")
     add('--encoders', type=filled, nargs='+', metavar='NAME',
-        help="clusiam: also a row for each of these frozen encoders, such as lite0 (ImageNet)")
+        help="clusiam, autoencoder: also rows for these frozen encoders, such as lite0 (ImageNet)")
     add('--curves', action='store_true',
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")

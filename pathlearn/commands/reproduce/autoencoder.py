@@ -19,7 +19,8 @@ from ..runs import trained
 from ...evaluate import (Embeddings, classification_scores, colour_histogram, embed,
                                 fine_tune, knn_predict, linear_predict, mapped_predict)
 from ...learning import save_encoder
-from ...networks import encoder
+from ...networks import encoder, frozen_encoder
+from ...networks.frozen import at_hand, must_have_weights
 from ...prototypes import fit_prototypes, soft_assign, whitening
 from ...views import show_rows, to_unit
 from fastai.torch_core import no_random
@@ -126,6 +127,15 @@ def _baselines(task, seed):
     name, how = 'ResNet-18 + k-means', 'ImageNet' if known else 'untrained'
     rows += _rows_of(task, name, preds, row=name, k=k, how=how)
     return rows, (time.time()-began)/60
+
+# %% ../../../nbs/61c_reproduce_autoencoder.ipynb #2431ee4f
+def _by_encoder(task, embs, name, seed): # -> rows
+    "K-means at the elbow, neighbours, and a linear layer on somebody else's features"
+    preds,k = _by_clusters(embs, None, seed)
+    return [*_rows_of(task, f'{name} + k-means', preds, row='ResNet-18 + k-means', k=k,
+                      how='ImageNet' if at_hand(name) else ''),
+            *_rows_of(task, f'{name}, 5-NN', _by_votes(embs)),
+            *_rows_of(task, f'{name}, linear', _by_layer(embs, seed))]
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #021
 def _ours(task, seed):
@@ -240,26 +250,45 @@ def _settings(task): # -> dict of columns
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #033
 _JOBS = dict(floor=_floor, resnet=_baselines, ours=_ours)
 
-def _job(task, seed, name):
-    "The rows of one job, unless they are there already"
-    epochs = dict(floor=0, resnet=task.resnet_epochs, ours=task.epochs)[name]
-    key = dict(data=task.name, seed=seed, job=name, epochs=epochs)
-    if name == 'ours': key |= _settings(task)
-    if has_row(task.file, **key): return
-    print(f"{task.name}, seed {seed}: {name}", flush=True)
-    rows,minutes = _JOBS[name](task, seed)
+def _key(task, seed, job): # -> dict of columns
+    epochs = dict(resnet=task.resnet_epochs, ours=task.epochs).get(job, 0)
+    key = dict(data=task.name, seed=seed, job=job, epochs=epochs)
+    return key | (_settings(task) if job == 'ours' else {})
+
+def _keep(task, key, rows, minutes):
     made = dict(n_train=len(task.splits.train), minutes=round(minutes, 2), **made_by(task.args))
     table = pd.DataFrame(rows).assign(**key, **made)
     append_rows(task.file, table)
     shown = table[['model','part','k','how','accuracy','paper accuracy']]
     print(shown.to_string(index=False), flush=True)
 
+# %% ../../../nbs/61c_reproduce_autoencoder.ipynb #42c8a872
+def _job(task, seed, name):
+    "The rows of one job, unless they are there already"
+    key = _key(task, seed, name)
+    if has_row(task.file, **key): return
+    print(f"{task.name}, seed {seed}: {name}", flush=True)
+    _keep(task, key, *_JOBS[name](task, seed))
+
+def _frozen(task, name):
+    "The rows of an encoder that was trained elsewhere; it looks at the images once for all seeds"
+    keys = [k for s in task.seeds if not has_row(task.file, **(k := _key(task, s, name)))]
+    if not keys: return
+    print(f"{task.name}: {name}", flush=True)
+    began, enc = time.time(), frozen_encoder(name)
+    if task.args.device: enc.to(task.args.device)
+    embs = _embedded(enc, task.splits)
+    minutes = (time.time()-began)/60
+    for key in keys: _keep(task, key, _by_encoder(task, embs, name, key['seed']), minutes)
+
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #034
 def reproduce(args): # what `pathlearn_reproduce` has read
     "Table 1 beside the paper's, into OUT/autoencoder.csv, with pictures"
     slow = args.device == 'cpu' or not torch.cuda.is_available()
+    for name in args.encoders or (): must_have_weights(name, None, "take 'lite0'")
     for file in _files(Path(args.data).expanduser()):
         task = _task(file, args, slow)
         for seed in task.seeds:
             for name in _JOBS: _job(task, seed, name)
+        for name in args.encoders or (): _frozen(task, name)
     print(f"{Path(args.out)/'autoencoder.csv'} is complete")
