@@ -20,6 +20,14 @@ def _purity(labels, clusters):
     return contingency_matrix(labels, clusters).max(0).sum()/len(labels)
 
 # %% ../../nbs/05c_clusters.ipynb #013
+def _refuse_nan(**columns):
+    "Raise if one of the named arrays holds a NaN"
+    for name, t in columns.items():
+        if t.dtype.kind == 'f' and (n := int(np.isnan(t).sum())):
+            raise ValueError(f"{n} of {len(t)} {name} are NaN: expected a whole number for each "
+                             "patch, leave out the patches that have none")
+
+# %% ../../nbs/05c_clusters.ipynb #806dfeb3
 def _both(labels, clusters): # -> two arrays [N]
     "Labels and cluster numbers as arrays; ValueError unless there is one of each per patch"
     labels, clusters = [np.asarray(t).ravel() for t in (labels, clusters)]
@@ -27,6 +35,7 @@ def _both(labels, clusters): # -> two arrays [N]
         raise ValueError(f"{len(labels)} labels but {len(clusters)} cluster numbers: "
                          "expected one of each per patch")
     if not len(labels): raise ValueError("there are no labels to compare with: the data are empty")
+    _refuse_nan(labels=labels, **{'cluster numbers': clusters})
     return labels, clusters
 
 # %% ../../nbs/05c_clusters.ipynb #014
@@ -67,11 +76,12 @@ def best_cluster(train, # Embeddings with labels and assignments
 ):                      # -> cluster (of several, the lowest), its F1 on train
     "The one cluster whose members tell best which patches are of class `label`"
     need_labels(train=train); need_assignments(train=train)
-    if not (train.labels == label).any():
+    wanted = (train.labels == label).numpy()
+    if not wanted.any():
         raise ValueError(f"no patch of `train` is of class {label}: nothing to find")
-    def f1(c): return float(f1_score(train.labels == label, train.assignments == c))
-    best = max(train.assignments.unique().tolist(), key=f1)
-    return best, f1(best)
+    numbers, at = np.unique(train.assignments.numpy(), return_inverse=True)
+    f1 = 2*np.bincount(at, wanted)/(np.bincount(at) + wanted.sum()) # of every cluster at once
+    return int(numbers[f1.argmax()]), float(f1.max())
 
 # %% ../../nbs/05c_clusters.ipynb #027
 def best_cluster_f1(train, # Embeddings with labels and assignments: they choose it
