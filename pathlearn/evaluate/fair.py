@@ -27,7 +27,7 @@ def balanced_rand(labels,   # int64 [N]
         f"all {len(labels)} labels are of one class, so there is nothing to keep apart: "
         "expected two classes or more")
     if not torn + together: raise ValueError(
-        f"no two of the {len(labels)} patches share a class, so there is nothing to join: "
+        f"no two of the {len(labels)} patches share a class: there is nothing to join, "
         "expected two patches of one class")
     return float((together/(torn + together) + apart/(apart + joined))/2)
 
@@ -40,7 +40,7 @@ def _centres(emb, live): # Embeddings, cluster numbers [K] -> [K,F] of length on
 def merge_clusters(train,     # Embeddings with assignments: their centres are merged
                    n,         # groups that are left
                    test=None, # Embeddings with assignments; None: `train`
-):                            # -> int64 [M]; -1 for a cluster that no patch of `train` has
+):                            # -> int64 [M]; -1 where `train` has no such cluster
     "Clusters joined to `n` by the cosine distance of their means"
     need_assignments(train=train, test=test or train)
     if n < 1: raise ValueError(f"{n} groups asked for, expected at least one")
@@ -77,21 +77,23 @@ def fair_ways(train,       # Embeddings with labels and assignments: all is fitt
     return {name: [(train, test)], 'k-means': give(means(live)),
             'shuffled': _shuffles(train, test, draws, seed),
             'one cluster': give(lambda e: torch.zeros(len(e)).long()),
-            f'{name}, merged to {n_classes}': give(lambda e: merge_clusters(train, n_classes, e)),
+            f'{name}, merged to {n_classes}':
+                give(lambda e: merge_clusters(train, n_classes, e)),
             f'k-means, {n_classes}': give(means(n_classes))}
 
 # %% ../../nbs/05i_fair.ipynb #029
 def fair_scores(train, test, # Embeddings with labels and assignments
                 label=None,  # class whose best cluster is wanted; None: the mean over all
 ):                           # -> dict
-    "Scores on test that number and sizes do not flatter, and Rand beside its value by chance"
+    "Scores on test that sizes do not flatter, and Rand beside its value by chance"
     found = cluster_scores(test.labels, test.assignments)
     wanted = train.labels.unique().tolist() if label is None else [label]
-    return {'clusters': len(train.assignments.unique()), 'adjusted Rand': found['adjusted_rand'],
+    f1 = [best_cluster_f1(train, test, c) for c in wanted]
+    return {'clusters': len(train.assignments.unique()),
+            'adjusted Rand': found['adjusted_rand'],
             'AMI': float(adjusted_mutual_info_score(test.labels, test.assignments)),
             'balanced Rand': balanced_rand(test.labels, test.assignments),
-            'best-cluster F1': float(np.mean([best_cluster_f1(train, test, c) for c in wanted])),
-            'Rand': found['rand'],
+            'best-cluster F1': float(np.mean(f1)), 'Rand': found['rand'],
             'Rand, shuffled': shuffled_rand(test.labels, test.assignments)}
 
 # %% ../../nbs/05i_fair.ipynb #030
@@ -107,14 +109,14 @@ def _check(train, test):
             f"`{name}` has labels below 0: expected 0, 1, 2, ..., leave out patches without a class")
 
 # %% ../../nbs/05i_fair.ipynb #031
-def fair_clusters(train,       # Embeddings with labels and assignments: fitted and chosen here
-                  test,        # Embeddings with labels and assignments: scored here
-                  label=None,  # class whose best cluster is wanted; None: the mean over all
-                  n_classes=None, # clusters of the merged rows; None: the classes of train
-                  draws=20,    # shuffles, whose scores are averaged
-                  seed=0,      # of k-means and the shuffles
+def fair_clusters(train,    # Embeddings with labels and assignments: fitted here
+                  test,     # Embeddings with labels and assignments: scored here
+                  label=None, # class whose best cluster is wanted; None: mean over all
+                  n_classes=None, # clusters of the merged rows; None: train's classes
+                  draws=20, # shuffles, whose scores are averaged
+                  seed=0,   # of k-means and the shuffles
                   name='assigner', # what made the assignments
-):                             # -> DataFrame, one row per way of clustering
+):                          # -> DataFrame, one row per way of clustering
     "A clustering beside others of the same number, of the same sizes, and of no content"
     _check(train, test)
     n_classes = n_classes or len(train.labels.unique())
