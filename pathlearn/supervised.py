@@ -29,7 +29,7 @@ def class_weights(labels,         # int64 [N]
 ):                                # -> float32 [C]; 0 for a class without a patch
     "Weights by which each class has the same say, n / (C n_c)"
     need_classes(labels := torch.as_tensor(labels))
-    if not len(labels): raise ValueError("there are no labels to weigh: the data are empty")
+    if not len(labels): raise ValueError("there are no labels: the data are empty")
     counts = labels.bincount(minlength=n_classes or 0)
     if n_classes and len(counts) > n_classes: raise ValueError(
         f"labels go up to {len(counts) - 1}, and {n_classes} classes are named: "
@@ -73,8 +73,9 @@ def classify(learn,   # Learner of `supervised_learner`, or its model
     "The class that a supervised model gives each patch"
     model = getattr(learn, 'model', learn)
     if not hasattr(model, 'classifier'): raise ValueError(
-        f"{type(model).__name__} has no classifier: expected a model that supervised_learner made")
-    return embed(nn.Sequential(model.encoder, model.classifier), data, bs).features.argmax(1)
+        f"{type(model).__name__} has no classifier: expected a model of supervised_learner")
+    whole = nn.Sequential(model.encoder, model.classifier)
+    return embed(whole, data, bs).features.argmax(1)
 
 # %% ../nbs/15_supervised.ipynb #4169f08a
 class WeightedLoss:

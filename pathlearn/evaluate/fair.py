@@ -106,7 +106,8 @@ def _check(train, test):
                                 "embed both with one model")
     for name, e in dict(train=train, test=test).items():
         if (e.labels < 0).any(): raise ValueError(
-            f"`{name}` has labels below 0: expected 0, 1, 2, ..., leave out patches without a class")
+            f"`{name}` has labels below 0, expected 0, 1, 2, ...: leave out the patches that have "
+            "no class")
 
 # %% ../../nbs/05i_fair.ipynb #031
 def fair_clusters(train,    # Embeddings with labels and assignments: fitted here

@@ -50,7 +50,8 @@ def need_classes(labels): # [N], or None
     if labels.is_floating_point(): raise ValueError(
         f"labels are {labels.dtype}, expected the whole numbers of the classes: 0, 1, 2, ...")
     if (labels < 0).any(): raise ValueError(
-        f"labels hold {int(labels.min())}, expected 0, 1, 2, ...: leave out patches without a class")
+        f"labels hold {int(labels.min())}, expected 0, 1, 2, ...: leave out the patches that have "
+        "no class")
 
 # %% ../../nbs/04a_callbacks.ipynb #700b49c3
 class LabelledView(Callback):
