@@ -13,7 +13,7 @@ from fastcore.foundation import L
 from . import basics
 from .basics import *
 from .evaluate.labels import check_classes
-from .learning import LossParts, Watch, dls_encoder, need_classes
+from .learning import Watch, dls_encoder, need_classes
 
 # %% ../nbs/15_supervised.ipynb #ddb28656
 def _told_of_empty(counts, classes): # [C], names or None
