@@ -6,7 +6,7 @@
 __all__ = ['class_weights', 'weighted_loss', 'Supervised', 'classify', 'WeightedLoss', 'ClassWatch', 'training_labels',
            'supervised_learner']
 
-# %% ../nbs/15_supervised.ipynb #86ca372e
+# %% ../nbs/15_supervised.ipynb #002
 import warnings
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastcore.foundation import L
@@ -15,14 +15,14 @@ from .basics import *
 from .evaluate.labels import check_classes
 from .learning import Watch, dls_encoder, need_classes
 
-# %% ../nbs/15_supervised.ipynb #ddb28656
+# %% ../nbs/15_supervised.ipynb #015
 def _told_of_empty(counts, classes): # [C], names or None
     if not (empty := (counts == 0).nonzero().flatten().tolist()): return
     names = ', '.join(str(classes[c]) if classes else str(c) for c in empty)
     warnings.warn(f"no training patch is of class {names}: it has no weight in the loss, and "
                   "will hardly ever be named", stacklevel=3)
 
-# %% ../nbs/15_supervised.ipynb #94c4ca8a
+# %% ../nbs/15_supervised.ipynb #016
 def class_weights(labels,         # int64 [N]
                   n_classes=None, # C, with those that no patch has; None: as labels say
                   classes=None,   # their names, for the warning
@@ -38,7 +38,7 @@ def class_weights(labels,         # int64 [N]
     weights = len(labels)/((counts > 0).sum()*counts.double())
     return weights.where(counts > 0, 0.).float()
 
-# %% ../nbs/15_supervised.ipynb #09bf0356
+# %% ../nbs/15_supervised.ipynb #022
 def weighted_loss(logits, # [N,C] of the classes
                   labels, # int64 [N]
                   weights=None, # [C]; None: every patch counts the same
@@ -54,7 +54,7 @@ def weighted_loss(logits, # [N,C] of the classes
     w = None if weights is None else weights.to(logits)
     return F.cross_entropy(logits, labels, weight=w)
 
-# %% ../nbs/15_supervised.ipynb #b532e926
+# %% ../nbs/15_supervised.ipynb #027
 class Supervised(nn.Module):
     "Encoder and a linear layer that names the class; the loss is `weighted_loss`"
     def __init__(self,
@@ -65,7 +65,7 @@ class Supervised(nn.Module):
         self.encoder,self.classifier = encoder, nn.Linear(encoder.n_out, n_classes)
     def forward(self, x): return self.classifier(self.encoder(x)) # -> [N,n_classes] logits
 
-# %% ../nbs/15_supervised.ipynb #5dab7d0e
+# %% ../nbs/15_supervised.ipynb #028
 def classify(learn,   # Learner of `supervised_learner`, or its model
              data,    # PatchData, or a DataLoader of images
              bs=512,  # patches in a batch
@@ -77,13 +77,13 @@ def classify(learn,   # Learner of `supervised_learner`, or its model
     whole = nn.Sequential(model.encoder, model.classifier)
     return embed(whole, data, bs).features.argmax(1)
 
-# %% ../nbs/15_supervised.ipynb #4169f08a
+# %% ../nbs/15_supervised.ipynb #030
 class WeightedLoss:
     "`weighted_loss` with its weights"
     def __init__(self, weights=None): self.weights = weights # [C]; None: all alike
     def __call__(self, logits, labels): return weighted_loss(logits, labels, self.weights)
 
-# %% ../nbs/15_supervised.ipynb #8a95b470
+# %% ../nbs/15_supervised.ipynb #032
 class ClassWatch(Watch):
     "Training views named rightly: their share, and the mean of it over the classes"
     names = 'right','recall'
@@ -100,7 +100,7 @@ class ClassWatch(Watch):
         self.record(right=(self.hits.sum()/self.met.sum()).item(),
                     recall=(self.hits[there]/self.met[there]).mean().item())
 
-# %% ../nbs/15_supervised.ipynb #3c76fc26
+# %% ../nbs/15_supervised.ipynb #035
 def training_labels(dls): # DataLoaders -> int64 [N]
     "The class of each training patch; raises where there is none, or only one class"
     labels = getattr(dls.train.dataset, 'labels', None)
@@ -114,13 +114,13 @@ def _read_labels(dl): # a loader -> tensor, or None
              else None for b in dl]
     return None if not found or found[0] is None else torch.cat(found)
 
-# %% ../nbs/15_supervised.ipynb #c320cbaf
+# %% ../nbs/15_supervised.ipynb #036
 def _classes(dls, labels): # -> number of classes, their names or None
     names = getattr(dls, 'vocab', None)
     n = int(labels.max()) + 1
     return (len(names), [*names]) if names is not None and len(names) >= n else (n, None)
 
-# %% ../nbs/15_supervised.ipynb #566a791c
+# %% ../nbs/15_supervised.ipynb #037
 def supervised_learner(dls, # DataLoaders of `(image, label)`, uint8 or in [0,1]
     arch='resnet18',        # a torchvision name or function, 'tiny', or an encoder
     balanced=True,          # each class has the same say; False: each patch has
@@ -134,11 +134,12 @@ def supervised_learner(dls, # DataLoaders of `(image, label)`, uint8 or in [0,1]
     model = Supervised(dls_encoder(dls, arch), n_classes)
     return ssl_learner(dls, model, loss, labels=True, cbs=[ClassWatch(), *L(cbs)], **kwargs)
 
-# %% ../nbs/15_supervised.ipynb #882cf742
+# %% ../nbs/15_supervised.ipynb #039
 register(Method('supervised', 'Supervised, re-weighted', supervised_learner, model='Supervised',
                 own=(Option('balanced', True, "weights: each patch counts the same"),),
-                page='15_supervised', labels=True))
+                paper='as in Wu et al., 2023', page='15_supervised', labels=True,
+                url='https://arxiv.org/abs/2310.12334'))
 
-# %% ../nbs/15_supervised.ipynb #e695c681
+# %% ../nbs/15_supervised.ipynb #050
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__]
