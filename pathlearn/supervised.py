@@ -73,7 +73,8 @@ def classify(learn,   # Learner of `supervised_learner`, or its model
     "The class that a supervised model gives each patch"
     model = getattr(learn, 'model', learn)
     if not hasattr(model, 'classifier'): raise ValueError(
-        f"{type(model).__name__} has no classifier: expected a model of supervised_learner")
+        f"{type(model).__name__} has no classifier: "
+        "expected a model of supervised_learner")
     whole = nn.Sequential(model.encoder, model.classifier)
     return embed(whole, data, bs).features.argmax(1)
 
