@@ -192,14 +192,14 @@ def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
     _write(file, arrays, parts['train'].classes)
     return parts, arrays
 
-# %% ../../nbs/60h_embed.ipynb #033
+# %% ../../nbs/60h_embed.ipynb #034
 def _divided(splits, seed): # as the training did; features need no division
     try: return complete(splits, seed)
     except ValueError as e:
         note(f"no scores: {e}")
         return splits
 
-# %% ../../nbs/60h_embed.ipynb #3dae1b3f
+# %% ../../nbs/60h_embed.ipynb #035
 _ANEW = ("the patches are divided by groups, and not as the training divided them: "
          "it may have seen test patches, though never a label")
 
@@ -207,7 +207,7 @@ def _anew(splits, args): # Splits as they were read
     return bool(args.groups and splits.test is None and labelled(splits.train)
                 and not args.encoder)
 
-# %% ../../nbs/60h_embed.ipynb #91608835
+# %% ../../nbs/60h_embed.ipynb #036
 def _with_groups(splits, table, args): # Splits, dict of `read_groups` or None -> Splits
     "Groups of the patches, and what they forbid, before the work begins"
     if table is None: return splits
@@ -216,7 +216,7 @@ def _with_groups(splits, table, args): # Splits, dict of `read_groups` or None -
         note(f"--groups {args.groups} is about scores, and these patches have no labels")
     return splits
 
-# %% ../../nbs/60h_embed.ipynb #e8a9cd7e
+# %% ../../nbs/60h_embed.ipynb #037
 def _scored(splits, model, args): # -> Splits as the scores want them
     "Divided, with what is wrong about the groups said before the features are made"
     parts = _divided(splits, int(model.meta.get('seed') or 0))
@@ -227,28 +227,28 @@ def _scored(splits, model, args): # -> Splits as the scores want them
     if _anew(splits, args): note(_ANEW)
     return parts
 
-# %% ../../nbs/60h_embed.ipynb #034
+# %% ../../nbs/60h_embed.ipynb #038
 def _lead(model, splits, args): # Splits as they were read -> what the page says first
     who = (f"{_title(model)} sees" if args.encoder else
            f"the weights in {Path(args.weights).name} see")
     n = sum(len(d) for d in splits if d is not None)
     return f"{n} patches, as {who} them." + f" {_ANEW.capitalize()}."*_anew(splits, args)
 
-# %% ../../nbs/60h_embed.ipynb #867826fd
+# %% ../../nbs/60h_embed.ipynb #039
 def _report(model, splits, out, title, seed, lead, args): # splits: divided; -> path of the page
     facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items() if name != 'title'))
     arch = 'tiny' if args.encoder else model.encoder.settings['arch'] # of the untrained one
     return write_report(out, 'patches.html', {_title(model): model}, splits, seed,
                         arch, title=title, lead=lead, about=facts)
 
-# %% ../../nbs/60h_embed.ipynb #035
+# %% ../../nbs/60h_embed.ipynb #040
 def _touch(out, splits, parts, arrays, seed, title, how):
     names = next(iter(parts.values())).classes
     emb = Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), names)
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #037
+# %% ../../nbs/60h_embed.ipynb #042
 def _shown(model, splits, divided, parts, arrays, out, file, args): # -> path of the page
     seed = int(model.meta.get('seed') or 0)
     title = f"{data_name(args.data)}, seen by {_title(model)}"
@@ -259,7 +259,7 @@ def _shown(model, splits, divided, parts, arrays, out, file, args): # -> path of
         f"the features are in {file}, but the report could not be made: {e}") from e
     return page
 
-# %% ../../nbs/60h_embed.ipynb #038
+# %% ../../nbs/60h_embed.ipynb #043
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
     table = read_groups(args.groups) if args.groups else None

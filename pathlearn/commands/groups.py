@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['read_groups', 'with_groups', 'check_groups']
 
-# %% ../../nbs/60h1_groups.ipynb #d6bfabed
+# %% ../../nbs/60h1_groups.ipynb #003
 import copy
 from pathlib import Path
 import numpy as np, pandas as pd
 from .shell import note
 from ..data import Splits
 
-# %% ../../nbs/60h1_groups.ipynb #5b2cbe39
+# %% ../../nbs/60h1_groups.ipynb #005
 _PATCH = 'name','file','index'
 _GROUP = 'group','slide','patient','photograph'
 _PARTS = 'train','val','test'
@@ -26,7 +26,7 @@ def _read_csv(file): # -> DataFrame of text
         f"{file} cannot be read as CSV in UTF-8 ({str(e).strip().splitlines()[0]}): "
         "expected a first line such as name,group") from None
 
-# %% ../../nbs/60h1_groups.ipynb #39a9f833
+# %% ../../nbs/60h1_groups.ipynb #006
 def _one_of(table, names, file): # -> the column's own name
     found = [c for c in table if c.strip().lower() in names]
     if len(found) == 1: return found[0]
@@ -34,7 +34,7 @@ def _one_of(table, names, file): # -> the column's own name
     raise ValueError(f"{file} has {len(found) or 'no'} column{'s'*(len(found) > 1)} among "
                      f"{', '.join(names)}: expected one. Its columns are {held}")
 
-# %% ../../nbs/60h1_groups.ipynb #ec146d1a
+# %% ../../nbs/60h1_groups.ipynb #007
 def _key(name): return name.strip().replace('\\', '/').removeprefix('./')
 
 def _parts_named(table, file): # -> list: part of each row, or None where there is no such column
@@ -45,7 +45,7 @@ def _parts_named(table, file): # -> list: part of each row, or None where there 
         f"{file}: row {odd.index[0]+2} is of part {odd.iloc[0]!r}, expected train, val or test")
     return [*parts]
 
-# %% ../../nbs/60h1_groups.ipynb #f2b92129
+# %% ../../nbs/60h1_groups.ipynb #008
 def _no_conflict(rows, file): # (part, patch), group -> dict; one patch, one group
     found = {}
     for key,group in rows:
@@ -54,7 +54,7 @@ def _no_conflict(rows, file): # (part, patch), group -> dict; one patch, one gro
             + ('' if key[0] else ", or a column part, where two parts hold such a patch"))
     return found
 
-# %% ../../nbs/60h1_groups.ipynb #05834d62
+# %% ../../nbs/60h1_groups.ipynb #009
 def read_groups(file): # path of a CSV table -> dict: (part or None, patch) -> group
     "What the table says, all of it as text"
     file = Path(file).expanduser()
@@ -67,13 +67,13 @@ def read_groups(file): # path of a CSV table -> dict: (part or None, patch) -> g
         "give each patch one")
     return _no_conflict(zip(zip(_parts_named(table, file), table[patch].map(_key)), groups), file)
 
-# %% ../../nbs/60h1_groups.ipynb #36192f67
+# %% ../../nbs/60h1_groups.ipynb #012
 def _names(splits): # -> list of (part, name), in the order of the patches
     parts = [(n, d) for n,d in zip(_PARTS, splits) if d is not None]
     return [(n, _key(str(o))) for n,d in parts
             for o in (range(len(d)) if d.names is None else d.names)]
 
-# %% ../../nbs/60h1_groups.ipynb #803aa364
+# %% ../../nbs/60h1_groups.ipynb #013
 def _unique_or_parted(names, table, file):
     "A table without parts must be able to tell all patches apart"
     if any(part for part,_ in table): return
@@ -83,7 +83,7 @@ def _unique_or_parted(names, table, file):
             f"the name {name} stands in {seen[name]} and in {part}: "
             f"{file} needs a column part, with train, val or test")
 
-# %% ../../nbs/60h1_groups.ipynb #9cc6e463
+# %% ../../nbs/60h1_groups.ipynb #014
 def _must_name_all(names, table, file): # -> group of each patch
     keys = [k if k in table else (None,k[1]) for k in names]
     if missing := [n for n,k in zip(names, keys) if k not in table]:
@@ -96,7 +96,7 @@ def _must_name_all(names, table, file): # -> group of each patch
         note(f"{more} rows of {file} name no patch here: they are left out")
     return np.array([table[k] for k in keys])
 
-# %% ../../nbs/60h1_groups.ipynb #0396da10
+# %% ../../nbs/60h1_groups.ipynb #015
 def with_groups(splits, table, file): # Splits, dict of `read_groups`, its path -> Splits
     "The same patches, each with its group"
     if any(d is not None and d.groups is not None for d in splits): raise ValueError(
@@ -114,7 +114,7 @@ def with_groups(splits, table, file): # Splits, dict of `read_groups`, its path 
         parts[-1].groups,at = groups[at:at+len(data)],at+len(data)
     return Splits(*parts)
 
-# %% ../../nbs/60h1_groups.ipynb #57444577
+# %% ../../nbs/60h1_groups.ipynb #018
 def check_groups(splits, file): # Splits, divided
     "ValueError where no interval over groups can be had"
     test = splits.test

@@ -42,18 +42,18 @@ def figure(file, caption): # file: a png; -> what the template's `figure` takes
     data = base64.b64encode(Path(file).read_bytes()).decode()
     return dict(src=f'data:image/png;base64,{data}', words=caption)
 
-# %% ../../nbs/60e_report.ipynb #013
+# %% ../../nbs/60e_report.ipynb #012
 def save_figure(fig, file, kind='png'):
     "A figure as a file"
     with whole_file(file) as tmp: fig.savefig(tmp, format=kind, dpi=100, bbox_inches='tight')
     plt.close(fig)
 
-# %% ../../nbs/60e_report.ipynb #015
+# %% ../../nbs/60e_report.ipynb #014
 _CURVES = dict(loss='training loss', error='squared error on validation',
                live='live clusters in training', knn='5-NN accuracy on validation',
                dice='Dice on validation')
 
-# %% ../../nbs/60e_report.ipynb #7b632c03
+# %% ../../nbs/60e_report.ipynb #015
 def _plot_curve(ax, curves, column):
     for i,(name,c) in enumerate(curves.items()):
         if column not in c: continue
@@ -78,7 +78,7 @@ def plot_curves(curves): # name -> DataFrame of `curves_of`
 def _evenly(n, most): # -> numbers below n
     return [*range(n)] if n <= most else [i*n//most for i in range(most)]
 
-# %% ../../nbs/60e_report.ipynb #c06a1c5e
+# %% ../../nbs/60e_report.ipynb #020
 def _clusters(emb, seed): # -> Embeddings that have assignments, what made them
     "The encoder's own clusters, or those of k-means"
     if emb.assignments is not None: return emb, 'the network itself'
@@ -87,7 +87,7 @@ def _clusters(emb, seed): # -> Embeddings that have assignments, what made them
     emb = Embeddings(emb.features, emb.labels, found, emb.classes, emb.names)
     return emb, f'k-means with K = {k}'
 
-# %% ../../nbs/60e_report.ipynb #021
+# %% ../../nbs/60e_report.ipynb #022
 class _Seen(NamedTuple):
     "What the pictures are made of"
     data: object     # PatchData, at most 2000 patches
@@ -95,11 +95,11 @@ class _Seen(NamedTuple):
     by: str          # what made the clusters
     known: bool      # are there labels?
 
-# %% ../../nbs/60e_report.ipynb #f1494b6c
+# %% ../../nbs/60e_report.ipynb #023
 def _parts(splits): # -> dict: name -> PatchData
     return {n: d for n,d in zip(('train','val','test'), splits) if d is not None}
 
-# %% ../../nbs/60e_report.ipynb #697c6d3a
+# %% ../../nbs/60e_report.ipynb #024
 def _look(model, splits, seed): # -> dict: part -> Embeddings; _Seen
     "Send all patches through the encoder"
     parts = _parts(splits)
@@ -110,12 +110,12 @@ def _look(model, splits, seed): # -> dict: part -> Embeddings; _Seen
     data = parts[shown][rows]
     return embs, _Seen(data, *_clusters(embs[shown][rows], seed), labelled(data))
 
-# %% ../../nbs/60e_report.ipynb #022
+# %% ../../nbs/60e_report.ipynb #025
 def _positions(emb, seed): # -> [N,2]; t-SNE needs neighbours, and one patch needs no map
     if len(emb) < 2: return torch.zeros(len(emb), 2).numpy()
     return reduce(emb, 'tsne' if len(emb) > 90 else 'pca', seed)
 
-# %% ../../nbs/60e_report.ipynb #c8596292
+# %% ../../nbs/60e_report.ipynb #026
 def _maps(out, seen, seed): # -> figures
     "The map coloured by cluster, and by label where there is one"
     xy, colours = _positions(seen.emb, seed), ['label']*seen.known + ['cluster']
@@ -125,14 +125,14 @@ def _maps(out, seen, seed): # -> figures
                  cluster=f'Each point is a patch; colours are clusters, by {seen.by}.')
     return [figure(out/f'map_{c}.png', words[c]) for c in reversed(colours)]
 
-# %% ../../nbs/60e_report.ipynb #023
+# %% ../../nbs/60e_report.ipynb #027
 def _montage(out, seen, seed): # -> figure
     save_figure(cluster_montage(seen.data, seen.emb, rows=12, seed=seed), out/'montage.png')
     named = ', and its commonest label' if seen.known else ''
     return figure(out/'montage.png',
                   f"One row per cluster, by {seen.by}: its size, random patches of it{named}.")
 
-# %% ../../nbs/60e_report.ipynb #025
+# %% ../../nbs/60e_report.ipynb #029
 def _drawings(out, model, images): # -> figures, none without a decoder
     net = getattr(model, 'model', model)
     if not getattr(net, 'decoder', None): return []
@@ -144,7 +144,7 @@ def _drawings(out, model, images): # -> figures, none without a decoder
             figure(out/'reconstructions.png',
                    'Patches, and below what is drawn from their place in the latent space.')]
 
-# %% ../../nbs/60e_report.ipynb #026
+# %% ../../nbs/60e_report.ipynb #030
 def _curve_figure(out, curves): # name -> DataFrame; -> figure
     table = pd.concat(curves, names=['method']).droplevel(1)
     with whole_file(out/'curves.csv') as tmp: table.to_csv(tmp, float_format='%.5g')
@@ -152,7 +152,7 @@ def _curve_figure(out, curves): # name -> DataFrame; -> figure
     return figure(out/'curves.png', 'A falling loss alone proves little: '
                   'clusters should stay alive, and neighbours should agree more.')
 
-# %% ../../nbs/60e_report.ipynb #028
+# %% ../../nbs/60e_report.ipynb #032
 def _named(emb): # -> list of text; a patch without a name is known by its number
     if emb.names is None: return [f'patch {i}' for i in range(len(emb))]
     return [readable(str(name)) for name in emb.names]
@@ -163,27 +163,27 @@ def _class_names(labels, emb): # numbers [N] -> list of text
 def _write_rows(file, table): # path, dict of columns
     with whole_file(file) as tmp: pd.DataFrame(table).to_csv(tmp, index=False, encoding='utf-8')
 
-# %% ../../nbs/60e_report.ipynb #029
+# %% ../../nbs/60e_report.ipynb #033
 def _cluster_rows(name, emb): # of a part, its Embeddings -> DataFrame
     label = {} if emb.labels is None or emb.labels.ndim > 1 else dict(
         label=_class_names(emb.labels, emb))
     return pd.DataFrame(dict(name=_named(emb), part=name, **label, cluster=emb.assignments))
 
-# %% ../../nbs/60e_report.ipynb #b9c3995d
+# %% ../../nbs/60e_report.ipynb #034
 def _write_clusters(out, embs, seen): # dict: part -> Embeddings; _Seen
     "clusters.csv"
     if any(e.assignments is None for e in embs.values()):
         embs = {'test' if 'test' in embs else 'train': seen.emb}
     _write_rows(out/'clusters.csv', pd.concat([_cluster_rows(*e) for e in embs.items()]))
 
-# %% ../../nbs/60e_report.ipynb #031
+# %% ../../nbs/60e_report.ipynb #036
 def _wrong(train, test, k=5): # Embeddings -> rows of test, the clearest votes first; their guesses
     guess,share = knn_vote(train, test, k)
     rows = (guess != test.labels).nonzero().flatten()
     order = share[rows].argsort(descending=True, stable=True)
     return rows[order], guess[rows[order]]
 
-# %% ../../nbs/60e_report.ipynb #e07f29ad
+# %% ../../nbs/60e_report.ipynb #037
 def _draw_wrong(data, names, words, across=6): # PatchData, text of each patch twice -> Figure
     lines = -(-len(data)//across)
     with house_style():
@@ -194,7 +194,7 @@ def _draw_wrong(data, names, words, across=6): # PatchData, text of each patch t
             ax.set_title('\n'.join(said), fontsize=6)
     return fig
 
-# %% ../../nbs/60e_report.ipynb #032
+# %% ../../nbs/60e_report.ipynb #038
 def _misclassified(out, data, train, test): # test part, Embeddings; -> figure, or None
     "misclassified.csv, and a picture of some"
     rows,guess = _wrong(train, test)
@@ -210,7 +210,7 @@ def _misclassified(out, data, train, test): # test part, Embeddings; -> figure, 
                   " whose five nearest training patches vote for another class: file, label → vote."
                   " The clearest votes come first. All are in misclassified.csv.")
 
-# %% ../../nbs/60e_report.ipynb #035
+# %% ../../nbs/60e_report.ipynb #040
 def _scores(out, models, splits, seed, arch): # -> dict for the template
     "Write table.csv and table.txt, and print them"
     table,ours = score_table(models, splits, seed, arch),[*models][-1]
@@ -223,13 +223,13 @@ def _scores(out, models, splits, seed, arch): # -> dict for the template
                 careful=cautions(splits), n_train=len(splits.train), n_test=len(splits.test),
                 tables=[(head, table_rows(t, ours)) for head,t in tables.items()])
 
-# %% ../../nbs/60e_report.ipynb #040
+# %% ../../nbs/60e_report.ipynb #043
 def _reason(error): # -> its first line, as text
     # fastai puts a line of its own in front
     lines = str(error).strip().split('\n\t')[-1].splitlines()
     return readable(lines[0]) if lines else type(error).__name__
 
-# %% ../../nbs/60e_report.ipynb #742f05b4
+# %% ../../nbs/60e_report.ipynb #044
 class PartsMissing(RuntimeError):
     "The report is written, but for some of its parts"
     def __init__(self, page, missing): # path, dict: name of a part -> exception
@@ -237,7 +237,7 @@ class PartsMissing(RuntimeError):
         parts = '; '.join(f'{name} ({_reason(e)})' for name,e in missing.items())
         super().__init__(f"{page} is written, but without its {parts}")
 
-# %% ../../nbs/60e_report.ipynb #041
+# %% ../../nbs/60e_report.ipynb #045
 class _Attempts:
     "Makes part after part; one that fails is told and noted"
     def __init__(self): self.missing = {}
@@ -247,13 +247,13 @@ class _Attempts:
             self.missing[name] = e
             note(f"the report lacks its {name}: {_reason(e)}")
 
-# %% ../../nbs/60e_report.ipynb #044
+# %% ../../nbs/60e_report.ipynb #048
 def _collapses(model): # Learner or encoder -> a sentence, or None
     watch = getattr(model, 'collapse_watch', None)
     warned = getattr(watch, 'warned', None) and watch.history
     return collapse_kind(**watch.history[-1]) if warned else None
 
-# %% ../../nbs/60e_report.ipynb #0e5fbe58
+# %% ../../nbs/60e_report.ipynb #049
 def _pictures(attempt, out, model, splits, seed): # -> dict for the template
     "All that the encoder's features show, as far as it can be made"
     embs,seen = attempt('features', _look, model, splits, seed) or (None, None)
@@ -264,7 +264,7 @@ def _pictures(attempt, out, model, splits, seed): # -> dict for the template
                 wrong=None if why_unscored(splits) else attempt('list of misclassified patches',
                     _misclassified, out, splits.test, embs['train'], embs['test']))
 
-# %% ../../nbs/60e_report.ipynb #045
+# %% ../../nbs/60e_report.ipynb #050
 def write_report(out, template, # folder, file of the page's words
                  models, splits, # name -> Learner or encoder, the last is the one shown; Splits
                  seed=0, arch=None, curves=None,
@@ -283,7 +283,7 @@ def write_report(out, template, # folder, file of the page's words
     if missing: raise PartsMissing(page, attempt.missing) from [*attempt.missing.values()][0]
     return page
 
-# %% ../../nbs/60e_report.ipynb #050
+# %% ../../nbs/60e_report.ipynb #055
 class _Shrunken(torch.nn.Module):
     "An encoder that needs no weights: the picture itself, at 4 x 4 pixels; its brightness clusters"
     n_out = 48
@@ -294,7 +294,7 @@ class _Shrunken(torch.nn.Module):
         bright = self(x).mean(1)
         return torch.stack([bright, 1-bright], 1)
 
-# %% ../../nbs/60e_report.ipynb #d0d5dc02
+# %% ../../nbs/60e_report.ipynb #056
 def _handful(data, most, side=16): # PatchData or None -> PatchData or None
     "Some patches of each class, small"
     if data is None: return None
@@ -305,7 +305,7 @@ def _handful(data, most, side=16): # PatchData or None -> PatchData or None
     few.images = few.images[...,::size,::size]
     return few
 
-# %% ../../nbs/60e_report.ipynb #051
+# %% ../../nbs/60e_report.ipynb #057
 def rehearse(splits, template='patches.html', name='encoder', # what is to be reported, and as what
              seed=0, **words):                                # for the template, as `write_report`
     "Write a trial of the report before training; ValueError with what would fail after it"

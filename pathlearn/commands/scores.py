@@ -6,14 +6,14 @@
 __all__ = ['table_rows', 'compare_calmly', 'score_table', 'with_ends', 'judge_tables', 'as_text', 'verdict', 'protocol',
            'cautions', 'why_unscored']
 
-# %% ../../nbs/60e1_scores.ipynb #5a403a15
+# %% ../../nbs/60e1_scores.ipynb #003
 import copy
 import numpy as np, threadpoolctl
 from .inputs import labelled
 from ..data import Splits
 from ..evaluate import compare
 
-# %% ../../nbs/60e1_scores.ipynb #5e2b99fe
+# %% ../../nbs/60e1_scores.ipynb #005
 def _shown(v):
     if v is None or v != v: return ''
     return f'{v:.3f}' if isinstance(v, float) else str(v)
@@ -24,12 +24,12 @@ def table_rows(table, # DataFrame
     rows = [(n, [*map(_shown, r)]) for n,r in zip(table.index, values)]
     return dict(columns=list(table.columns), rows=rows, ours=ours)
 
-# %% ../../nbs/60e1_scores.ipynb #b85e0133
+# %% ../../nbs/60e1_scores.ipynb #007
 def compare_calmly(*args, **kw): # as `compare`
     "In one thread: on problems this small, several wait for each other most of the time"
     with threadpoolctl.threadpool_limits(1): return compare(*args, **kw)
 
-# %% ../../nbs/60e1_scores.ipynb #dfe0e96f
+# %% ../../nbs/60e1_scores.ipynb #008
 def _n_draws(n): # of n test patches
     return int(np.clip(2*10**7//n, 200, 1000))
 
@@ -39,14 +39,14 @@ def _several(data): # PatchData -> the same, without groups if all patches are o
     data.groups = None
     return data
 
-# %% ../../nbs/60e1_scores.ipynb #e14851ff
+# %% ../../nbs/60e1_scores.ipynb #009
 def score_table(models, splits, seed=0, arch=None): # name -> Learner or encoder, the last is ours
     "All rows of `compare`, with intervals, and each row minus ours"
     test = _several(splits.test)
     return compare_calmly(models, Splits(splits.train, splits.val, test), k=None, seeds=[seed],
                           arch=arch, versus=[*models][-1], draws=_n_draws(len(test)))
 
-# %% ../../nbs/60e1_scores.ipynb #4f4dbcbc
+# %% ../../nbs/60e1_scores.ipynb #011
 def with_ends(v, low, high, form='.3f'): # -> text, empty where the score is not known
     return '' if v != v else f'{v:{form}} [{low:{form}}, {high:{form}}]'
 
@@ -54,7 +54,7 @@ def _spelled(table, name, form='.3f'): # -> list of text, one per row
     columns = (table[f'{name}{e}'] for e in ('',' low',' high'))
     return [with_ends(*v, form) for v in zip(*columns)]
 
-# %% ../../nbs/60e1_scores.ipynb #825d23af
+# %% ../../nbs/60e1_scores.ipynb #012
 _SCORES = 'accuracy','balanced accuracy','macro F1','AUC'
 
 def _of_judge(table, judge, ours): # of `score_table`, 'k-NN' or 'linear' -> DataFrame of text
@@ -63,31 +63,31 @@ def _of_judge(table, judge, ours): # of `score_table`, 'k-NN' or 'linear' -> Dat
     shown[f'accuracy minus {ours}'] = _spelled(table, f'{judge} accuracy minus {ours}', '+.3f')
     return shown.join(table[['distance']*(judge == 'k-NN')])
 
-# %% ../../nbs/60e1_scores.ipynb #c72e3bdc
+# %% ../../nbs/60e1_scores.ipynb #013
 def _of_clusters(table):
     names = ('k-means Rand','k-means adjusted Rand','k-means K',
              'Rand','adjusted Rand','live clusters')
     return table[[c for c in names if c in table]].dropna(how='all')
 
-# %% ../../nbs/60e1_scores.ipynb #2b6be4b3
+# %% ../../nbs/60e1_scores.ipynb #014
 def judge_tables(table, ours): # of `score_table` -> dict: heading -> DataFrame
     found = {'The nearest neighbours vote (k-NN)': _of_judge(table, 'k-NN', ours),
              'Logistic regression (linear)': _of_judge(table, 'linear', ours)}
     clusters = _of_clusters(table)
     return found | ({'Clusters, without intervals': clusters} if len(clusters) else {})
 
-# %% ../../nbs/60e1_scores.ipynb #b59ee83e
+# %% ../../nbs/60e1_scores.ipynb #015
 def as_text(tables, over): # dict of `judge_tables`, 'N groups' or 'N patches' -> for the terminal
     def block(head, t): return f'{head}\n' + t.to_string(float_format='{:.3f}'.format, na_rep='')
     return '\n\n'.join([*(block(*o) for o in tables.items()), f'[95 % intervals over {over}]'])
 
-# %% ../../nbs/60e1_scores.ipynb #806c2c70
+# %% ../../nbs/60e1_scores.ipynb #018
 def _percent(v, low, high, sign=''): # shares -> text
     return f'{100*v:{sign}.1f} [{100*low:{sign}.1f}, {100*high:{sign}.1f}]'
 
 def _ends_of(table, row, name): return [table[f'{name}{e}'][row] for e in ('',' low',' high')]
 
-# %% ../../nbs/60e1_scores.ipynb #2e2c8153
+# %% ../../nbs/60e1_scores.ipynb #019
 def verdict(table, ours): # of `score_table` -> sentences
     said = (f"The {table.k[ours]} nearest training patches name a test patch rightly in "
             f"{_percent(*_ends_of(table, ours, 'k-NN accuracy'))} % of cases when {ours} says "
@@ -100,7 +100,7 @@ def verdict(table, ours): # of `score_table` -> sentences
                  f"on the same patches{told}.")
     return said
 
-# %% ../../nbs/60e1_scores.ipynb #9c0c799f
+# %% ../../nbs/60e1_scores.ipynb #020
 def protocol(splits, over): # Splits, 'N groups' or 'N patches' -> sentences on k and the intervals
     val = splits.val
     k = (f"chosen on {len(val)} validation patches by F1, row by row"
@@ -111,7 +111,7 @@ def protocol(splits, over): # Splits, 'N groups' or 'N patches' -> sentences on 
     return (f"k is {k}. Intervals hold 95 % of {drawn}: over patches, each as if it stood alone. "
             "Where several come from one slide or photograph, the true intervals are wider.")
 
-# %% ../../nbs/60e1_scores.ipynb #d1ae2fd7
+# %% ../../nbs/60e1_scores.ipynb #022
 def _straddling(parts): # dict: name -> PatchData -> sentences
     groups = {n: {*d.groups.tolist()} for n,d in parts.items() if d.groups is not None}
     for one,two in (('train','test'), ('train','val'), ('val','test')):
@@ -119,7 +119,7 @@ def _straddling(parts): # dict: name -> PatchData -> sentences
             f"{len(both)} groups stand in both {one} and {two}, e.g. {min(both)}: "
             "scores look better than they would on new ones")
 
-# %% ../../nbs/60e1_scores.ipynb #a7cce838
+# %% ../../nbs/60e1_scores.ipynb #023
 def cautions(splits): # Splits with labels -> list of sentences
     "What is wrong with the groups or the classes of the parts"
     train,_,test = splits
@@ -132,7 +132,7 @@ def cautions(splits): # Splits with labels -> list of sentences
         + ', '.join(str(test.classes[c]) for c in never[:5]) + ": no judge can name it")
     return said
 
-# %% ../../nbs/60e1_scores.ipynb #d9d16b80
+# %% ../../nbs/60e1_scores.ipynb #026
 def why_unscored(splits): # Splits -> why there can be no table of scores, or None
     train,test = splits.train, splits.test
     if train.labels is None or train.labels.ndim > 1: return (
