@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/05_evaluate.ipynb #008
-from . import embeddings, labels, intervals, judges, clusters, masks, floors, tuning
+from . import (embeddings, labels, intervals, judges, clusters, masks, floors,
+                                tuning)
 from .embeddings import *
 from .labels import *
 from .intervals import *
