@@ -6,10 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/05_evaluate.ipynb #008
-from . import embeddings, labels, intervals, clusters, fair, masks, floors, tuning
+from . import (embeddings, labels, intervals, judges, clusters, fair, masks,
+                                floors, tuning)
 from .embeddings import *
 from .labels import *
 from .intervals import *
+from .judges import *
 from .clusters import *
 from .fair import *
 from .masks import *
@@ -17,5 +19,6 @@ from .floors import *
 from .tuning import *
 
 # %% ../../nbs/05_evaluate.ipynb #009
-__all__ = [*embeddings.__all__, *labels.__all__, *intervals.__all__, *clusters.__all__,
-           *fair.__all__, *masks.__all__, *floors.__all__, *tuning.__all__]
+__all__ = [*embeddings.__all__, *labels.__all__, *intervals.__all__, *judges.__all__,
+           *clusters.__all__, *fair.__all__, *masks.__all__, *floors.__all__,
+           *tuning.__all__]

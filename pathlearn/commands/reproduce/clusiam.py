@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from ..inputs import complete, data_name, labelled, read_data
 from ..known import load_method
-from ..report import compare_calmly
+from ..scores import compare_calmly
 from .rows import append_rows, described, has_row, made_by
 from ..runs import curves_of, trained
 from ...evaluate import embed, knn_score
