@@ -7,6 +7,7 @@ __all__ = ['sinkhorn', 'swav_loss', 'SwAVHead', 'SwAVOut', 'SwAV', 'SwAVLoss', '
 
 # %% ../nbs/14a_swav.ipynb #002
 from collections import namedtuple
+import warnings
 import torch, torch.nn as nn, torch.nn.functional as F
 from fastai.callback.core import Callback
 from fastcore.foundation import L
@@ -17,7 +18,7 @@ from .learning import InFit, LossParts, dls_encoder
 from .networks import Assigns, Outputs
 from .networks.encoders import Configured
 
-# %% ../nbs/14a_swav.ipynb #012
+# %% ../nbs/14a_swav.ipynb #017
 def _checked(scores, eps, rounds): # -> scores without gradient, at least in single precision
     if scores.ndim != 2 or not len(scores): raise ValueError(
         f"scores of a batch are a table [B,K], found shape {list(scores.shape)}")
@@ -27,7 +28,7 @@ def _checked(scores, eps, rounds): # -> scores without gradient, at least in sin
         f"rounds are counted: expected 0 or more, found {rounds}")
     return scores.detach() if scores.dtype == torch.float64 else scores.detach().float()
 
-# %% ../nbs/14a_swav.ipynb #013
+# %% ../nbs/14a_swav.ipynb #018
 @torch.no_grad()
 def sinkhorn(scores,   # [B,K] cosines of projections with prototypes
              eps=.05,  # how soft the codes are
@@ -40,7 +41,7 @@ def sinkhorn(scores,   # [B,K] cosines of projections with prototypes
         s = s.log_softmax(1)    # each view has one to give
     return s.softmax(1)
 
-# %% ../nbs/14a_swav.ipynb #017
+# %% ../nbs/14a_swav.ipynb #027
 def _codes(s, older, eps, rounds): # of [N,K] scores; older: [L,K] of a queue, or None
     "The queue helps to share out, and only the codes of the batch are kept"
     if older is None: return sinkhorn(s, eps, rounds)
@@ -50,10 +51,11 @@ def _cross(q, s, temp): # codes of one view, scores of the other -> scalar; eq. 
     s = s if s.dtype == torch.float64 else s.float()
     return -(q*(s/temp).log_softmax(1)).sum(1).mean()
 
-# %% ../nbs/14a_swav.ipynb #018
+# %% ../nbs/14a_swav.ipynb #028
 def _parts(s1, s2, temp, eps, rounds, older): # -> loss, codes [2N,K]
     if s1.shape != s2.shape: raise ValueError(
-        f"two views have scores of one shape, found {list(s1.shape)} and {list(s2.shape)}")
+        "two views have scores of one shape, "
+        f"found {list(s1.shape)} and {list(s2.shape)}")
     if older is None: older = None,None
     q1,q2 = (_codes(s, o, eps, rounds) for s,o in zip((s1,s2), older))
     return (_cross(q2, s1, temp) + _cross(q1, s2, temp))/2, torch.cat([q1,q2])
@@ -66,7 +68,7 @@ def swav_loss(s1, s2,     # [N,K] scores of the two views
     "Each view predicts the code of the other, SwAV eq. 1 and 2 (mean of both directions)"
     return _parts(s1, s2, temp, eps, rounds, older)[0]
 
-# %% ../nbs/14a_swav.ipynb #021
+# %% ../nbs/14a_swav.ipynb #032
 class SwAVHead(Configured):
     "Features to logits over K prototypes, by a projection of length 1"
     def __init__(self,
@@ -94,10 +96,10 @@ class SwAVHead(Configured):
         with torch.autocast(z.device.type, enabled=False): return self.prototypes(z.float())
     def forward(self, h): return self.scores(self.project(h))/self.temp # [B,n_in] -> [B,K]
 
-# %% ../nbs/14a_swav.ipynb #022
+# %% ../nbs/14a_swav.ipynb #034
 class SwAVOut(Outputs, namedtuple('SwAVOut', 'z1 z2 s1 s2 older logits')): __slots__ = ()
 
-# %% ../nbs/14a_swav.ipynb #023
+# %% ../nbs/14a_swav.ipynb #035
 class SwAV(Assigns, nn.Module):
     "Encoder, projector and prototypes, and perhaps a queue of earlier projections"
     def __init__(self,
@@ -121,14 +123,15 @@ class SwAV(Assigns, nn.Module):
         head = self.cluster_head
         z1,z2 = (head.project(self.encoder(x)) for x in (x1,x2))
         s1,s2 = head.scores(z1), head.scores(z2)
-        return SwAVOut(z1, z2, s1, s2, self.older(), torch.cat([s1,s2])/head.temp)
+        # the watch of a fit sees them as sharp as codes are
+        return SwAVOut(z1, z2, s1, s2, self.older(), torch.cat([s1,s2])*2/head.temp)
 
     @torch.no_grad()
     def remember(self, z1, z2): # the latest stand last
         new = torch.stack([z1,z2]).to(self.queue)
         self.queue = torch.cat([self.queue, new], 1)[:,-self.queue.shape[1]:]
 
-# %% ../nbs/14a_swav.ipynb #024
+# %% ../nbs/14a_swav.ipynb #038
 class SwAVLoss:
     "`swav_loss` of a model's output; `parts` is for the log"
     def __init__(self, temp=.1, eps=.05, rounds=3):
@@ -140,7 +143,7 @@ class SwAVLoss:
                           entropy_code=torch.special.entr(q.mean(0)).sum())
         return loss
 
-# %% ../nbs/14a_swav.ipynb #025
+# %% ../nbs/14a_swav.ipynb #039
 class FreezePrototypes(InFit):
     "The prototypes stay as they are in the first epochs of a fit"
     def __init__(self, epochs=1): self.epochs = epochs
@@ -156,7 +159,7 @@ class SwAVSteps(Callback):
         if self.training and self.learn.model.queue.shape[1]:
             self.learn.model.remember(self.pred.z1, self.pred.z2)
 
-# %% ../nbs/14a_swav.ipynb #027
+# %% ../nbs/14a_swav.ipynb #041
 def _check_sizes(dls, k, queue, freeze):
     n = len(dls.train.dataset)
     if k > n: raise ValueError(
@@ -167,7 +170,13 @@ def _check_sizes(dls, k, queue, freeze):
         "or it holds patches twice")
     if freeze < 0: raise ValueError(f"freeze counts epochs: expected 0 or more, found {freeze}")
 
-# %% ../nbs/14a_swav.ipynb #028
+# %% ../nbs/14a_swav.ipynb #042
+def _warn_of_soft_codes(temp, eps):
+    if eps >= temp: warnings.warn(
+        f"codes at eps={eps} are no sharper than predictions at temp={temp}: the loss will "
+        "stay at ln K. Take a smaller eps, such as half of temp")
+
+# %% ../nbs/14a_swav.ipynb #043
 def swav_learner(dls,    # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     k=30,                # K, number of prototypes
@@ -181,11 +190,12 @@ def swav_learner(dls,    # DataLoaders of images, uint8 or in [0,1]
 ):                       # -> Learner
     "SwAV with two views on any DataLoaders of images"
     _check_sizes(dls, k, queue, freeze)
+    _warn_of_soft_codes(temp, eps)
     model = SwAV(dls_encoder(dls, arch), k, dim, hidden, temp, queue)
     own = SwAVSteps(queue_from), FreezePrototypes(freeze), LossParts('over_lnk','entropy_code')
     return ssl_learner(dls, model, SwAVLoss(temp, eps, rounds), cbs=[*own, *L(cbs)], **kwargs)
 
-# %% ../nbs/14a_swav.ipynb #030
+# %% ../nbs/14a_swav.ipynb #045
 register(Method('swav', 'SwAV', swav_learner, k=30,
                 own=(Option('eps', .05, "how soft the codes are"),
                      Option('queue', 0, "earlier projections that help with the codes", int),
@@ -193,6 +203,6 @@ register(Method('swav', 'SwAV', swav_learner, k=30,
                 paper='Caron et al., 2020', page='14a_swav',
                 url='https://arxiv.org/abs/2006.09882'))
 
-# %% ../nbs/14a_swav.ipynb #032
+# %% ../nbs/14a_swav.ipynb #051
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__]
