@@ -9,9 +9,9 @@ __all__ = ['sinkhorn', 'swav_loss', 'SwAVHead', 'SwAVOut', 'SwAV', 'SwAVLoss', '
 from collections import namedtuple
 import warnings
 import torch, torch.nn as nn, torch.nn.functional as F
-from fastai.callback.core import Callback
 from fastcore.foundation import L
 from . import basics, siamese
+from fastai.callback.core import Callback
 from .basics import *
 from .siamese import *
 from .learning import InFit, LossParts, dls_encoder
