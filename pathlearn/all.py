@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, knobs, supervised
+from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, swav, knobs, supervised
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *
@@ -14,7 +14,8 @@ from .clusiam import *
 from .decorrelated import *
 from .knobs import *
 from .supervised import *
+from .swav import *
 
 # %% ../nbs/90_all.ipynb #008
-_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, knobs, supervised
+_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, swav, knobs, supervised
 __all__ = [*dict.fromkeys(n for m in _parts for n in m.__all__)]
