@@ -134,6 +134,8 @@ class SwAV(Assigns, nn.Module):
 # %% ../nbs/14a_swav.ipynb #039
 class SwAVLoss:
     "`swav_loss` of a model's output; `parts` is for the log"
+    remedies = dict(sure='Try a larger batch, a queue or fewer prototypes',
+                    unsure='Train longer, or lower eps')
     def __init__(self, temp=.1, eps=.05, rounds=3):
         _checked(torch.zeros(1,1), eps, rounds)
         self.settings,self.parts = (temp,eps,rounds),{}
