@@ -151,7 +151,7 @@ assert ended(fork(train, 'calm')) == 0
 log = root/'stopped'/'log.txt'
 for at in ('3/12','8/12'):
     child = fork(train, 'stopped')
-    while not (log.exists() and at in log.read_text()): time.sleep(.002)
+    wait_until(lambda: log.exists() and at in log.read_text(), child)
     os.kill(child, signal.SIGKILL)
     assert ended(child) == -signal.SIGKILL
 assert ended(fork(train, 'stopped')) == 0

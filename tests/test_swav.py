@@ -1,4 +1,4 @@
-"SwAV: codes beside loops and beside lightly's values, the sphere, the frozen epoch, the queue, and a run that is killed"
+"SwAV: codes beside loops and beside lightly's values, the sphere, the frozen epoch, the queue, small crops, and a run that is killed"
 import json, os, subprocess, sys, warnings
 from types import SimpleNamespace
 import numpy as np, pytest, torch, torch.nn.functional as F
@@ -8,10 +8,10 @@ from forking import RUNNER
 from pathlearn.swav import *
 from pathlearn.swav import SwAVLoss
 
-LIGHTLY = { # lightly 1.6.0: (N, K) -> weighted sum and sum of squares of the codes at eps .05, the loss; the same with a queue
-    (8,5): (0.717264782366, 5.90431179595, 2.49515519514, 1.95364547754, 6.23635516333, 2.5529603232),
-    (32,30): (3.1769346507, 10.7095167204, 3.35260310202, 1.9288603186, 11.0128567019, 3.18958296865),
-    (16,48): (1.09159004493, 2.89943333434, 4.32002017199, 1.45243098467, 3.40344106981, 4.20603774643)}
+LIGHTLY = { # lightly 1.6.0: (N, K) -> weighted sum and sum of squares of the codes at eps .05, the loss; the same with a queue; the loss with two small crops
+    (8,5): (0.717264782366, 5.90431179595, 2.49515519514, 1.95364547754, 6.23635516333, 2.5529603232, 4.15259628707),
+    (32,30): (3.1769346507, 10.7095167204, 3.35260310202, 1.9288603186, 11.0128567019, 3.18958296865, 5.83665538912),
+    (16,48): (1.09159004493, 2.89943333434, 4.32002017199, 1.45243098467, 3.40344106981, 4.20603774643, 6.9040031756)}
 
 @pytest.mark.parametrize('case', CASES)
 def test_codes_and_loss_are_those_of_lightly(case):
@@ -19,7 +19,8 @@ def test_codes_and_loss_are_those_of_lightly(case):
     s1,s2,older = cosines(*case)
     plain = figures(sinkhorn(s1), swav_loss(s1, s2))
     queued = figures(sinkhorn(torch.cat([older,s1]))[len(older):], swav_loss(s1, s2, older=torch.stack([older,older.flip(0)])))
-    np.testing.assert_allclose(plain+queued, LIGHTLY[case], rtol=1e-9)
+    crops = swav_loss(s1, s2, small=torch.stack([older,s2.flip(0)], 1)).item()
+    np.testing.assert_allclose([*plain,*queued,crops], LIGHTLY[case], rtol=1e-9)
 
 def by_loops(scores, eps, rounds):
     Q = (scores/eps).exp()
@@ -117,6 +118,30 @@ def test_the_queue_waits_for_its_epoch_and_until_it_is_full():
     _,off,_ = fitted(4)
     assert off.losses[:2*n] == seen.losses[:2*n] and off.losses[2*n] != seen.losses[2*n]
 
+class Seen(Callback):
+    def before_fit(self): self.shapes = []
+    def after_pred(self): self.shapes.append([list(x.shape[2:]) for x in self.xb])
+
+def test_small_crops_are_drawn_and_learned_from():
+    learn = small(crops=3, cbs=[seen := Seen()])
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    assert all(s == [[16,16]]*2 + [[8,8]]*3 for s in seen.shapes) # never below eight pixels
+    assert np.isfinite(learn.loss_parts.history[-1]['over_lnk'])
+    out = learn.get_preds(dl=learn.dls.train)[0]
+    assert [*out.small.shape[1:]] == [3,5]
+    own = small(crops=1, crop_view=weak_view(12), cbs=[seen := Seen()])
+    with own.no_bar(), own.no_logging(): own.fit(1)
+    assert seen.shapes[0][2] == [12,12]
+    with pytest.raises(ValueError, match='made of a `View`, found Identity'): small(crops=1, view=torch.nn.Identity())
+    with pytest.raises(ValueError, match='crops are counted: expected 0 or more, found -2'): small(crops=-2)
+
+def test_small_crops_look_at_a_small_part():
+    x = torch.linspace(0, 1, 64).expand(50, 3, 64, 64) # grey value = place
+    crop = small_crop(View(64, scale=(.2,1.)))(x)
+    assert crop.shape[2:] == (27,27)
+    width = (crop.amax((1,2,3)) - crop.amin((1,2,3)))
+    assert (width < (.14*4/3)**.5).all() and (width > .8*(.05*3/4)**.5).all()
+
 def test_sizes_are_checked_before_training():
     n = len(TISSUE)
     with pytest.raises(ValueError, match=f'k={n+1} prototypes for {n} patches'): small(k=n+1)
@@ -134,7 +159,7 @@ def test_the_log_says_what_was_shared_out():
     parts = fitted(2)[0].loss_parts.history
     assert all(.9 < h['entropy_code']/np.log(5) < 1+1e-6 and .5 < h['over_lnk'] < 3 for h in parts)
     loss = SwAVLoss()
-    nothing = SimpleNamespace(s1=torch.zeros(8, 5), s2=torch.zeros(8, 5), older=torch.zeros(2, 0, 5))
+    nothing = SimpleNamespace(s1=torch.zeros(8, 5), s2=torch.zeros(8, 5), older=torch.zeros(2, 0, 5), small=torch.zeros(8, 0, 5))
     assert loss(nothing).item() == pytest.approx(np.log(5)) and loss.parts['over_lnk'].item() == pytest.approx(1)
 
 def test_assign_and_embed_name_the_nearest_prototype():
@@ -156,7 +181,7 @@ def done(log, n): return log.exists() and f'{n}/20' in log.read_text()
 codes = [ended(fork(train, 'calm'))]
 for n in (4,16): # before the queue is used, and after
     child, log = fork(train, 'killed'), root/'killed'/'log.txt'
-    while not done(log, n): time.sleep(.002)
+    wait_until(lambda: done(log, n), child)
     os.kill(child, signal.SIGKILL)
     codes.append(ended(child))
 codes += [ended(fork(train, 'killed')), ended(fork(embedded, 'killed'))]

@@ -17,20 +17,21 @@ from fastcore.xtras import ContextManagers
 
 # %% ../../nbs/04a_callbacks.ipynb #011
 class ViewPair(Callback):
-    "Replaces a batch `(image, ...)` by two views, its label by an empty target"
+    "Replaces a batch `(image, ...)` by two views or more, its label by an empty target"
     order = 5 # before mixed precision begins: views are drawn in full precision
     def __init__(self,
         view,        # Module: uint8 or [0,1] batch -> [0,1] batch
         other=None,  # how to draw the second view; None: the same
+        more=(),     # Modules for further views, of a model that takes more than two
     ):
-        self.view,self.other = view, other or view
+        self.view,self.other,self.more = view, other or view, L(more)
 
     def before_batch(self):
         x = self.xb[0].as_subclass(torch.Tensor)
         self.empty,self.lone = (torch.empty(len(x), 0, device=x.device),), len(x) < 2
         if self.lone and self.training: raise ValueError(
             "a batch of one image cannot pass batch norm: take bs >= 2 and drop_last")
-        self.learn.xb = self.view(x), self.other(x)
+        self.learn.xb = self.view(x), self.other(x), *(draw(x) for draw in self.more)
         self.learn.yb = () if self.lone else self.empty
 
     # a lone last image of a validation has no other to be compared with: no loss

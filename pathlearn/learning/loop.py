@@ -165,6 +165,7 @@ def ssl_learner(dls,
     fixed=(),       # parameter groups whose rate stays constant
     sched=None,     # a `Schedule`; None: `CosineLR(fixed)`
     patience=5,     # epochs in a row before a collapse is reported
+    more=(),        # Modules for further views, of a model that takes more than two
     labels=False,   # True: one view for each image, and the loss is given its label
     cbs=(),         # further callbacks
     opt_func=partial(SGD, mom=.9, decouple_wd=False),
@@ -173,7 +174,7 @@ def ssl_learner(dls,
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
     view = view or standard_view(x.shape[-1])
-    own = [LabelledView(view)] if labels else [ViewPair(view), CollapseWatch(patience)]
+    own = [LabelledView(view)] if labels else [ViewPair(view, more=more), CollapseWatch(patience)]
     cbs = [*own, FitGuard(), sched or CosineLR(fixed), *L(cbs)]
     lr = lr or .05*len(x)/256
     learn = PatchLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs,

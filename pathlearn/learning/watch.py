@@ -173,8 +173,8 @@ class CollapseWatch(Watch):
         kinds = {(collapse_kind(**h, **told) or '').split(' ')[0] for h in seen}
         if len(kinds) != 1 or kinds == {''} or kinds <= self.warned: return
         self.warned |= kinds
-        warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**seen[-1] | told)}",
-                      CollapseWarning, stacklevel=3)
+        span = f"epochs {seen[0]['epoch']+1} to {self.epoch+1}"
+        warnings.warn(f"{span}: {collapse_kind(**seen[-1] | told)}", CollapseWarning, stacklevel=3)
 
 # %% ../../nbs/04b_watch.ipynb #043
 class LossParts(Watch):

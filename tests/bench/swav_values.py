@@ -21,9 +21,10 @@ if __name__ == '__main__':
     import lightly
     from lightly.loss import SwaVLoss
     from lightly.loss.swav_loss import sinkhorn
-    print(f'# lightly {lightly.__version__}: (N, K) -> weighted sum and sum of squares of the codes at eps .05, the loss; the same with a queue')
+    print(f'# lightly {lightly.__version__}: (N, K) -> weighted sum and sum of squares of the codes at eps .05, the loss; the same with a queue; the loss with two small crops')
     for n,k in CASES:
         s1,s2,older = cosines(n, k)
         plain = figures(sinkhorn(s1), SwaVLoss()([s1,s2], []))
         queued = figures(sinkhorn(torch.cat([s1,older]))[:n], SwaVLoss()([s1,s2], [], [older,older.flip(0)]))
-        print(f"    ({n},{k}): ({', '.join(f'{v:.12g}' for v in plain+queued)}),")
+        crops = SwaVLoss()([s1,s2], [older,s2.flip(0)]).item()
+        print(f"    ({n},{k}): ({', '.join(f'{v:.12g}' for v in [*plain,*queued,crops])}),")
