@@ -6,14 +6,15 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, knobs
+from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, moco, knobs
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *
 from .clusiam import *
 from .decorrelated import *
 from .knobs import *
+from .moco import *
 
 # %% ../nbs/90_all.ipynb #008
-_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, knobs
+_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, moco, knobs
 __all__ = [*dict.fromkeys(n for m in _parts for n in m.__all__)]
