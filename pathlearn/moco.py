@@ -109,12 +109,12 @@ class KeepKeys(Callback):
         if self.training: self.learn.model.remember(self.pred.z2)
 
 # %% ../nbs/14_moco.ipynb #031
-def _n_patches(dls): # None: a stream that does not say
+def n_patches(dls): # None: a stream that does not say
     try: return len(dls.train.dataset)
     except (TypeError, AttributeError): return None
 
-def _queue_length(dls, queue): # -> rows, checked
-    n = _n_patches(dls)
+def queue_length(dls, queue): # -> rows, checked
+    n = n_patches(dls)
     if queue is None: return 4096 if n is None else max(1, min(4096, n//2))
     if n is not None and queue > n: raise ValueError(
         f"a queue of {queue} earlier keys for {n} patches holds patches twice: "
@@ -133,7 +133,7 @@ def moco_learner(dls, # DataLoaders of images, uint8 or in [0,1]
     **kwargs,         # for `ssl_learner` (view, lr, patience, ...) and Learner
 ):                    # -> Learner
     "MoCo v2 on any DataLoaders of images"
-    loss,queue = MoCoLoss(temp), _queue_length(dls, queue)
+    loss,queue = MoCoLoss(temp), queue_length(dls, queue)
     model = MoCo(dls_encoder(dls, arch), dim, queue, m, parts)
     own = MomentumTarget(), KeepKeys(), LossParts('own_first')
     return ssl_learner(dls, model, loss, cbs=[*own, *L(cbs)], **kwargs)
