@@ -30,7 +30,8 @@ def _check_rows(q, k, queue, temp):
 def _scores(q, k, queue, temp): # -> [N,1+K], the own key first
     _check_rows(q, k, queue, temp)
     if q.dtype != torch.float64: q = q.float()
-    q,k,queue = (F.normalize(v.to(q.dtype), dim=1) for v in (q, k.detach(), queue.detach()))
+    rows = q, k.detach(), queue.detach()
+    q,k,queue = (F.normalize(v.to(q.dtype), dim=1) for v in rows)
     with torch.autocast(q.device.type, enabled=False):
         return torch.cat([(q*k).sum(1, keepdim=True), q @ queue.T], 1)/temp
 
@@ -49,7 +50,7 @@ class MoCoOut(Outputs, namedtuple('MoCoOut', 'z1 z2 queue')): __slots__ = ()
 # %% ../nbs/14_moco.ipynb #022
 def in_parts(net,     # images [N,C,H,W] -> [N,D]
              x,       # [N,C,H,W]
-             parts=2, # shuffled parts of at least two images, each through `net` by itself
+             parts=2, # shuffled parts of two images or more, each by itself
 ):                    # -> [N,D], in the order of `x`
     "What batch norm may not see together goes through a network in shuffled parts"
     parts = min(parts, len(x)//2)
