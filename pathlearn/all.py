@@ -6,15 +6,16 @@
 __all__ = []
 
 # %% ../nbs/90_all.ipynb #003
-from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, moco, knobs
+from . import clusiam, ca2cl, autoencoder, cdcl, decorrelated, moco, clustered, knobs
 from .autoencoder import *
 from .ca2cl import *
 from .cdcl import *
 from .clusiam import *
+from .clustered import *
 from .decorrelated import *
 from .knobs import *
 from .moco import *
 
 # %% ../nbs/90_all.ipynb #008
-_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, moco, knobs
+_parts = clusiam, autoencoder, ca2cl, cdcl, decorrelated, moco, clustered, knobs
 __all__ = [*dict.fromkeys(n for m in _parts for n in m.__all__)]

@@ -4,6 +4,8 @@ import numpy as np, pytest, torch, torch.nn.functional as F
 from fastai.callback.core import Callback
 from forking import RUNNER
 from pathlearn.moco import *
+from pathlearn.clustered import *
+from pathlearn.clustered import PCLLoss, PCLOut, Rows, concentration, fingerprint, nearest, plain_keys, proto_nce, spherical_kmeans
 from pathlearn.moco import MoCoLoss, MoCoOut
 
 def rows(n, d=6, shift=0.): # -> [n,d] in float64, without a random number
@@ -120,6 +122,118 @@ def test_only_the_online_half_learns_and_the_copy_follows():
     moved = [n for n,p in learn.model.named_parameters() if not torch.equal(p, first[n])]
     assert any(n.startswith('target') for n in moved) and any(n.startswith('encoder') for n in moved)
 
+def unit(a): return a/np.linalg.norm(a, axis=1, keepdims=True)
+
+@pytest.mark.parametrize('n, ks', [(1,(2,)), (9,(3,5)), (40,(4,8,16))])
+def test_proto_nce_is_that_of_an_independent_computation(n, ks):
+    q,cs = unit(rows(n)), [unit(rows(k, shift=k)) for k in ks]
+    phis,own = [.1 + .05*np.arange(k) for k in ks], np.stack([(7*np.arange(n)) % k for k in ks])
+    want = 0.
+    for c,p,o in zip(cs, phis, own):
+        s = q @ c.T/p
+        top = s.max(1, keepdims=True)
+        want += (np.log(np.exp(s - top).sum(1)) + top[:,0] - s[np.arange(n),o]).mean()/len(ks)
+    v,c,p = torch.from_numpy(q).requires_grad_(), [*map(torch.from_numpy, cs)], [*map(torch.from_numpy, phis)]
+    loss = proto_nce(v, c, p, torch.from_numpy(own))
+    assert loss.dtype == torch.float64 and loss.item() == pytest.approx(want, rel=1e-10)
+    slow = sum(-(v[i] @ a[o[i]]/t[o[i]]) + sum((v[i] @ a[j]/t[j]).exp() for j in range(len(a))).log()
+               for a,t,o in zip(c, p, own) for i in range(n))/n/len(ks)
+    torch.testing.assert_close(*(torch.autograd.grad(l, v)[0] for l in (loss,slow)), rtol=1e-10, atol=1e-10)
+    queue = torch.from_numpy(rows(20, shift=2.))
+    out = PCLOut(v, v, queue, torch.from_numpy(own), torch.cat(c), torch.cat(p))
+    assert PCLLoss(ks)(out).item() == pytest.approx(want + by_numpy(q, q, queue.numpy(), .2), rel=1e-10)
+
+def test_phi_is_that_of_an_independent_computation():
+    own = np.array([0]*12 + [1]*5 + [2] + [3]*7 + [4]*3 + [5])
+    distance = np.abs(np.sin(np.arange(len(own))+1.)) + .1
+    phi = np.array([distance[own==c].mean()/np.log((own==c).sum()+10) if (own==c).sum() > 1 else 0 for c in range(6)])
+    phi[[2,5]] = phi.max()
+    phi = phi.clip(np.percentile(phi, 10), np.percentile(phi, 90))
+    got = concentration(torch.from_numpy(distance), torch.from_numpy(own), 6, .3)
+    np.testing.assert_allclose(got.numpy(), .3*phi/phi.mean(), rtol=1e-10)
+    assert got.mean().item() == pytest.approx(.3)
+
+def test_kmeans_finds_what_is_there_and_leaves_no_cluster_empty():
+    torch.manual_seed(0)
+    centres = F.normalize(torch.randn(6, 16), dim=1)
+    truth = torch.arange(6).repeat_interleave(30)
+    x = centres[truth] + .05*torch.randn(180, 16)
+    assert max(len(set(zip(truth.tolist(), spherical_kmeans(x, 6, seed=s)[1].tolist()))) == 6 for s in range(8))
+    c,own = spherical_kmeans(x, 60)
+    torch.testing.assert_close(c.norm(dim=1), torch.ones(60))
+    assert torch.equal(own, (F.normalize(x, dim=1) @ c.T).argmax(1))
+    for a,b in zip(spherical_kmeans(x, 9, seed=3), spherical_kmeans(x, 9, seed=3)): assert torch.equal(a, b)
+    with pytest.raises(ValueError, match='181 prototypes for 180 patches'): spherical_kmeans(x, 181)
+
+def test_blocks_change_no_cluster():
+    torch.manual_seed(0)
+    x,c = (F.normalize(torch.randn(n, 8).double(), dim=1) for n in (101,7))
+    for mib in (1e-6,1e-3,1): assert torch.equal(nearest(x, c, mib)[1], (x @ c.T).argmax(1))
+
+def loaders():
+    "The package's, one with labels, torch's own, and one that leaves out images"
+    from fastai.data.core import DataLoaders
+    from fastai.data.load import DataLoader
+    images = TISSUE.images
+    class Alone(torch.utils.data.Dataset):
+        def __len__(self): return len(images)
+        def __getitem__(self, i): return (images[i],)
+    torchs = torch.utils.data.DataLoader(Alone(), batch_size=30, shuffle=True, drop_last=True)
+    yield TISSUE.dls(bs=30)
+    yield DataLoaders(DataLoader(Alone(), bs=30, shuffle=True, drop_last=True), DataLoader(Alone(), bs=30))
+    yield DataLoaders(DataLoader(Alone(), bs=30, shuffle=True, num_workers=2), DataLoader(Alone(), bs=30))
+    yield DataLoaders(torchs, torchs)
+
+@pytest.mark.parametrize('which', range(4))
+def test_any_loader_serves_and_each_row_is_known(which):
+    dls,seen = [*loaders()][which], []
+    class Look(Callback):
+        order = 4.5 # after the rows are known, before views are drawn
+        def before_batch(self):
+            if self.training and self.model.rows is not None: seen.append((self.xb[0].clone(), self.model.rows.clone()))
+    set_seed(0)
+    learn = pcl_learner(dls, 'tiny', dim=16, lr=.1, alone=.5, cbs=Look())
+    with learn.no_bar(), learn.no_logging(): learn.fit(2)
+    assert len(seen) == len(dls.train)
+    for x,at in seen: assert torch.equal(TISSUE.images[at], x)
+    assert ['proto' in h for h in learn.loss_parts.history] == [False,True] and learn.model.rows is None
+
+def test_loaders_that_cannot_serve_get_a_sentence():
+    from fastai.data.core import DataLoaders
+    from fastai.data.load import DataLoader
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self): return ((x,) for x in TISSUE.images)
+    stream = DataLoaders(DataLoader(Stream(), bs=30), DataLoader(Stream(), bs=30))
+    with pytest.raises(ValueError, match='found a stream without'): pcl_learner(stream, 'tiny')
+    assert len(moco_learner(stream, 'tiny', dim=4).model.queue) == 4096
+    noise = TISSUE.dls(bs=30, after_batch=lambda b: (b[0] ^ torch.randint(2, b[0].shape, dtype=torch.uint8), *b[1:]))
+    learn = pcl_learner(noise, 'tiny', dim=16, alone=0)
+    with learn.no_bar(), learn.no_logging(), pytest.raises(ValueError, match='take random transforms out'): learn.fit(1)
+
+def test_more_prototypes_than_patches_get_a_sentence():
+    n = len(TISSUE)
+    for bad,words in ((dict(ks=(4,n+1)), f'{n+1} prototypes for {n} patches'), (dict(ks=(1,)), 'found 1'), (dict(alone=-.1), 'found -0.1')):
+        with pytest.raises(ValueError, match=words): small(pcl_learner, **bad)
+    assert small(pcl_learner).model.ks == (n//20, n//10, n//5)
+
+def test_clusters_are_those_of_the_slow_copy_on_plain_images():
+    learn = small(pcl_learner, alone=0)
+    model = learn.model
+    z,prints = plain_keys(model, learn.dls.train)
+    assert model.training and torch.equal(prints, fingerprint(TISSUE.images))
+    model.eval()
+    torch.testing.assert_close(z, model.keys(TISSUE.images))
+    model.cluster(z, seed=0)
+    for k,c,phi,own in zip(model.ks, *model.split(), model.assigned):
+        want,mine = spherical_kmeans(z, k, seed=0)
+        assert torch.equal(c, want) and torch.equal(own, mine) and phi.mean().item() == pytest.approx(.2, rel=1e-5)
+
+def test_one_changed_bit_is_another_fingerprint():
+    x = TISSUE.images[:1].repeat(8*16, 1, 1, 1)
+    for i in range(len(x)): x[i,i%3,i//8,(5*i)%16] ^= 1 << i%8
+    assert len(fingerprint(x).unique()) == len(x.unique(dim=0))
+    assert torch.equal(Rows(fingerprint(TISSUE.images))(TISSUE.images[5:9]), torch.arange(5,9))
+
 KILL = RUNNER.replace('pathlearn.clusiam', 'pathlearn.MODULE') + '''
 import numpy as np
 root = Path(sys.argv[1])
@@ -139,12 +253,12 @@ calm,killed = (load_encoder(root/n/'METHOD.safetensors').state_dict() for n in (
 states = [torch.load(root/n/'training.pt', weights_only=True)['model'] for n in ('calm','killed')]
 found = np.load(root/'embedded'/'features.npz')
 print(json.dumps(dict(codes=codes, equal=all(torch.equal(calm[n], killed[n]) for n in calm), all_equal=all(torch.equal(states[0][n], states[1][n]) for n in states[0]),
-                      shapes={n: list(t.shape) for n,t in states[0].items() if '.' not in n}, features=list(found['features'].shape),
+                      shapes={n: list(t.shape) for n,t in states[0].items() if '.' not in n}, clustered=bool(states[0].get('phi', torch.zeros(1)).all()), features=list(found['features'].shape),
                       left=sorted(p.name for p in (root/'killed').iterdir()))))
 '''
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
-@pytest.mark.parametrize('method, module, options', [('moco', 'moco', '--queue 40')])
+@pytest.mark.parametrize('method, module, options', [('moco', 'moco', '--queue 40'), ('pcl', 'clustered', '--queue 40')])
 def test_a_killed_command_goes_on_to_the_same_bits_and_embeds(tmp_path, method, module, options):
     script = KILL.replace('MODULE', module).replace('METHOD', method).replace('OPTIONS', options)
     env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
@@ -153,4 +267,5 @@ def test_a_killed_command_goes_on_to_the_same_bits_and_embeds(tmp_path, method, 
     r = json.loads(done.stdout.splitlines()[-1])
     assert r['codes'] == [0, -9, -9, 0, 0], done.stderr
     assert r['equal'] and r['all_equal'] and r['shapes']['queue'] == [40,128] and r['shapes']['pointer'] == []
+    if method == 'pcl': assert r['shapes']['prototypes'] == [3+6+12,128] and r['shapes']['assigned'] == [3,64] and r['clustered'], r
     assert r['features'][0] == 64 and 'report.html' in r['left'], r

@@ -33,6 +33,7 @@ SMALL = dict(
     barlow      = (views, dict(arch='tiny', dim=16, hidden=16)),
     vicreg      = (views, dict(arch='tiny', dim=16, hidden=16)),
     moco        = (views, dict(arch='tiny', dim=16)),
+    pcl         = (views, dict(arch='tiny', dim=16)),
     ca2cl       = (views, dict(arch='tiny', k=4, dim=16)),
     autoencoder = (views, dict(arch='conv3', latent=16, opt='adamw')),
     cdcl        = (few, dict(arch='tiny', start=0, grid=4)))
