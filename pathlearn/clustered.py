@@ -18,7 +18,7 @@ from .moco import KeepKeys, MoCoLoss, n_patches, queue_length
 from .networks import Outputs
 
 # %% ../nbs/14b_clustered.ipynb #015
-def nearest(x, c, mib=64): # [N,D], centres [K,D]; size of a block -> cosine [N], number [N]
+def nearest(x, c, mib=64): # [N,D], [K,D]; size of a block -> cosine, number [N]
     "The centre with the largest cosine, without the whole table of products"
     rows = max(1, int(mib*2**20)//(x.element_size()*len(c)))
     found = [(part @ c.T).max(1) for part in x.split(rows)]
@@ -63,7 +63,8 @@ def concentration(distance, # [N] of each patch from its centre
 ):                          # -> [K]
     "Looseness of each cluster, the temperature of its prototype (PCL)"
     n = own.bincount(minlength=k)
-    phi = distance.new_zeros(k).index_add_(0, own, distance)/n.clamp(min=1)/(n+alpha).log()
+    total = distance.new_zeros(k).index_add_(0, own, distance)
+    phi = total/n.clamp(min=1)/(n+alpha).log()
     phi = torch.where(n < 2, (phi*(n > 1)).max(), phi)
     phi = phi.clamp(*phi.quantile(phi.new_tensor([.1,.9])))
     mean = phi.mean()
@@ -150,9 +151,9 @@ class Rows:
         mine = fingerprint(x)
         at = torch.searchsorted(self.sorted, mine).clamp(max=len(self.sorted)-1)
         if (strange := self.sorted[at] != mine).any(): raise ValueError(
-            f"{strange.sum()} of {len(x)} images of a batch are not among the training images as "
-            "they were read before the epoch: take random transforms out of the loader, since "
-            "PCL draws its views by itself (`view`)")
+            f"{strange.sum()} of {len(x)} images of a batch are not among the training "
+            "images as they were read before the epoch: take random transforms out of "
+            "the loader, since PCL draws its views by itself (`view`)")
         return self.order[at]
 
 # %% ../nbs/14b_clustered.ipynb #036
