@@ -101,7 +101,8 @@ class PCL(MoCo):
     ):
         super().__init__(encoder, dim, queue, m, parts)
         for k in ks: _check_k(k, n)
-        self.ks,self.temp,self.rows = tuple(ks),temp,None # rows: which patches a batch brings
+        self.ks,self.temp = tuple(ks),temp
+        self.brought = None # numbers of the patches that a batch brings
         self.register_buffer('prototypes', torch.zeros(sum(ks), dim))
         self.register_buffer('phi', torch.zeros(sum(ks)))
         self.register_buffer('assigned', torch.zeros(len(ks), n, dtype=torch.long))
@@ -116,8 +117,8 @@ class PCL(MoCo):
     def split(self): return self.prototypes.split(self.ks), self.phi.split(self.ks)
 
     def forward(self, x1, x2): # [N,C,H,W] two views
-        known = self.training and self.rows is not None
-        own = self.assigned[:,self.rows] if known else self.assigned[:0,:0]
+        known = self.training and self.brought is not None
+        own = self.assigned[:,self.brought] if known else self.assigned[:0,:0]
         return PCLOut(*super().forward(x1, x2), own, self.prototypes, self.phi)
 
 # %% ../nbs/14b_clustered.ipynb #030
@@ -184,8 +185,8 @@ class ClusterPatches(InFit):
         model.cluster(z, seed=self.epoch)
         self.find = Rows(prints)
     def before_batch(self):
-        self.learn.model.rows = self.find(self.xb[0]) if self.training and self.find else None
-    def after_fit(self): self.learn.model.rows = None
+        self.learn.model.brought = self.find(self.xb[0]) if self.training and self.find else None
+    def after_fit(self): self.learn.model.brought = None
 
 # %% ../nbs/14b_clustered.ipynb #039
 def _numbers(dls, ks): # -> n, ks

@@ -190,13 +190,13 @@ def test_any_loader_serves_and_each_row_is_known(which):
     class Look(Callback):
         order = 4.5 # after the rows are known, before views are drawn
         def before_batch(self):
-            if self.training and self.model.rows is not None: seen.append((self.xb[0].clone(), self.model.rows.clone()))
+            if self.training and self.model.brought is not None: seen.append((self.xb[0].clone(), self.model.brought.clone()))
     set_seed(0)
     learn = pcl_learner(dls, 'tiny', dim=16, lr=.1, alone=.5, cbs=Look())
     with learn.no_bar(), learn.no_logging(): learn.fit(2)
     assert len(seen) == len(dls.train)
     for x,at in seen: assert torch.equal(TISSUE.images[at], x)
-    assert ['proto' in h for h in learn.loss_parts.history] == [False,True] and learn.model.rows is None
+    assert ['proto' in h for h in learn.loss_parts.history] == [False,True] and learn.model.brought is None
 
 def test_loaders_that_cannot_serve_get_a_sentence():
     from fastai.data.core import DataLoaders
