@@ -64,7 +64,7 @@ def concentration(distance, # [N] of each patch from its centre
     "Looseness of each cluster, the temperature of its prototype (PCL)"
     n = own.bincount(minlength=k)
     total = distance.new_zeros(k).index_add_(0, own, distance)
-    phi = total/n.clamp(min=1)/(n+alpha).log()
+    phi = total/n.clamp(min=1)/(n+alpha).to(distance).log()
     phi = torch.where(n < 2, (phi*(n > 1)).max(), phi)
     phi = phi.clamp(*phi.quantile(phi.new_tensor([.1,.9])))
     mean = phi.mean()
