@@ -41,11 +41,11 @@ def moco_loss(q, k,    # [N,D] queries and their keys, any length; no gradient i
               queue,   # [K,D] earlier keys
               temp=.2, # temperature of the softmax
 ):                     # -> scalar
-    "InfoNCE of each query with its key and the queue, MoCo eq. 1"
+    "InfoNCE of each query with its key and the queue"
     return _first(_scores(q, k, queue, temp))
 
 # %% ../nbs/14_moco.ipynb #020
-class MoCoOut(Outputs, namedtuple('MoCoOut', 'z1 z2 queue')): __slots__ = ()
+class MoCoOut(Outputs, namedtuple('MoCoOut', 'z1 z2')): __slots__ = ()
 
 # %% ../nbs/14_moco.ipynb #022
 def in_parts(net,     # images [N,C,H,W] -> [N,D]
@@ -84,7 +84,7 @@ class MoCo(SimCLR):
         z = in_parts(self.target, x, self.parts if self.training else 1)
         return F.normalize(z.float(), dim=1)
     def forward(self, x1, x2): # [N,C,H,W] two views
-        return MoCoOut(F.normalize(self.online(x1).float(), dim=1), self.keys(x2), self.queue)
+        return MoCoOut(F.normalize(self.online(x1).float(), dim=1), self.keys(x2))
 
     @torch.no_grad()
     def remember(self, keys): # [N,D], of any N
@@ -95,12 +95,12 @@ class MoCo(SimCLR):
 
 # %% ../nbs/14_moco.ipynb #029
 class MoCoLoss:
-    "`moco_loss` of a model's output; `parts` is for the log"
-    def __init__(self, temp=.2):
+    "`moco_loss` of a model's output and of its queue; `parts` is for the log"
+    def __init__(self, model, temp=.2):
         if not 0 < temp < float('inf'): raise ValueError(f"temp is positive, found {temp}")
-        self.temp,self.parts = temp,{}
+        self.model,self.temp,self.parts = model,temp,{}
     def __call__(self, out, *_): # out: MoCoOut
-        scores = _scores(out.z1, out.z2, out.queue, self.temp)
+        scores = _scores(out.z1, out.z2, self.model.queue, self.temp)
         self.parts = dict(own_first=(scores.argmax(1) == 0).float().mean())
         return _first(scores)
 
@@ -134,10 +134,9 @@ def moco_learner(dls, # DataLoaders of images, uint8 or in [0,1]
     **kwargs,         # for `ssl_learner` (view, lr, patience, ...) and Learner
 ):                    # -> Learner
     "MoCo v2 on any DataLoaders of images"
-    loss,queue = MoCoLoss(temp), queue_length(dls, queue)
-    model = MoCo(dls_encoder(dls, arch), dim, queue, m, parts)
+    model = MoCo(dls_encoder(dls, arch), dim, queue_length(dls, queue), m, parts)
     own = MomentumTarget(), KeepKeys(), LossParts('own_first')
-    return ssl_learner(dls, model, loss, cbs=[*own, *L(cbs)], **kwargs)
+    return ssl_learner(dls, model, MoCoLoss(model, temp), cbs=[*own, *L(cbs)], **kwargs)
 
 # %% ../nbs/14_moco.ipynb #034
 register(Method('moco', 'MoCo v2', moco_learner, model='MoCo',

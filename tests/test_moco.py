@@ -1,11 +1,12 @@
 "MoCo v2 and PCL: losses beside float64 by hand, the queue, shuffled keys, and runs that are killed"
 import json, os, subprocess, sys
+from types import SimpleNamespace
 import numpy as np, pytest, torch, torch.nn.functional as F
 from fastai.callback.core import Callback
 from forking import RUNNER
 from pathlearn.moco import *
 from pathlearn.clustered import *
-from pathlearn.clustered import PCLLoss, PCLOut, Rows, concentration, fingerprint, nearest, plain_keys, proto_nce, spherical_kmeans
+from pathlearn.clustered import PCLLoss, Rows, concentration, fingerprint, nearest, plain_keys, proto_nce, spherical_kmeans
 from pathlearn.moco import MoCoLoss, MoCoOut
 
 def rows(n, d=6, shift=0.): # -> [n,d] in float64, without a random number
@@ -38,7 +39,7 @@ def test_the_loss_is_that_of_an_independent_computation(n, length, temp):
     assert loss.item() == pytest.approx(slow.item(), rel=1e-10)
     a,b = (torch.autograd.grad(v, q)[0] for v in (loss,slow))
     torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
-    assert torch.equal(MoCoLoss(temp)(MoCoOut(q, k, queue)), loss)
+    assert torch.equal(MoCoLoss(SimpleNamespace(queue=queue), temp)(MoCoOut(q, k)), loss)
 
 def test_mixed_precision_changes_nothing():
     q,k,queue = (torch.from_numpy(rows(n)).float() for n in (8,8,30))
@@ -140,8 +141,8 @@ def test_proto_nce_is_that_of_an_independent_computation(n, ks):
                for a,t,o in zip(c, p, own) for i in range(n))/n/len(ks)
     torch.testing.assert_close(*(torch.autograd.grad(l, v)[0] for l in (loss,slow)), rtol=1e-10, atol=1e-10)
     queue = torch.from_numpy(rows(20, shift=2.))
-    out = PCLOut(v, v, queue, torch.from_numpy(own), torch.cat(c), torch.cat(p))
-    assert PCLLoss(ks)(out).item() == pytest.approx(want + by_numpy(q, q, queue.numpy(), .2), rel=1e-10)
+    model = SimpleNamespace(queue=queue, split=lambda: (c, p), clusters=lambda: torch.from_numpy(own))
+    assert PCLLoss(model)(MoCoOut(v, v)).item() == pytest.approx(want + by_numpy(q, q, queue.numpy(), .2), rel=1e-10)
 
 def test_phi_is_that_of_an_independent_computation():
     own = np.array([0]*12 + [1]*5 + [2] + [3]*7 + [4]*3 + [5])

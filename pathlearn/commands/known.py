@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from .shell import number
 
 # %% ../../nbs/60b_known.ipynb #005
-_PLAIN = 'name','title','model','arch','bs','k','lr','paper','data'
+_PLAIN = 'name','title','model','arch','bs','k','lr','paper','data','labels'
 
 def as_row(method): # Method -> dict of plain values
     "What the command line has to know of a method"

@@ -134,9 +134,9 @@ def _auc(positive, s, weights): # [N] bool, [N] probabilities, [n,N] weights -> 
     with np.errstate(invalid='ignore'): return (P*below).sum(1)/(P.sum(1)*Q.sum(1))
 
 # %% ../../nbs/05g_intervals.ipynb #035
-def _all_scores(labels, probs, of, drawn): # drawn [n,G] -> dict of [n]
-    n_classes,preds = probs.shape[1], probs.argmax(1)
-    m = _confusions(labels, preds, of, n_classes)
+def _all_scores(labels, probs, of, drawn, preds=None): # drawn [n,G] -> dict of [n]
+    n_classes = probs.shape[1]
+    m = _confusions(labels, probs.argmax(1) if preds is None else preds, of, n_classes)
     found = _counted_scores(np.tensordot(drawn.astype(float), m, 1))
     weights = drawn[:,of].astype(np.float32)
     classes = [1] if n_classes == 2 else np.unique(labels) # of two, one says it all

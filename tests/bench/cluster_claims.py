@@ -7,6 +7,7 @@ collapse   the same ten epochs with and without stop-gradient (also without the 
 gradient   how large a share of the encoder's gradient the cluster loss has, step by step
 clusters   assigner against k-means at equal counts, three classes (rows of `pathlearn_reproduce clusiam`, weights in RUNS)
 mix        the same on a 95 : 5 mix of two classes
+fair       CluSiam alone on that mix, with all rows and columns of `fair_clusters`, and k-means of colours at the same count
 weight     the cluster loss with nine times the weight (alpha = .9 in place of .5)"""
 import argparse, time
 from pathlib import Path
@@ -38,21 +39,13 @@ def by_kmeans(train, test, k, seed): # -> both with assignments
     return [with_clusters(e, kmeans_clusters(train, k, seed, e)) for e in (train,test)]
 
 def merged(train, test, k): # the assigner's clusters joined to k by the centroids of their patches
-    from sklearn.cluster import AgglomerativeClustering
-    live = train.assignments.unique()
-    if len(live) <= k: return [train,test]
-    centres = torch.stack([F.normalize(train.normed[train.assignments == c].mean(0), dim=0) for c in live])
-    group = AgglomerativeClustering(k, metric='cosine', linkage='average').fit_predict(centres)
-    new = torch.full((int(max(train.assignments.max(), test.assignments.max())) + 1,), -1)
-    new[live] = torch.as_tensor(group)
-    return [with_clusters(e, new[e.assignments]) for e in (train,test)]
+    return [with_clusters(e, merge_clusters(train, k, e)) for e in (train,test)]
 
 def scored(pair, classes): # -> dict: one row of a table of clusters
     train,test = pair
-    found = cluster_scores(test.labels, test.assignments)
-    f1 = [best_cluster_f1(train, test, c) for c in classes]
-    return {'clusters':counted(train.assignments), 'Rand':found['rand'], 'Rand, shuffled':shuffled_rand(test.labels, test.assignments),
-            'adjusted Rand':found['adjusted_rand'], 'purity':found['purity'], 'best-cluster F1':sum(f1)/len(f1)}
+    purity = cluster_scores(test.labels, test.assignments)['purity']
+    rows = [fair_scores(train, test, c) for c in classes] # they differ in the best cluster's F1 alone
+    return rows[0] | {'best-cluster F1':sum(r['best-cluster F1'] for r in rows)/len(rows), 'purity':purity}
 
 def ways(train, test, n_classes, seed): # -> name: (train, test) with assignments
     n = counted(train.assignments)
@@ -102,6 +95,23 @@ def mix(splits, args, epochs=40, draws=20):
             table = pd.DataFrame(rows).groupby('clusters by', sort=False).mean().reset_index()
             for row in table.to_dict('records'):
                 yield dict(method=kind, epochs=epochs if minutes else 0, k=k, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
+
+def fair(splits, args, epochs=40, draws=20):
+    rare,common = (splits.train.classes.index(c) for c in (RARE,COMMON))
+    for seed in SEEDS:
+        train = mixture(splits.train, rare, common, .05, seed)
+        tests = [mixture(splits.test, rare, common, .05, d) for d in range(draws)]
+        set_seed(seed)
+        model = learner('CluSiam', train, k=100)
+        minutes, tr = fit(model, epochs), embed(model, train)
+        def colours(p): return Embeddings(colour_histogram(p), p.labels)
+        def by_colours(p): return with_clusters(colours(p), kmeans_clusters(colours(train), counted(tr.assignments), seed, colours(p)))
+        rows = []
+        for test in tests:
+            rows += fair_clusters(tr, embed(model, test), label=1, seed=seed).reset_index().to_dict('records')
+            rows.append({'clusters by':'k-means of colours'} | fair_scores(by_colours(train), by_colours(test), 1))
+        for row in pd.DataFrame(rows).groupby('clusters by', sort=False).mean().reset_index().to_dict('records'):
+            yield dict(method='CluSiam', epochs=epochs, k=100, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
 
 class Terms(ClusterLoss):
     "The same loss, with both of its terms kept"
@@ -170,7 +180,7 @@ def weight(splits, args, epochs=40):
         yield dict(method='CluSiam', epochs=epochs, k=100, alpha=.9, seed=seed, **{'5-NN':knn_score(train, test), 'linear':found['linear'],
                    'Rand':found['rand'], 'adjusted Rand':found['adjusted_rand'], 'live clusters':found['n_clusters']}, minutes=minutes)
 
-PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, weight=weight)
+PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, fair=fair, weight=weight)
 
 def write(part, splits, args):
     "Rows appear in the file as they are measured"
