@@ -123,6 +123,17 @@ def test_only_the_online_half_learns_and_the_copy_follows():
     moved = [n for n,p in learn.model.named_parameters() if not torch.equal(p, first[n])]
     assert any(n.startswith('target') for n in moved) and any(n.startswith('encoder') for n in moved)
 
+@pytest.mark.parametrize('make', [moco_learner, pcl_learner])
+def test_predictions_of_more_patches_than_the_queue_holds(make):
+    "One row for each patch; the queue is no prediction"
+    set_seed(0)
+    learn = make(TISSUE.dls(TISSUE[:50], bs=30), 'tiny', dim=16, queue=7, lr=.1)
+    with learn.no_bar(), learn.no_logging(): learn.fit(1)
+    was = learn.model.queue.clone()
+    out,_ = learn.get_preds()
+    assert {n: list(z.shape) for n,z in out._asdict().items()} == dict(z1=[50,16], z2=[50,16])
+    assert torch.equal(learn.model.queue, was)
+
 def unit(a): return a/np.linalg.norm(a, axis=1, keepdims=True)
 
 @pytest.mark.parametrize('n, ks', [(1,(2,)), (9,(3,5)), (40,(4,8,16))])
