@@ -12,7 +12,7 @@ PATH = {
     'CA2CL': ['20_mixing', '20a_operations', '21_adversarial', '22_ca2cl', 'tutorials/hard_pairs'],
     'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
-    'Methods to compare with': ['13_decorrelated', '15_supervised', '14a_swav'],
+    'Methods to compare with': ['13_decorrelated', '14_moco', '14a_swav', '14b_clustered', '15_supervised'],
     'Results': ['70_results'],
     'The ground': [
         ('00_data', ['00a_patches', '00b_arrays', '00c_files', '00f_pixels', '00g_walk', '00l_reading_labels', '00d_nuclei', '00h_pairs',

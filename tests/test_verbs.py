@@ -32,6 +32,8 @@ SMALL = dict(
     clubyol     = (views, dict(arch='tiny', k=5, dim=32, hidden=16)),
     barlow      = (views, dict(arch='tiny', dim=16, hidden=16)),
     vicreg      = (views, dict(arch='tiny', dim=16, hidden=16)),
+    moco        = (views, dict(arch='tiny', dim=16)),
+    pcl         = (views, dict(arch='tiny', dim=16)),
     supervised  = (views, dict(arch='tiny')),
     swav        = (views, dict(arch='tiny', k=5, dim=16, hidden=16)),
     ca2cl       = (views, dict(arch='tiny', k=4, dim=16)),
