@@ -12,7 +12,7 @@ PATH = {
     'CA2CL': ['20_mixing', '20a_operations', '21_adversarial', '22_ca2cl', 'tutorials/hard_pairs'],
     'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
-    'Methods to compare with': ['13_decorrelated'],
+    'Methods to compare with': ['13_decorrelated', '14_moco', '14a_swav', '14b_clustered', '15_supervised'],
     'Results': ['70_results'],
     'The ground': [
         ('00_data', ['00a_patches', '00b_arrays', '00c_files', '00f_pixels', '00g_walk', '00l_reading_labels', '00d_nuclei', '00h_pairs',
@@ -21,13 +21,13 @@ PATH = {
         ('02_views', ['02a_geometry', '02b_colour', '02c_recipes']),
         ('03_networks', ['03a_encoders', '03b_heads', '03c_unets', '03d_frozen', '03e_elsewhere']),
         ('04_learning', ['04a_loop', '04a_callbacks', '04b_watch', '04c_log', '04d_resume', '04d_whole_files', '04e_weights', '04f_methods']),
-        ('05_evaluate', ['05a_embeddings', '05b_labels', '05g_intervals', '05h_few', '05k_calibration', '05f_tuning', '05c_clusters', '05d_masks', '05e_floors']),
+        ('05_evaluate', ['05a_embeddings', '05b_labels', '05g_intervals', '05j_judges', '05h_few', '05k_calibration', '05f_tuning', '05c_clusters', '05i_fair', '05d_masks', '05e_floors']),
         ('06_explore', ['06a_plots', '06b_maps', '06c_explorer', '06d_film', '06e_page', '06f_widgets', '06g_canvas', '06h_jobs']),
         ('07_transfer', ['07a_tiles']), '09_basics', '00_knobs', '90_all'],
     'Commands': [
         '62_your_files', '65_cli',
         ('60_commands', ['60a_shell', '60a1_terminal', '60a2_faults', '60b_known', '60c_inputs', '60j_archives', '60d_runs', '60k_fingerprint',
-                         '60l_folders', '60e_report', '60f_train', '60m_nuclei_inputs', '60g_train_nuclei', '60h_embed', '60i_demo', '60n_prepare']),
+                         '60l_folders', '60e1_scores', '60e_report', '60f_train', '60m_nuclei_inputs', '60g_train_nuclei', '60h1_groups', '60h_embed', '60i_demo', '60n_prepare']),
         ('61_reproduce', ['61a_rows', '61b_reproduce_clusiam', '61c_reproduce_autoencoder', '61d_reproduce_ca2cl', '61e_reproduce_cdcl'])],
     'Contribute': ['91_docs']}
 CONTRIBUTING = {'text': 'Working on pathlearn', 'href': 'https://github.com/pathlearn/pathlearn/blob/main/CONTRIBUTING.md'}

@@ -157,6 +157,7 @@ _EMBED = [
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out features',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --out lung.csv',
      'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --html',
+     'pathlearn_embed runs/lung/clusiam.safetensors --data patches/ --groups slides.csv',
      'pathlearn_embed --encoder lite0 --data patches/',
      'pathlearn_embed --encoder UNI --weights pytorch_model.bin --data patches/']]
 
@@ -177,7 +178,11 @@ def _encoder_arguments(p):
 def _embed_parser():
     p = make_parser('pathlearn_embed', *_EMBED)
     _encoder_arguments(p)
-    _device(_data_arguments(p), "where to compute")
+    add = _data_arguments(p)
+    _device(add, "where to compute")
+    add('--groups', type=filled, metavar='FILE',
+        help="a CSV table of the slide or patient of each patch, with columns name (or file, or "
+        "index) and group (or slide, patient, photograph): intervals are then over groups")
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, metavar='FOLDER|FILE',
         help="a folder for everything; or a file .npz, .csv or .parquet for the features, with all "

@@ -26,6 +26,8 @@ def clusiam_inv(out): # out: anything with p1, p2, z1, z2
 # %% ../nbs/12_clusiam.ipynb #016
 class ClusterLoss:
     "(1 - alpha) L_inv + alpha L_cluster, CluSiam eq. 7; both stay in `parts` for the log"
+    remedies = dict(sure='Lower alpha, or end the projector in batch norm',
+                    unsure='Raise alpha or train longer')
     def __init__(self,
         inv,        # function of the model's output -> scalar, the invariance loss
         alpha=.5,   # weight of the cluster loss, in [0,1]

@@ -27,4 +27,12 @@ def ended(pid, timeout=60): # -> exit code, or minus the signal
         time.sleep(.002)
     os.kill(pid, signal.SIGKILL)
     raise TimeoutError(f'child {pid} did not end')
+
+def wait_until(seen, child, timeout=120): # a child that ends before, or hangs, fails the test and does not stop it for ever
+    until = time.time() + timeout
+    while not seen():
+        done,status = os.waitpid(child, os.WNOHANG)
+        if done: raise ChildProcessError(f'child {child} ended with {os.waitstatus_to_exitcode(status)} before it was to be stopped')
+        if time.time() > until: raise TimeoutError(f'child {child} did not get there')
+        time.sleep(.002)
 '''

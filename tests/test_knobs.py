@@ -78,7 +78,7 @@ sys.meta_path.insert(0, Missing())
 
 TRAIN = NO_WIDGETS + '''
 import torch
-from pathlearn import autoencoder, ca2cl, cdcl, clusiam, decorrelated # as the command line imports a method: its own module
+from pathlearn import autoencoder, ca2cl, cdcl, clusiam, clustered, decorrelated, moco, supervised, swav # as the command line imports a method: its own module
 from pathlearn.data import semi_dls
 from pathlearn.learning import METHODS, find_method, set_seed
 from pathlearn.synthetic import synthetic_nuclei, synthetic_tissue
@@ -101,7 +101,7 @@ assert not {'ipywidgets','anywidget','pathlearn.knobs','pathlearn.explore.widget
 def test_every_method_trains_without_widgets():
     "In a process in which ipywidgets and anywidget cannot be imported"
     trained = set(python(TRAIN).split())
-    assert {'simclr','simsiam','byol','clusiam','clubyol','ca2cl','autoencoder','cdcl','barlow','vicreg'} <= trained
+    assert {'simclr','simsiam','byol','clusiam','clubyol','ca2cl','autoencoder','cdcl','barlow','vicreg','moco','swav','pcl','supervised'} <= trained
 
 def test_the_map_to_touch_comes_along_where_widgets_are():
     "The same star import, with widgets and without"

@@ -12,7 +12,7 @@ def train(name): return cli.pathlearn_train(f'clusiam --data {root}/patches.npz 
 
 codes = [ended(fork(train, 'calm'))]
 child, log = fork(train, 'stopped'), root/'stopped'/'log.txt'
-while not (log.exists() and '4/12' in log.read_text()): time.sleep(.005)
+wait_until(lambda: log.exists() and '4/12' in log.read_text(), child)
 os.kill(child, signal.SIGINT)
 codes.append(ended(child))
 between = sorted(p.name for p in (root/'stopped').iterdir())
@@ -35,7 +35,7 @@ equal, calm = [], load_encoder(root/'calm'/'autoencoder.safetensors').state_dict
 for stop in (3,6,9): # in the first phase, between the two, in the second
     log = root/f'stop{stop}'/'log.txt'
     child = fork(train, f'stop{stop}')
-    while not (log.exists() and f'{stop}/12' in log.read_text()): time.sleep(.002)
+    wait_until(lambda: log.exists() and f'{stop}/12' in log.read_text(), child)
     os.kill(child, signal.SIGINT)
     codes += [ended(child), ended(fork(train, f'stop{stop}'))]
     again = load_encoder(root/f'stop{stop}'/'autoencoder.safetensors').state_dict()

@@ -8,20 +8,24 @@ PUBLIC = dict(
     views='weak_view strong_view standard_view mixup_views cutmix_views show_views',
     networks='encoder Projector Predictor MomentumCopy DenseUNet',
     learning='ViewPair MomentumTarget CollapseWatch KNNWatch Resume save_encoder load_encoder ssl_learner Method register',
-    evaluate='embed Embeddings knn_score linear_score fine_tune_score cluster_scores shuffled_rand best_cluster_f1 map_clusters mapped_score segmentation_scores '
+    evaluate='embed Embeddings knn_score linear_score fine_tune_score cluster_scores shuffled_rand best_cluster_f1 fair_clusters balanced_rand merge_clusters map_clusters mapped_score segmentation_scores '
              'floor_rows segmentation_floor compare',
     explore='reduce plot_map Explorer EpochExplorer',
     transfer='mask_dls detector predict_masks',
     siamese='nt_xent negative_cosine SimCLR SimSiam BYOL simclr_learner simsiam_learner byol_learner',
     gumbel='GumbelAssigner cluster_loss', clusiam='CluSiam CluBYOL clusiam_learner clubyol_learner PatchData embed plot_map',
     decorrelated='barlow_loss vicreg_loss barlow_floor BarlowTwins VICReg barlow_learner vicreg_learner PatchData embed plot_map',
+    moco='moco_loss MoCo moco_learner PatchData embed plot_map',
+    clustered='spherical_kmeans proto_nce PCL pcl_learner moco_learner PatchData embed plot_map',
+    supervised='class_weights weighted_loss classify Supervised supervised_learner PatchData embed plot_map',
+    swav='sinkhorn swav_loss SwAV swav_learner PatchData embed plot_map',
     mixing='StrongWeak', adversarial='adversarial_pair', ca2cl='cluster_aware_loss CA2CL ca2cl_learner PatchData embed plot_map',
     prototypes='fit_prototypes soft_assign', decoder='ConditionalDecoder',
     autoencoder='ContrastiveAE autoencoder_learner fit_two_phases PatchData embed plot_map',
     crosspatch='foreground_score patch_kinds FeatureBank dense_contrastive_loss',
     cdcl='CDCL cdcl_learner segment PatchData embed split_touching',
     basics='PatchData standard_view encoder embed ssl_learner plot_map', knobs='gumbel_knobs stain_knobs mixing_knobs',
-    all='clusiam_learner ca2cl_learner autoencoder_learner cdcl_learner barlow_learner gumbel_knobs',
+    all='clusiam_learner ca2cl_learner autoencoder_learner cdcl_learner barlow_learner moco_learner swav_learner pcl_learner supervised_learner gumbel_knobs',
     cli='pathlearn_demo pathlearn_train pathlearn_embed pathlearn_reproduce')
 
 # Other packages are loaded once; each module is then imported by a child in which nothing of pathlearn has been.

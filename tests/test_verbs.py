@@ -32,6 +32,10 @@ SMALL = dict(
     clubyol     = (views, dict(arch='tiny', k=5, dim=32, hidden=16)),
     barlow      = (views, dict(arch='tiny', dim=16, hidden=16)),
     vicreg      = (views, dict(arch='tiny', dim=16, hidden=16)),
+    moco        = (views, dict(arch='tiny', dim=16)),
+    pcl         = (views, dict(arch='tiny', dim=16)),
+    supervised  = (views, dict(arch='tiny')),
+    swav        = (views, dict(arch='tiny', k=5, dim=16, hidden=16)),
     ca2cl       = (views, dict(arch='tiny', k=4, dim=16)),
     autoencoder = (views, dict(arch='conv3', latent=16, opt='adamw')),
     cdcl        = (few, dict(arch='tiny', start=0, grid=4)))
@@ -251,7 +255,8 @@ def test_a_compiled_encoder_of_cdcl(tmp_path): # which it runs layer by layer, u
     assert_saved(fast, NUCLEI, tmp_path)
 
 def raw_dls(name): # loaders of torch, which know nothing of fastai
-    if name != 'cdcl': parts = [(TRAIN.images,), (VALID.images,)]
+    if name == 'supervised': parts = [(d.images, d.labels) for d in (TRAIN,VALID)]
+    elif name != 'cdcl': parts = [(TRAIN.images,), (VALID.images,)]
     else:
         nucleus = (NUCLEI.masks > 0).to(torch.uint8)
         half = N//2

@@ -10,11 +10,13 @@ import hashlib, json
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pandas as pd, torch
-from .inputs import complete, data_name, read_data
+from .groups import check_groups, read_groups, with_groups
+from .inputs import complete, data_name, labelled, read_data
 from .known import title_of
 from .report import write_report
 from .folders import folder
 from .runs import about
+from .scores import cautions
 from .shell import note
 from ..evaluate import Embeddings, embed
 from ..explore import map_page
@@ -190,52 +192,88 @@ def _embedded(model, splits, file, device): # -> part -> Embeddings, arrays
     _write(file, arrays, parts['train'].classes)
     return parts, arrays
 
-# %% ../../nbs/60h_embed.ipynb #033
+# %% ../../nbs/60h_embed.ipynb #034
 def _divided(splits, seed): # as the training did; features need no division
     try: return complete(splits, seed)
     except ValueError as e:
         note(f"no scores: {e}")
         return splits
 
-# %% ../../nbs/60h_embed.ipynb #034
-def _report(model, splits, out, title, seed, n, args): # n: patches; -> path of the page
+# %% ../../nbs/60h_embed.ipynb #035
+_ANEW = ("the patches are divided by groups, and not as the training divided them: "
+         "it may have seen test patches, though never a label")
+
+def _anew(splits, args): # Splits as they were read
+    return bool(args.groups and splits.test is None and labelled(splits.train)
+                and not args.encoder)
+
+# %% ../../nbs/60h_embed.ipynb #036
+def _with_groups(splits, table, args): # Splits, dict of `read_groups` or None -> Splits
+    "Groups of the patches, and what they forbid, before the work begins"
+    if table is None: return splits
+    splits = with_groups(splits, table, args.groups)
+    if not labelled(splits.train):
+        note(f"--groups {args.groups} is about scores, and these patches have no labels")
+    return splits
+
+# %% ../../nbs/60h_embed.ipynb #037
+def _scored(splits, model, args): # -> Splits as the scores want them
+    "Divided, with what is wrong about the groups said before the features are made"
+    parts = _divided(splits, int(model.meta.get('seed') or 0))
+    if not args.groups or not labelled(parts.train): return parts
+    check_groups(parts, args.groups)
+    if labelled(parts.test):
+        for words in cautions(parts): note(words)
+    if _anew(splits, args): note(_ANEW)
+    return parts
+
+# %% ../../nbs/60h_embed.ipynb #038
+def _lead(model, splits, args): # Splits as they were read -> what the page says first
     who = (f"{_title(model)} sees" if args.encoder else
            f"the weights in {Path(args.weights).name} see")
+    n = sum(len(d) for d in splits if d is not None)
+    return f"{n} patches, as {who} them." + f" {_ANEW.capitalize()}."*_anew(splits, args)
+
+# %% ../../nbs/60h_embed.ipynb #039
+def _report(model, splits, out, title, seed, lead, args): # splits: divided; -> path of the page
     facts = about(args.device, *(f'{name} {v}' for name,v in model.meta.items() if name != 'title'))
     arch = 'tiny' if args.encoder else model.encoder.settings['arch'] # of the untrained one
-    return write_report(out, 'patches.html', {_title(model): model}, _divided(splits, seed), seed,
-                        arch, title=title, lead=f"{n} patches, as {who} them.", about=facts)
+    return write_report(out, 'patches.html', {_title(model): model}, splits, seed,
+                        arch, title=title, lead=lead, about=facts)
 
-# %% ../../nbs/60h_embed.ipynb #035
+# %% ../../nbs/60h_embed.ipynb #040
 def _touch(out, splits, parts, arrays, seed, title, how):
     names = next(iter(parts.values())).classes
     emb = Embeddings(*(arrays.get(n) for n in ('features','labels','assignments')), names)
     images = torch.cat([d.images for d in splits if d is not None])
     write_map(out/'map.html', emb, images, arrays['part'], how, seed, title)
 
-# %% ../../nbs/60h_embed.ipynb #037
-def _shown(model, splits, parts, arrays, out, file, args): # -> path of the page
+# %% ../../nbs/60h_embed.ipynb #042
+def _shown(model, splits, divided, parts, arrays, out, file, args): # -> path of the page
     seed = int(model.meta.get('seed') or 0)
     title = f"{data_name(args.data)}, seen by {_title(model)}"
     try:
-        page = _report(model, splits, out, title, seed, len(arrays['part']), args)
+        page = _report(model, divided, out, title, seed, _lead(model, splits, args), args)
         if args.html: _touch(out, splits, parts, arrays, seed, title, args.html)
     except Exception as e: raise RuntimeError(
         f"the features are in {file}, but the report could not be made: {e}") from e
     return page
 
-# %% ../../nbs/60h_embed.ipynb #038
+# %% ../../nbs/60h_embed.ipynb #043
 def embed_patches(args): # what `pathlearn_embed` has read
     "Features of patches by trained weights, and a page about them"
+    table = read_groups(args.groups) if args.groups else None
     model,home = (_others if args.encoder else _ours)(args)
     out,file = _places(args.out or home/data_name(args.data))
     args.out = str(out)
-    splits = _read(args, model)
+    splits = _with_groups(_read(args, model), table, args)
+    divided = _scored(splits, model, args)
     folder(out)
     parts,arrays = _embedded(model, splits, file, args.device)
     _write_clusters(out/'clusters.csv', arrays, parts['train'].classes)
     _write_look(out/'encoder.json', model)
     n,width = arrays['features'].shape
-    if n > 1: words = f"report in {_shown(model, splits, parts, arrays, out, file, args)}"
+    if n > 1:
+        words = f"report in {_shown(model, splits, divided, parts, arrays, out, file, args)}"
     else: words = "no report: one patch makes no map"
     print(f"complete: features {n}x{width} in {file}, {words}", flush=True)

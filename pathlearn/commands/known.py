@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from .shell import number
 
 # %% ../../nbs/60b_known.ipynb #005
-_PLAIN = 'name','title','model','arch','bs','k','lr','paper','data'
+_PLAIN = 'name','title','model','arch','bs','k','lr','paper','data','labels'
 
 def as_row(method): # Method -> dict of plain values
     "What the command line has to know of a method"
@@ -83,8 +83,11 @@ def _words(pairs): # [(method, option)] of one name -> default, help
     defaults = {o.default for _,o in pairs}
     if len(defaults) == 1: return pairs[0][1].default, pairs[0][1].help
     texts = {}
-    for m,o in pairs: texts.setdefault(o.help, []).append(f'{o.default} for {m.name}')
-    return None, ', or '.join(f"{t} (default: {', '.join(who)})" for t,who in texts.items())
+    for m,o in pairs:
+        told = o.default is None # by the words themselves
+        texts.setdefault((o.help, 'for' if told else 'default:'), []).append(
+            m.name if told else f'{o.default} for {m.name}')
+    return None, ', or '.join(f"{t} ({how} {', '.join(who)})" for (t,how),who in texts.items())
 
 # %% ../../nbs/60b_known.ipynb #021
 def _widest(pairs): # [(method, option)] of one name

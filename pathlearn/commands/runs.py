@@ -14,11 +14,12 @@ import pandas as pd, torch
 from .. import views # before fastai, whose import warns of torch.jit.script otherwise
 from .inputs import labelled
 from .known import check_own, load_method, own_options, known_methods
-from ..learning import EpochLines, KNNWatch, Resume, save_encoder
+from ..learning import EpochLines, KNNWatch, Resume, need_classes, save_encoder
 from fastai.callback.core import Callback
 
 # %% ../../nbs/60d_runs.ipynb #005
-def _check_enough(data, k): # PatchData, clusters asked for or None
+def _check_enough(method, data, k): # Method, PatchData, clusters asked for or None
+    if method.labels: need_classes(data.labels)
     if len(data) < 2:
         raise ValueError(f"{data.name or 'the data'}: one patch to train on, expected at least two")
     if (k or 0) > len(data):
@@ -40,7 +41,7 @@ def make_learner(name, data, # of the method, PatchData to train on
     "The learner of a method by its name"
     method = load_method(name)
     if method.k is not None: own['k'] = k or method.k
-    _check_enough(data, own.get('k', k))
+    _check_enough(method, data, own.get('k', k))
     if lr is not None: own['lr'] = lr
     draw = _view(method, view, view_size or data.size, own, flip)
     dls = data.dls(bs=bs, device=device)

@@ -64,10 +64,11 @@ def _safe(weights):
         raise
 
 # %% ../../nbs/60f_train.ipynb #011
-def _lead(title, splits, past, args): # -> what the page says first
+def _lead(method, splits, past, args): # -> what the page says first
     n, source = len(splits.train), data_name(args.data)
     now = f" The page shows them as they are now, {n} for training." if past else ''
-    return (f"{title} looked at {looked_at(past, n, args.epochs, source)}, and never at a label."
+    labels = 'at their labels, which it learned from' if method.labels else 'never at a label'
+    return (f"{method.title} looked at {looked_at(past, n, args.epochs, source)}, and {labels}."
             f"{now} Here is what it made of them.")
 
 # %% ../../nbs/60f_train.ipynb #79fe05f2
@@ -83,6 +84,6 @@ def _report(method, learn, splits, out, past, minutes, args):
     arch = learn.model.encoder.settings['arch']
     page = write_report(out, 'train.html', {title:learn}, splits, args.seed, arch,
                         {title:curves_of(learn)}, title=f'{title} on {source}',
-                        lead=_lead(title, splits, past, args), weights=str(weights),
+                        lead=_lead(method, splits, past, args), weights=str(weights),
                         about=about(args.device, *run_facts(args, minutes, arch)))
     print(f"complete: {_end(weights, page)}", flush=True)

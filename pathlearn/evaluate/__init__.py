@@ -6,19 +6,22 @@
 __all__ = []
 
 # %% ../../nbs/05_evaluate.ipynb #008
-from . import embeddings, labels, intervals, few, calibration, clusters
-from . import masks, floors, tuning
+from . import (embeddings, labels, intervals, judges, few, calibration,
+                                clusters, fair, masks, floors, tuning)
 from .embeddings import *
 from .labels import *
 from .intervals import *
+from .judges import *
 from .few import *
 from .calibration import *
 from .clusters import *
+from .fair import *
 from .masks import *
 from .floors import *
 from .tuning import *
 
 # %% ../../nbs/05_evaluate.ipynb #009
-__all__ = [*embeddings.__all__, *labels.__all__, *intervals.__all__, *few.__all__,
-           *calibration.__all__, *clusters.__all__, *masks.__all__, *floors.__all__,
+__all__ = [*embeddings.__all__, *labels.__all__, *intervals.__all__, *judges.__all__,
+           *few.__all__, *calibration.__all__, *clusters.__all__, *fair.__all__,
+           *masks.__all__, *floors.__all__,
            *tuning.__all__]

@@ -20,6 +20,14 @@ def _purity(labels, clusters):
     return contingency_matrix(labels, clusters).max(0).sum()/len(labels)
 
 # %% ../../nbs/05c_clusters.ipynb #013
+def _refuse_nan(**columns):
+    "Raise if one of the named arrays holds a NaN"
+    for name, t in columns.items():
+        if t.dtype.kind == 'f' and (n := int(np.isnan(t).sum())):
+            raise ValueError(f"{n} of {len(t)} {name} are NaN: expected a whole number for each "
+                             "patch, leave out the patches that have none")
+
+# %% ../../nbs/05c_clusters.ipynb #014
 def _both(labels, clusters): # -> two arrays [N]
     "Labels and cluster numbers as arrays; ValueError unless there is one of each per patch"
     labels, clusters = [np.asarray(t).ravel() for t in (labels, clusters)]
@@ -27,9 +35,10 @@ def _both(labels, clusters): # -> two arrays [N]
         raise ValueError(f"{len(labels)} labels but {len(clusters)} cluster numbers: "
                          "expected one of each per patch")
     if not len(labels): raise ValueError("there are no labels to compare with: the data are empty")
+    _refuse_nan(labels=labels, **{'cluster numbers': clusters})
     return labels, clusters
 
-# %% ../../nbs/05c_clusters.ipynb #014
+# %% ../../nbs/05c_clusters.ipynb #015
 def cluster_scores(labels,   # int64 [N]
                    clusters, # int64 [N]
 ):                           # -> dict(rand, adjusted_rand, nmi, purity, n_clusters)
@@ -40,7 +49,7 @@ def cluster_scores(labels,   # int64 [N]
     found = {name: float(measure(labels, clusters)) for name, measure in measures.items()}
     return found | dict(n_clusters=len(np.unique(clusters)))
 
-# %% ../../nbs/05c_clusters.ipynb #020
+# %% ../../nbs/05c_clusters.ipynb #021
 def _together(groups): # [N] -> float
     "Share of the pairs of patches in the same group; a single patch is with itself"
     sizes, n = np.unique(groups, return_counts=True)[1], len(groups)
@@ -53,7 +62,7 @@ def shuffled_rand(labels,   # int64 [N]
     p, q = [_together(groups) for groups in _both(labels, clusters)]
     return p*q + (1-p)*(1-q)
 
-# %% ../../nbs/05c_clusters.ipynb #025
+# %% ../../nbs/05c_clusters.ipynb #026
 def need_assignments(**sets):
     "Raise if one of the named Embeddings has no clusters"
     for name, emb in sets.items():
@@ -61,19 +70,21 @@ def need_assignments(**sets):
             raise ValueError(f"`{name}` has no assignments: "
                              "embed with a model that clusters, or use kmeans_clusters")
 
-# %% ../../nbs/05c_clusters.ipynb #026
+# %% ../../nbs/05c_clusters.ipynb #027
 def best_cluster(train, # Embeddings with labels and assignments
                  label, # class to find, as a number
 ):                      # -> cluster (of several, the lowest), its F1 on train
     "The one cluster whose members tell best which patches are of class `label`"
     need_labels(train=train); need_assignments(train=train)
-    if not (train.labels == label).any():
+    wanted = (train.labels == label).numpy()
+    if not wanted.any():
         raise ValueError(f"no patch of `train` is of class {label}: nothing to find")
-    def f1(c): return float(f1_score(train.labels == label, train.assignments == c))
-    best = max(train.assignments.unique().tolist(), key=f1)
-    return best, f1(best)
+    numbers, at = np.unique(train.assignments.numpy(), return_inverse=True)
+    hits, sizes = np.bincount(at, wanted), np.bincount(at)
+    f1 = 2*hits/(sizes + wanted.sum())                 # of every cluster at once
+    return int(numbers[f1.argmax()]), float(f1.max())
 
-# %% ../../nbs/05c_clusters.ipynb #027
+# %% ../../nbs/05c_clusters.ipynb #028
 def best_cluster_f1(train, # Embeddings with labels and assignments: they choose it
                     test,  # Embeddings with labels and assignments
                     label, # class to find, as a number
@@ -84,7 +95,7 @@ def best_cluster_f1(train, # Embeddings with labels and assignments: they choose
     truth, found = test.labels == label, test.assignments == best
     return float(f1_score(truth, found, zero_division=0.))
 
-# %% ../../nbs/05c_clusters.ipynb #033
+# %% ../../nbs/05c_clusters.ipynb #034
 def kmeans_clusters(train,     # Embeddings to fit on
                     k,         # clusters
                     seed=0,
@@ -97,7 +108,7 @@ def kmeans_clusters(train,     # Embeddings to fit on
     means = KMeans(k, n_init=10, random_state=seed).fit(train.normed.numpy())
     return torch.from_numpy(means.predict((test or train).normed.numpy())).long()
 
-# %% ../../nbs/05c_clusters.ipynb #037
+# %% ../../nbs/05c_clusters.ipynb #038
 def map_clusters(clusters, # int64 [N]
                  labels,   # int64 [N]
 ):                         # -> dict: cluster -> its commonest class (a tie: the lowest)
@@ -106,7 +117,7 @@ def map_clusters(clusters, # int64 [N]
     return {c: labels[clusters == c].bincount().argmax().item()
             for c in clusters.unique().tolist()}
 
-# %% ../../nbs/05c_clusters.ipynb #039
+# %% ../../nbs/05c_clusters.ipynb #040
 def mapped_predict(train, # Embeddings with labels and assignments: they name the clusters
                    test,  # Embeddings with assignments
 ):                        # -> predicted labels int64 [M]; -1 in a cluster that train never met
@@ -117,7 +128,7 @@ def mapped_predict(train, # Embeddings with labels and assignments: they name th
     names = map_clusters(train.assignments, train.labels)
     return torch.tensor([names.get(c, -1) for c in test.assignments.tolist()])
 
-# %% ../../nbs/05c_clusters.ipynb #040
+# %% ../../nbs/05c_clusters.ipynb #041
 def mapped_score(train, # Embeddings with labels and assignments: they name the clusters
                  test,  # Embeddings with labels and assignments
 ):                      # -> float in [0,1]

@@ -30,7 +30,10 @@ def _finite_rows(features): # -> float32 [N,F]
 # %% ../../nbs/05a_embeddings.ipynb #011
 def _column(values, n, name): # -> int64 [N], or [N,L] of several columns
     "Labels or assignments of `n` patches as whole numbers, one row per patch"
-    values = torch.as_tensor(values).long()
+    values = torch.as_tensor(values)
+    if values.is_floating_point() and (bad := values.isnan().sum().item()): raise ValueError(
+        f"{bad} of {len(values)} {name} are NaN: expected a whole number for each patch")
+    values = values.long()
     if values.ndim < 2 or values.shape[1] == 1: values = values.flatten()
     if len(values) != n: raise ValueError(f"{n} rows of features but {len(values)} {name}")
     return values

@@ -9,6 +9,9 @@ __all__ = ['mean_rgb', 'colour_histogram', 'untrained_encoder', 'compare', 'floo
 import pandas as pd, torch
 from ..networks import encoder
 from .embeddings import Embeddings, embed
+from .intervals import _groups
+from .judges import (judge_knn, judge_linear, judge_majority, judged_difference,
+                                       judged_scores)
 from .labels import class_score, knn_score, labelled_parts, linear_score
 from .clusters import cluster_scores, kmeans_clusters
 from fastai.torch_core import no_random
@@ -53,11 +56,11 @@ def untrained_encoder(data,            # PatchData, for its channels, size, mean
         return encoder(arch, n_in=data.n_in, size=data.size, mean=data.mean, std=data.std)
 
 # %% ../../nbs/05e_floors.ipynb #020
-def _row(train, val, test, k, frac, seed, distance):
+def _row(train, val, test, k, frac, seed, distance, linear=None): # linear: where it is known
     "One row of a table: the scores of three Embeddings, and the protocol they were measured by"
+    if linear is None: linear = linear_score(train, test, frac, seed, val)
     return {f'{k}-NN': knn_score(train, test, k, distance=distance),
-            '1-NN F1': knn_score(train, test, 1, 'f1', distance),
-            'linear': linear_score(train, test, frac, seed, val),
+            '1-NN F1': knn_score(train, test, 1, 'f1', distance), 'linear': linear,
             'distance': distance, 'n train': len(train), 'frac': frac, 'seed': seed}
 
 # %% ../../nbs/05e_floors.ipynb #021
@@ -86,34 +89,162 @@ def _cluster_columns(train, test, n_clusters, seed):
 def _table(rows): # dict: name -> row
     "Rows as a DataFrame: the protocol comes last, counts of clusters are whole numbers"
     table = pd.DataFrame.from_dict(rows, orient='index').rename_axis('encoder')
-    last = ['distance', 'n train', 'frac', 'seed']
-    counts = {c: 'Int64' for c in ('k-means K', 'live clusters') if c in table}
+    last = [c for c in ('k','distance','n train','frac','seed','over') if c in table]
+    counts = {c: 'Int64' for c in ('k-means K', 'live clusters')
+              if c in table and not (table[c].dropna() % 1).any()} # a mean may lie between
     return table[[c for c in table if c not in last] + last].astype(counts)
 
 # %% ../../nbs/05e_floors.ipynb #026
+def _features(encoders, parts, arch, seeds, bs):
+    "Row after row: name, [train, val, test] for each of the seeds, distance"
+    for name, (embs,distance) in _colours(parts).items(): yield name, [embs]*len(seeds), distance
+    if arch: # one for each seed, unless somebody brings one
+        encoders = {'untrained encoder': [untrained_encoder(parts[0], arch, s) for s in seeds],
+                    **encoders}
+    for name, models in encoders.items():
+        if not isinstance(models, (list,tuple)): models = [models]*len(seeds)
+        seen = {id(m): m for m in models}
+        seen = {i: [None if p is None else embed(m, p, bs) for p in parts] for i,m in seen.items()}
+        yield name, [seen[id(m)] for m in models], 'cosine'
+
+# %% ../../nbs/05e_floors.ipynb #027
+def _plain(encoders, parts, k, frac, seed, arch, n_clusters, bs): # -> dict: name -> row
+    "One seed, and scores without intervals"
+    train, _, test = parts
+    rows = {'majority class': _majority(train, test, k, frac, seed)}
+    for name, [embs], distance in _features(encoders, parts, arch, [seed], bs):
+        scores = _row(*embs, k, frac, seed, distance)
+        rows[name] = scores | _cluster_columns(embs[0], embs[2], n_clusters, seed)
+    return rows
+
+# %% ../../nbs/05e_floors.ipynb #029
+def _judged(embs, distance, k, frac, seeds): # -> dict: judge -> what it says, one per seed
+    known = {}
+    def once(key, judge, *args):
+        if key not in known: known[key] = judge(*args)
+        return known[key]
+    return {'k-NN': [once(id(e), judge_knn, *e, k, distance) for e in embs],
+            'linear': [once((id(e), s*(frac < 1)), judge_linear, *e, frac, s)
+                       for e,s in zip(embs, seeds)]}
+
+# %% ../../nbs/05e_floors.ipynb #030
+def _interval_columns(labels, said, groups, draws): # said: of `_judged`; -> dict
+    "Each score with its ends, and with its deviation where there are several seeds"
+    row = {}
+    for judge, answers in said.items():
+        scores = judged_scores(labels, answers, groups, draws)
+        ends = ['low','high'] + ['sd']*(len(answers) > 1)
+        for name, score in scores.iterrows():
+            row[f'{judge} {name}'] = score.value
+            row |= {f'{judge} {name} {e}': score[e] for e in ends}
+    ks = {s.k for s in said['k-NN']} - {None}
+    return row | {'k': ' '.join(map(str, sorted(ks))), 'over': scores.over.iloc[0]}
+
+# %% ../../nbs/05e_floors.ipynb #031
+def _mean_row(embs, distance, said, k, frac, seeds, n_clusters): # -> dict
+    "The row without intervals, as a mean over the seeds"
+    labels = embs[0][2].labels
+    right = [class_score(labels, s.preds, 'accuracy') for s in said['linear']]
+    rows = [_row(*e, k, frac, s, distance, r) | _cluster_columns(e[0], e[2], n_clusters, s)
+            for e,s,r in zip(embs, seeds, right)]
+    mean = pd.DataFrame(rows).mean(numeric_only=True).to_dict()
+    whole = {c: int(v) for c,v in mean.items() if c in ('n train','k-means K')}
+    return mean | whole | {'distance': distance, 'seed': ' '.join(map(str, seeds))}
+
+# %% ../../nbs/05e_floors.ipynb #032
+def _differences(rows, said, versus, labels, groups, draws): # adds to the rows
+    for name, row in rows.items():
+        if name == versus: continue
+        for judge in said[name]:
+            d = judged_difference(labels, said[name][judge], said[versus][judge], groups, n=draws)
+            what = f'{judge} accuracy minus {versus}'
+            row |= {what: d.value, f'{what} low': d.low, f'{what} high': d.high}
+
+# %% ../../nbs/05e_floors.ipynb #033
+def _sure(encoders, parts, k, frac, seeds, arch, n_clusters, bs, groups, versus, draws):
+    "Several seeds, and scores with intervals; -> dict: name -> row"
+    train, _, test = parts
+    short = k or min(5, len(train))
+    said = {n: [judge_majority(train, test)]*len(seeds) for n in ('k-NN','linear')}
+    rows,said = {'majority class': _majority(train, test, short, frac, ' '.join(map(str, seeds)))
+                 | _interval_columns(test.labels, said, groups, draws)}, {'majority class': said}
+    for name, embs, distance in _features(encoders, parts, arch, seeds, bs):
+        said[name] = _judged(embs, distance, k, frac, seeds)
+        rows[name] = (_mean_row(embs, distance, said[name], short, frac, seeds, n_clusters)
+                      | _interval_columns(test.labels, said[name], groups, draws))
+    if versus: _differences(rows, said, versus, test.labels, groups, draws)
+    return rows
+
+# %% ../../nbs/05e_floors.ipynb #035
+def _check_seeds(seeds, encoders): # -> list
+    if isinstance(seeds, int) or not len(seeds := [*seeds]): raise ValueError(
+        f"seeds is a list such as [0, 1, 2], found {seeds}")
+    for name, models in encoders.items():
+        if isinstance(models, (list,tuple)) and len(models) != len(seeds): raise ValueError(
+            f"{name}: {len(models)} encoders for {len(seeds)} seeds: "
+            "expected one per seed, or one for all")
+    return seeds
+
+# %% ../../nbs/05e_floors.ipynb #036
+_CLUSTERS = ('k-means Rand','k-means adjusted Rand','k-means K',
+             'Rand','adjusted Rand','live clusters')
+_JUDGED = [f'{j} {s}' for j in ('k-NN','linear')
+           for s in ('accuracy','balanced accuracy','macro F1','AUC')]
+
+def _check_columns(columns, k, sure):
+    known = [f'{k or 5}-NN','1-NN F1','linear',*_CLUSTERS] + _JUDGED*sure
+    if isinstance(columns, str): columns = [columns]
+    if unknown := [c for c in columns or () if c not in known]: raise ValueError(
+        f"there is no score {unknown[0]!r}: choose among {', '.join(known)}"
+        + ('' if sure else '; seeds=[0] adds the scores with intervals'))
+    return columns
+
+# %% ../../nbs/05e_floors.ipynb #037
+def _check_versus(versus, encoders, arch, train):
+    mean = 'mean RGB' if train.n_in == 3 else 'mean grey'
+    rows = ['majority class', mean, 'colour histogram', 'colour histogram, cosine',
+            *(['untrained encoder'] if arch else []), *encoders]
+    if versus is not None and versus not in rows: raise ValueError(
+        f"there is no row {versus!r} to subtract: choose among {', '.join(rows)}")
+
+# %% ../../nbs/05e_floors.ipynb #038
+def _chosen(table, columns): # the scores asked for with their ends, and the protocol
+    if columns is None: return table
+    last = [c for c in table if c in ('k','distance','n train','frac','seed','over')]
+    ends = [f'{c}{e}' for c in columns for e in ('',' low',' high',' sd')]
+    minus = [c for c in table if any(c.startswith(f'{o} minus ') for o in columns)]
+    return table[[c for c in ends if c in table] + minus + last]
+
+# %% ../../nbs/05e_floors.ipynb #039
 def compare(encoders,        # dict: name -> Learner, model with `.encoder`, or encoder
             splits,          # Splits with labels
-            k=5,             # neighbours that vote
+            k=5,             # neighbours that vote; with intervals also None: chosen on val
             frac=1.,         # share of the training labels for the linear probe
             seed=0,          # of the label subset, of k-means and of the untrained encoder
             arch='resnet18', # of the untrained encoder; None: no such row
             n_clusters=None, # of k-means; None: the number of classes, 0: no k-means
             bs=512,
+            seeds=None,      # several: means over them, four scores per judge with intervals
+            groups=None,     # [N] photograph or slide of each test patch; None: as in the data
+            versus=None,     # name of a row: accuracy minus that row's, paired, with intervals
+            columns=None,    # scores to show; None: all
+            draws=1000,      # of the bootstrap
 ):                           # -> DataFrame, floor rows first
     "Scores of several encoders by one protocol, beneath the rows that need no training"
     train, _, test = parts = labelled_parts(splits)
+    sure = seeds is not None or groups is not None or versus is not None
+    columns = _check_columns(columns, k, sure)
     if n_clusters is None: n_clusters = len(train.labels.unique())
-    def row(embs, distance):
-        scores = _row(*embs, k, frac, seed, distance)
-        return scores | _cluster_columns(embs[0], embs[2], n_clusters, seed)
-    rows = {'majority class': _majority(train, test, k, frac, seed)}
-    rows |= {name: row(*colour) for name, colour in _colours(parts).items()}
-    if arch: encoders = {'untrained encoder': untrained_encoder(train, arch, seed), **encoders}
-    for name, model in encoders.items():
-        rows[name] = row([None if p is None else embed(model, p, bs) for p in parts], 'cosine')
-    return _table(rows)
+    settings = arch, n_clusters, bs
+    if not sure: return _chosen(_table(_plain(encoders, parts, k, frac, seed, *settings)), columns)
+    seeds = _check_seeds([seed] if seeds is None else seeds, encoders)
+    _check_versus(versus, encoders, arch, train)
+    if groups is None: groups = test.groups
+    _groups(groups, len(test))
+    rows = _sure(encoders, parts, k, frac, seeds, *settings, groups, versus, draws)
+    return _chosen(_table(rows), columns)
 
-# %% ../../nbs/05e_floors.ipynb #027
+# %% ../../nbs/05e_floors.ipynb #040
 def floor_rows(splits,          # Splits with labels
                k=5,             # neighbours that vote
                frac=1.,         # share of the training labels for the linear probe

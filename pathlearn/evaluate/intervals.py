@@ -120,27 +120,28 @@ def _counted_scores(m): # confusion matrices [n,C,C] -> dict of [n]
             'balanced accuracy': np.nanmean(recall, 1), 'macro F1': np.nanmean(f1, 1)}
 
 # %% ../../nbs/05g_intervals.ipynb #034
-def _auc(positive, s, weights): # [N] bool, [N] probabilities, [n,N] weights -> [n]
+_DRAWS = 50 # at a time
+
+def _auc(positive, s, drawn, of): # [N] bool, [N] probabilities, draws [n,G], group of each [N]
     "Eq. 1 with weights; nan where a draw has no patch of the class, or none of another"
-    level = np.unique(s, return_inverse=True)[1] # equal probabilities share a level
-    def per_level(rows): # weights of these patches, summed by level
-        out = np.zeros((len(weights), level.max()+1))
-        order = np.argsort(level[rows], kind='stable')
-        at,first = np.unique(level[rows][order], return_index=True)
-        if len(at): out[:,at] = np.add.reduceat(weights[:,rows][:,order], first, axis=1)
-        return out
-    P,Q = per_level(positive.nonzero()[0]), per_level((~positive).nonzero()[0])
-    below = Q.cumsum(1) - Q/2                            # ties count half
-    with np.errstate(invalid='ignore'): return (P*below).sum(1)/(P.sum(1)*Q.sum(1))
+    order = s.argsort(kind='stable')
+    s,positive,of = s[order],positive[order],of[order]
+    level = [np.searchsorted(s, s[positive], side) for side in ('left','right')]
+    def part(some): # of the draws, [m,G] -> [m]
+        w = some.T.astype(np.float32)[of]                  # [N,m]
+        below = np.zeros((len(w)+1,w.shape[1]), dtype=float)
+        np.cumsum(w*~positive[:,None], axis=0, out=below[1:])
+        P,half = w[positive], sum(below[l] for l in level)/2 # ties count half
+        with np.errstate(invalid='ignore'): return (P*half).sum(0)/(P.sum(0)*below[-1])
+    return np.concatenate([part(drawn[i:i+_DRAWS]) for i in range(0, len(drawn), _DRAWS)])
 
 # %% ../../nbs/05g_intervals.ipynb #035
-def _all_scores(labels, probs, of, drawn): # drawn [n,G] -> dict of [n]
-    n_classes,preds = probs.shape[1], probs.argmax(1)
-    m = _confusions(labels, preds, of, n_classes)
+def _all_scores(labels, probs, of, drawn, preds=None): # drawn [n,G] -> dict of [n]
+    n_classes = probs.shape[1]
+    m = _confusions(labels, probs.argmax(1) if preds is None else preds, of, n_classes)
     found = _counted_scores(np.tensordot(drawn.astype(float), m, 1))
-    weights = drawn[:,of].astype(np.float32)
     classes = [1] if n_classes == 2 else np.unique(labels) # of two, one says it all
-    aucs = np.stack([_auc(labels == c, probs[:,c], weights) for c in classes])
+    aucs = np.stack([_auc(labels == c, probs[:,c], drawn, of) for c in classes])
     with np.errstate(invalid='ignore'): return found | {'AUC': np.nanmean(aucs, 0)}
 
 # %% ../../nbs/05g_intervals.ipynb #036

@@ -12,7 +12,7 @@ from torch import nn
 from ..data import PatchData
 from ..networks import encoder
 from ..views import standard_view
-from .callbacks import InFit, ViewPair
+from .callbacks import InFit, LabelledView, ViewPair
 from .log import EpochLines, LiveLog
 from .watch import CollapseWatch, FitGuard
 from fastai.basics import Learner, SGD
@@ -143,14 +143,17 @@ def _instead(model): # -> what to call for `predict`, and for `show_results`
     return "embed(learn, data)", "neighbours(embed(learn, train), embed(learn, data))"
 
 # %% ../../nbs/04a_loop.ipynb #034
+def _refusal(model, verb, call): # -> a sentence
+    if hasattr(model, 'classifier'): return (
+        f"{type(model).__name__} names many patches at once: call classify(learn, data)")
+    return f"{type(model).__name__} has no label to {verb}: call {call}"
+
 class PatchLearner(Learner):
     "fastai's Learner; its verbs that decode a label say what to call where there is none"
     def predict(self, *args, **kwargs):
-        raise NotImplementedError(f"{type(self.model).__name__} has no label to predict: "
-                                  f"call {_instead(self.model)[0]}")
+        raise NotImplementedError(_refusal(self.model, 'predict', _instead(self.model)[0]))
     def show_results(self, *args, **kwargs):
-        raise NotImplementedError(f"{type(self.model).__name__} has no label to show: "
-                                  f"call {_instead(self.model)[1]}")
+        raise NotImplementedError(_refusal(self.model, 'show', _instead(self.model)[1]))
 
 # %% ../../nbs/04a_loop.ipynb #035
 def ssl_learner(dls,
@@ -162,14 +165,17 @@ def ssl_learner(dls,
     fixed=(),       # parameter groups whose rate stays constant
     sched=None,     # a `Schedule`; None: `CosineLR(fixed)`
     patience=5,     # epochs in a row before a collapse is reported
+    more=(),        # Modules for further views, of a model that takes more than two
+    labels=False,   # True: one view for each image, and the loss is given its label
     cbs=(),         # further callbacks
     opt_func=partial(SGD, mom=.9, decouple_wd=False),
     **kwargs,       # for `Learner`
 ):                  # -> Learner
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
-    views = ViewPair(view or standard_view(x.shape[-1]))
-    cbs = [views, FitGuard(), CollapseWatch(patience), sched or CosineLR(fixed), *L(cbs)]
+    view = view or standard_view(x.shape[-1])
+    own = [LabelledView(view)] if labels else [ViewPair(view, more=more), CollapseWatch(patience)]
+    cbs = [*own, FitGuard(), sched or CosineLR(fixed), *L(cbs)]
     lr = lr or .05*len(x)/256
     learn = PatchLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs,
                          opt_func=opt_func, **kwargs)

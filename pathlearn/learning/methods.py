@@ -46,6 +46,7 @@ class Method:
     model: str = ''         # class of its model, where that is not the title
     url: str = ''           # address of the paper
     page: str = ''          # notebook that explains it, such as '12_clusiam'
+    labels: bool = False    # its loss is given the class of each patch
 
     def draw(self, size, own=None, **kw): # own: the learner's options; kw: for the view; -> Module
         "The view that this method compares patches by"

@@ -84,8 +84,10 @@ def _projection_collapse(spread): # -> a sentence, or None
         f"projections collapse to one point: spread {spread:.3f}, below 0.1, healthy is near 1")
 
 # %% ../../nbs/04b_watch.ipynb #025
-def _too_sure(live, live_with_noise, entropy_each, k): # -> a sentence, or None
-    remedy = "Lower alpha, or end the projector in batch norm"
+_SURE = 'Try fewer clusters, a larger batch or a smaller learning rate'
+_UNSURE = 'Train longer, or try fewer clusters'
+
+def _too_sure(live, live_with_noise, entropy_each, k, remedy): # -> a sentence, or None
     if live == 1 and live_with_noise <= 2: return (
         f"dominant dimension: {live} of {k} clusters wins every image and noise makes it "
         f"{live_with_noise}, healthy is more than 2. {remedy}")
@@ -94,22 +96,24 @@ def _too_sure(live, live_with_noise, entropy_each, k): # -> a sentence, or None
         f"little: {live} of {k} clusters live, {live_with_noise} with noise. {remedy}")
 
 # %% ../../nbs/04b_watch.ipynb #027
-def _too_unsure(entropy_each, k, steps): # -> a sentence, or None
+def _too_unsure(entropy_each, k, steps, remedy): # -> a sentence, or None
     # every assigner is born like this, and K^2 pairs of clusters take their time to part
     young = steps is not None and k and steps < max(50, k*k/50)
     if k and not young and entropy_each > .95*np.log(k): return (
         f"near-uniform assigner: entropy {entropy_each:.2f} per image, above {.95*np.log(k):.2f} "
-        f"of at most {np.log(k):.2f}: assignments are noise. Raise alpha or train longer")
+        f"of at most {np.log(k):.2f}: assignments are noise. {remedy}")
 
 # %% ../../nbs/04b_watch.ipynb #028
 def collapse_kind(spread=None, live=None, # these four as in the table above
                   live_with_noise=None, entropy_each=None,
                   k=None,     # K, number of clusters
                   steps=None, # of training so far; None: enough to judge
+                  sure=_SURE, unsure=_UNSURE, # what to try when the assigner is so
                   **_):       # -> a sentence, or None
     "Which collapse do these numbers show?"
-    return (_projection_collapse(spread) or _too_sure(live, live_with_noise, entropy_each, k)
-            or _too_unsure(entropy_each, k, steps))
+    return (_projection_collapse(spread)
+            or _too_sure(live, live_with_noise, entropy_each, k, sure)
+            or _too_unsure(entropy_each, k, steps, unsure))
 
 # %% ../../nbs/04b_watch.ipynb #032
 class CollapseWarning(UserWarning): "Training runs, and learns nothing"
@@ -165,11 +169,12 @@ class CollapseWatch(Watch):
         self.warn(self.history[-self.patience:])
     def warn(self, seen): # the last rows of the history
         if len(seen) != self.patience: return
-        kinds = {(collapse_kind(**h, steps=self.train_iter) or '').split(' ')[0] for h in seen}
+        told = dict(steps=self.train_iter, **getattr(self.learn.loss_func, 'remedies', {}))
+        kinds = {(collapse_kind(**h, **told) or '').split(' ')[0] for h in seen}
         if len(kinds) != 1 or kinds == {''} or kinds <= self.warned: return
         self.warned |= kinds
-        warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: {collapse_kind(**seen[-1])}",
-                      CollapseWarning, stacklevel=3)
+        span = f"epochs {seen[0]['epoch']+1} to {self.epoch+1}"
+        warnings.warn(f"{span}: {collapse_kind(**seen[-1] | told)}", CollapseWarning, stacklevel=3)
 
 # %% ../../nbs/04b_watch.ipynb #043
 class LossParts(Watch):

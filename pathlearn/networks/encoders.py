@@ -128,6 +128,14 @@ def _stem(conv, n_in, small, weights): # -> the first convolution, in place of `
     return new
 
 # %% ../../nbs/03a_encoders.ipynb #037
+def _lite0(n_in, weights): # -> body, features
+    "EfficientNet-Lite0, as it is before any training or with ImageNet's weights"
+    net = imagenet_lite0() if weights else extra_package('timm').create_model(LITE0)
+    net.reset_classifier(0)
+    net.conv_stem = _stem(net.conv_stem, n_in, False, weights)
+    return net.train(), net.num_features
+
+# %% ../../nbs/03a_encoders.ipynb #040
 @torch.no_grad()
 def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of training
     black = torch.zeros(1, n_in, size, size, device=next(net.parameters()).device)
@@ -137,15 +145,7 @@ def _try_out(net, arch, n_in, n_out, size): # one black image, before hours of t
     if found != (1,n_out): raise _misfit(arch, size, f"not {n_out} features come out but {found}")
     net.train()
 
-# %% ../../nbs/03a_encoders.ipynb #6f67d19c
-def _lite0(n_in, weights): # -> body, features
-    "EfficientNet-Lite0, as it is before any training or with ImageNet's weights"
-    net = imagenet_lite0() if weights else extra_package('timm').create_model(LITE0)
-    net.reset_classifier(0)
-    net.conv_stem = _stem(net.conv_stem, n_in, False, weights)
-    return net.train(), net.num_features
-
-# %% ../../nbs/03a_encoders.ipynb #038
+# %% ../../nbs/03a_encoders.ipynb #041
 def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f"no network named '{arch}': take 'tiny', 'lite0' "
@@ -161,7 +161,7 @@ def _torchvision(arch, n_in, small_stem, weights, size): # -> body, features
     if size: _try_out(net, arch, n_in, n_out, size)
     return net, n_out
 
-# %% ../../nbs/03a_encoders.ipynb #040
+# %% ../../nbs/03a_encoders.ipynb #043
 class Encoder(Configured):
     "Images to features: normalisation, a convolutional body, no classifier"
     def __init__(self,
@@ -192,7 +192,7 @@ class Encoder(Configured):
 
     def forward(self, x): return self.body(self.norm(x)) # [B,C,H,W] -> [B,n_out]
 
-# %% ../../nbs/03a_encoders.ipynb #041
+# %% ../../nbs/03a_encoders.ipynb #044
 def encoder(arch='resnet18', n_in=3, small_stem=None, **kwargs):
     "An `Encoder` from a torchvision function or name, 'tiny', 'conv3' or 'lite0'"
     if isinstance(arch, nn.Module):

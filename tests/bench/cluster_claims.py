@@ -7,6 +7,10 @@ collapse   the same ten epochs with and without stop-gradient (also without the 
 gradient   how large a share of the encoder's gradient the cluster loss has, step by step
 clusters   assigner against k-means at equal counts, three classes (rows of `pathlearn_reproduce clusiam`, weights in RUNS)
 mix        the same on a 95 : 5 mix of two classes
+fair       CluSiam on that mix, with all rows and columns of `fair_clusters`, and k-means of colours at the same count; beside it
+           SwAV by its prototypes and PCL by its clusters
+components tables 4 and 5: cluster loss alone, without Gumbel noise, projectors without a last norm, CluBYOL
+number     K = 1, 2, 3, 10 and 100
 weight     the cluster loss with nine times the weight (alpha = .9 in place of .5)"""
 import argparse, time
 from pathlib import Path
@@ -20,7 +24,7 @@ SEEDS, SETTING = (0,1,2), dict(arch='tiny', view='gentle', bs=128, lr=.1)
 RARE, COMMON = 'lung_aca', 'lung_n'   # of the mix: adenocarcinoma in normal tissue
 
 def learner(kind, train, **kw): # -> Learner under the one setting of this script
-    make = dict(SimSiam=simsiam_learner, CluSiam=clusiam_learner, CluBYOL=clubyol_learner)[kind]
+    make = dict(SimSiam=simsiam_learner, CluSiam=clusiam_learner, CluBYOL=clubyol_learner, SwAV=swav_learner, PCL=pcl_learner)[kind]
     return make(train.dls(bs=SETTING['bs']), SETTING['arch'], view=gentle_view(train.size), lr=SETTING['lr'], **kw)
 
 def fit(learn, epochs): # -> minutes
@@ -38,21 +42,13 @@ def by_kmeans(train, test, k, seed): # -> both with assignments
     return [with_clusters(e, kmeans_clusters(train, k, seed, e)) for e in (train,test)]
 
 def merged(train, test, k): # the assigner's clusters joined to k by the centroids of their patches
-    from sklearn.cluster import AgglomerativeClustering
-    live = train.assignments.unique()
-    if len(live) <= k: return [train,test]
-    centres = torch.stack([F.normalize(train.normed[train.assignments == c].mean(0), dim=0) for c in live])
-    group = AgglomerativeClustering(k, metric='cosine', linkage='average').fit_predict(centres)
-    new = torch.full((int(max(train.assignments.max(), test.assignments.max())) + 1,), -1)
-    new[live] = torch.as_tensor(group)
-    return [with_clusters(e, new[e.assignments]) for e in (train,test)]
+    return [with_clusters(e, merge_clusters(train, k, e)) for e in (train,test)]
 
 def scored(pair, classes): # -> dict: one row of a table of clusters
     train,test = pair
-    found = cluster_scores(test.labels, test.assignments)
-    f1 = [best_cluster_f1(train, test, c) for c in classes]
-    return {'clusters':counted(train.assignments), 'Rand':found['rand'], 'Rand, shuffled':shuffled_rand(test.labels, test.assignments),
-            'adjusted Rand':found['adjusted_rand'], 'purity':found['purity'], 'best-cluster F1':sum(f1)/len(f1)}
+    purity = cluster_scores(test.labels, test.assignments)['purity']
+    rows = [fair_scores(train, test, c) for c in classes] # they differ in the best cluster's F1 alone
+    return rows[0] | {'best-cluster F1':sum(r['best-cluster F1'] for r in rows)/len(rows), 'purity':purity}
 
 def ways(train, test, n_classes, seed): # -> name: (train, test) with assignments
     n = counted(train.assignments)
@@ -102,6 +98,24 @@ def mix(splits, args, epochs=40, draws=20):
             table = pd.DataFrame(rows).groupby('clusters by', sort=False).mean().reset_index()
             for row in table.to_dict('records'):
                 yield dict(method=kind, epochs=epochs if minutes else 0, k=k, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
+
+def fair(splits, args, epochs=40, draws=20):
+    rare,common = (splits.train.classes.index(c) for c in (RARE,COMMON))
+    for kind,seed in [(kind,seed) for kind in ('CluSiam','SwAV','PCL') for seed in SEEDS]:
+        if args.only and kind not in args.only: continue
+        train = mixture(splits.train, rare, common, .05, seed)
+        tests = [mixture(splits.test, rare, common, .05, d) for d in range(draws)]
+        set_seed(seed)
+        model = learner(kind, train, k=100)
+        minutes, tr = fit(model, epochs), embed(model, train)
+        def colours(p): return Embeddings(colour_histogram(p), p.labels)
+        def by_colours(p): return with_clusters(colours(p), kmeans_clusters(colours(train), counted(tr.assignments), seed, colours(p)))
+        rows = []
+        for test in tests:
+            rows += fair_clusters(tr, embed(model, test), label=1, seed=seed).reset_index().to_dict('records')
+            if kind == 'CluSiam': rows.append({'clusters by':'k-means of colours'} | fair_scores(by_colours(train), by_colours(test), 1))
+        for row in pd.DataFrame(rows).groupby('clusters by', sort=False).mean().reset_index().to_dict('records'):
+            yield dict(method=kind, epochs=epochs, k=100, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
 
 class Terms(ClusterLoss):
     "The same loss, with both of its terms kept"
@@ -160,17 +174,42 @@ def collapse(splits, args, epochs=10):
             minutes = fit(learn, epochs)
             yield dict(method=kind, without=what, epochs=epochs, k=own.get('k'), seed=seed, **state(learn, splits), minutes=minutes)
 
+def found(learn, splits): # -> dict: what one trained learner gives on test
+    train,val,test = (embed(learn, p) for p in splits)
+    row = {'5-NN':knn_score(train, test), 'linear':linear_score(train, test)}
+    if test.assignments is None: return row
+    s = cluster_scores(test.labels, test.assignments)
+    return row | {'Rand':s['rand'], 'adjusted Rand':s['adjusted_rand'], 'live clusters':s['n_clusters']}
+
 def weight(splits, args, epochs=40):
     for seed in SEEDS:
         set_seed(seed)
         learn = learner('CluSiam', splits.train, k=100, alpha=.9)
         minutes = fit(learn, epochs)
-        train,test = (embed(learn, p) for p in (splits.train,splits.test))
-        found = dict(linear=linear_score(train, test)) | cluster_scores(test.labels, test.assignments)
-        yield dict(method='CluSiam', epochs=epochs, k=100, alpha=.9, seed=seed, **{'5-NN':knn_score(train, test), 'linear':found['linear'],
-                   'Rand':found['rand'], 'adjusted Rand':found['adjusted_rand'], 'live clusters':found['n_clusters']}, minutes=minutes)
+        yield dict(method='CluSiam', epochs=epochs, k=100, alpha=.9, seed=seed, **found(learn, splits), minutes=minutes)
 
-PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, weight=weight)
+COMPONENTS = { # row of tables 4 and 5: learner and what differs
+    'SimSiam':('SimSiam',{}), 'cluster loss alone':('CluSiam',dict(alpha=1)), 'joint, without noise':('CluSiam',dict(noise=False)),
+    'CluSiam':('CluSiam',{}), 'CluSiam, no last norm':('CluSiam',dict(last_bn=False)),
+    'CluBYOL':('CluBYOL',{}), 'CluBYOL, no last norm':('CluBYOL',dict(last_bn=False))}
+
+def components(splits, args, epochs=10):
+    for row,(kind,own) in COMPONENTS.items():
+        for seed in SEEDS:
+            set_seed(seed)
+            learn = learner(kind, splits.train, **({} if kind == 'SimSiam' else dict(k=100)), **own)
+            minutes = fit(learn, epochs)
+            yield dict(method=kind, row=row, epochs=epochs, k=None if kind == 'SimSiam' else 100, seed=seed, **found(learn, splits), minutes=minutes)
+
+def number(splits, args, epochs=10):
+    for k in (1,2,3,10,100):
+        for seed in SEEDS:
+            set_seed(seed)
+            learn = learner('CluSiam', splits.train, k=k)
+            minutes = fit(learn, epochs)
+            yield dict(method='CluSiam', epochs=epochs, k=k, seed=seed, **found(learn, splits), minutes=minutes)
+
+PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, fair=fair, components=components, number=number, weight=weight)
 
 def write(part, splits, args):
     "Rows appear in the file as they are measured"

@@ -9,9 +9,9 @@ from scipy.stats import t
 from pathlearn.commands.runs import code_version, hardware
 
 NBS = Path(__file__).resolve().parents[2]/'nbs'
-PAGES = {'10_siamese':'5-NN accuracy', '12_clusiam':'5-NN accuracy', '13_decorrelated':'5-NN accuracy', '22_ca2cl':'accuracy of a linear probe',
+PAGES = {'10_siamese':'5-NN accuracy', '12_clusiam':'5-NN accuracy', '13_decorrelated':'5-NN accuracy', '14_moco':'5-NN accuracy', '14a_swav':'5-NN accuracy', '14b_clustered':'5-NN accuracy', '15_supervised':'5-NN accuracy', '22_ca2cl':'accuracy of a linear probe',
          '32_autoencoder':'adjusted Rand index of ten clusters (mean of five starts of k-means)', '41_cdcl':'Dice'}
-SEEDS = {'13_decorrelated':range(5), '32_autoencoder':range(5)} # three elsewhere: untrained, the latter's clusters differ much from seed to seed
+SEEDS = {'13_decorrelated':range(5), '14_moco':range(5), '14a_swav':range(5), '14b_clustered':range(5), '15_supervised':range(5), '32_autoencoder':range(5)} # three elsewhere: untrained, the latter's clusters differ much from seed to seed
 MADE = {'commit':code_version(), 'hardware':hardware()} # of the code as it was loaded: the checkout may move on meanwhile
 LABEL = re.compile(r'^#\|\s*label:\s*first-run\s*$', re.M)
 

@@ -1,10 +1,11 @@
 """Every method that learns from patches, on equal terms: lung patches, and a 95 : 5 mix of two of their classes.
 
-Writes nbs/results/one_table.csv, one row per data set, method and seed: python tests/bench/one_table.py [METHOD ...]
+Writes nbs/results/one_table.csv, one row per data set, method and seed: python tests/bench/one_table.py [lung|mix] [METHOD ...]
 All see the same number of images in batches of 64. Rows that the file holds are left out, so a stopped run goes on.
 
 lung  k, distance and C are chosen on the val part; intervals are drawn over the photographs of the test part.
-      `right` holds one bit per test patch, for paired intervals between two rows.
+      `right` holds one bit per test patch; one_table_pairs.csv has from them the paired differences of two rows: share of
+      right patches, mean over seeds, the interval over the same photographs for both.
 mix   adenocarcinoma, 5 % of squamous cell carcinoma (in normal tissue a colour histogram alone reaches an F1 of .99).
       Eleven rare test patches would tell nothing: all of both classes are scored, and weighed so that the rare ones are
       5 %. F1 is of the rare class, by the nearest neighbour, as in CluSiam's table 1."""
@@ -25,8 +26,8 @@ FILE = Path(__file__).resolve().parents[2]/'nbs/results/one_table.csv'
 SEEDS, BS, SEEN = range(3), 64, 8_268 # images that each method sees: four epochs of lung
 RARE, COMMON, SHARE = 'lung_aca', 'lung_scc', .05
 FLOORS = ['mean RGB','colour histogram','untrained encoder','ImageNet, frozen']
-OWN = {'autoencoder': dict(opt='adamw')} # LARS needs large batches
-LIGHT = {'ca2cl','autoencoder'} # bring views of their own
+SETTINGS = {'autoencoder': dict(opt='adamw')} # LARS needs large batches
+OWN_VIEWS = {'ca2cl','autoencoder'} # bring views of their own
 
 def mixture(data, seed=None): # PatchData -> of two classes, 1 = the rare one; with a seed it is thinned to SHARE
     many, few = ((data.labels == data.classes.index(c)).nonzero().flatten() for c in (COMMON,RARE))
@@ -48,8 +49,8 @@ def encoder_of(name, train, seed): # -> PatchData -> Embeddings, and what it cos
 
 def trained(name, train, seed):
     set_seed(seed)
-    view = {} if name in LIGHT else dict(view='gentle')
-    learn = make_learner(name, train, arch='tiny', bs=BS, **view, **OWN.get(name, {}))
+    view = {} if name in OWN_VIEWS else dict(view='gentle')
+    learn = make_learner(name, train, arch='tiny', bs=BS, **view, **SETTINGS.get(name, {}))
     epochs, method = round(SEEN/len(train)), METHODS[name]
     start = time.process_time()
     with learn.no_bar(), learn.no_logging():
@@ -108,15 +109,29 @@ def measure(data, name, seed): # -> one row
     title = METHODS[name].title if name in METHODS else name
     return {'data': data, 'method': name, 'title': title, 'seed': seed, 'bs': BS if cost else None, 'n train': len(train)} | cost | found
 
+def pairs(rows): # -> DataFrame: each method less the colour histogram, and CluSiam less SimSiam
+    test = npz_data(prepared('lc25000_lung_64.npz')).test
+    rows, found = rows[rows.data == 'lung'], []
+    def right(method, score): # [test patches], mean over seeds
+        texts = rows[rows.method == method][f'{score}, right']
+        return np.mean([np.unpackbits(np.frombuffer(bytes.fromhex(t), np.uint8))[:len(test)] for t in texts], 0)
+    for a, b in [*((m, 'colour histogram') for m in rows.method.unique() if m != 'colour histogram'), ('clusiam','simsiam')]:
+        for score in ('k-NN','linear'):
+            end = bootstrap_interval(right(a, score) - right(b, score), test.groups)
+            found.append(dict(method=a, minus=b, score=score, **end._asdict()))
+    return pd.DataFrame(found).round(4)
+
 if __name__ == '__main__':
     import multiprocessing
     rows = pd.read_csv(FILE, dtype={'commit': str}).to_dict('records') if FILE.exists() else []
     done = {(r['data'], r['method'], r['seed']) for r in rows}
-    names = sys.argv[1:] or [*FLOORS, *(m.name for m in METHODS.values() if m.data == 'patches')]
+    sets = [a for a in sys.argv[1:] if a in ('lung','mix')] or ['lung','mix']
+    names = [a for a in sys.argv[1:] if a not in sets] or [*FLOORS, *(m.name for m in METHODS.values() if m.data == 'patches')]
     made = dict(arch='tiny', commit=code_version(), hardware=f'one of {hardware()}')
     with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool: # a process of its own: its peak memory is its own
-        for job in [(data, name, seed) for seed in SEEDS for name in names for data in ('lung','mix')]:
+        for job in [(data, name, seed) for data in sets for seed in SEEDS for name in names]:
             if job in done: continue
             rows.append(pool.apply(measure, job) | made)
             pd.DataFrame(rows).round(4).to_csv(FILE, index=False)
             print({n: v for n, v in rows[-1].items() if n not in made and not n.endswith('right')}, flush=True)
+    pairs(pd.DataFrame(rows)).to_csv(FILE.with_name('one_table_pairs.csv'), index=False)

@@ -55,7 +55,7 @@ if __name__ == '__main__':
     epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 4
     rows = pd.read_csv(FILE, dtype={'commit':str}).to_dict('records') if FILE.exists() else []
     done = {(r['method'], r['seed']) for r in rows}
-    wanted = [(name, epochs, seed) for seed in SEEDS for name in [*FLOORS, *(m.name for m in METHODS.values() if m.data == 'patches')]]
+    wanted = [(name, epochs, seed) for seed in SEEDS for name in [*FLOORS, *(m.name for m in METHODS.values() if m.data == 'patches' and not m.labels)]]
     with multiprocessing.get_context('fork').Pool(1, maxtasksperchild=1) as pool:
         for w in wanted:
             if (w[0], w[2]) in done: continue

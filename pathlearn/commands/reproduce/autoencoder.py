@@ -14,13 +14,13 @@ from ...autoencoder import (ReconstructionWatch, plot_latent, reconstruct,
                                    reconstruction_errors, walk_prototypes)
 from ..inputs import data_name, labelled, read_data
 from ..report import save_figure
-from .rows import append_rows, has_row, made_by
+from .rows import append_rows, encoder_title, has_row, made_by
 from ..runs import trained
 from ...evaluate import (Embeddings, classification_scores, colour_histogram, embed,
                                 fine_tune, knn_predict, linear_predict, mapped_predict)
 from ...learning import save_encoder
 from ...networks import encoder, frozen_encoder
-from ...networks.frozen import at_hand, must_have_weights
+from ...networks.frozen import must_have_weights
 from ...prototypes import fit_prototypes, soft_assign, whitening
 from ...views import show_rows, to_unit
 from fastai.torch_core import no_random
@@ -131,11 +131,11 @@ def _baselines(task, seed):
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #2431ee4f
 def _by_encoder(task, embs, name, seed): # -> rows
     "K-means at the elbow, neighbours, and a linear layer on somebody else's features"
-    preds,k = _by_clusters(embs, None, seed)
-    return [*_rows_of(task, f'{name} + k-means', preds, row='ResNet-18 + k-means', k=k,
-                      how='ImageNet' if at_hand(name) else ''),
-            *_rows_of(task, f'{name}, 5-NN', _by_votes(embs)),
-            *_rows_of(task, f'{name}, linear', _by_layer(embs, seed))]
+    (preds,k),title = _by_clusters(embs, None, seed), encoder_title(name)
+    return [*_rows_of(task, f'{title} + k-means', preds, row='ResNet-18 + k-means',
+                      k=k, how='elbow'),
+            *_rows_of(task, f'{title}, 5-NN', _by_votes(embs)),
+            *_rows_of(task, f'{title}, linear', _by_layer(embs, seed))]
 
 # %% ../../../nbs/61c_reproduce_autoencoder.ipynb #021
 def _ours(task, seed):

@@ -10,13 +10,14 @@ import time
 from pathlib import Path
 from ..inputs import complete, data_name, labelled, read_data
 from ..known import load_method
-from ..report import compare_calmly
-from .rows import append_rows, described, has_row, made_by
+from ..scores import compare_calmly
+from .rows import (append_rows, described, encoder_title, has_row,
+                                              made_by)
 from ..runs import curves_of, trained
 from ...evaluate import embed, knn_score
 from ...learning import KNNWatch, save_encoder
 from ...networks import frozen_encoder
-from ...networks.frozen import at_hand, must_have_weights
+from ...networks.frozen import must_have_weights
 
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #005
 def _jobs(args): # -> (method, K, with curves?) in the order in which they run
@@ -57,7 +58,7 @@ def _floor(file, splits, about, seed, args):
 # %% ../../../nbs/61b_reproduce_clusiam.ipynb #012
 def _frozen(file, splits, name, args):
     "The row of an encoder that was trained elsewhere"
-    title = 'ImageNet (EfficientNet-Lite0)' if at_hand(name) else name
+    title = encoder_title(name)
     key = dict(method=title, arch=name, size=splits.train.size, view='', epochs=0, seed=0)
     if has_row(file, **key): return
     start,enc = time.time(),frozen_encoder(name)
