@@ -6,21 +6,26 @@
 __all__ = ['calibration_error', 'plot_calibration']
 
 # %% ../../nbs/05k_calibration.ipynb #002
+from itertools import cycle
 import numpy as np, matplotlib.pyplot as plt
-from sklearn.calibration import calibration_curve
 from .intervals import _checked
 
 # %% ../../nbs/05k_calibration.ipynb #012
+def _bins(labels, probs, bins): # -> [B] patches, [B] sum of confidence, [B] right answers
+    labels,probs = _checked(labels, probs)
+    if bins < 1: raise ValueError(f"expected at least one bin, found {bins}")
+    sure,right = probs.max(1).astype(float), probs.argmax(1) == labels
+    of = np.ceil((sure*bins).round(5)).astype(int) # .6000001 of a vote of ten is .6
+    return [np.bincount(of, w) for w in (None,sure,right)]
+
+# %% ../../nbs/05k_calibration.ipynb #50ef17fb
 def calibration_error(labels,  # int [N]
                       probs,   # [N,C] probability of each class
                       bins=10, # of equal width
 ):                             # -> float in [0,1]
     "Expected calibration error, eq. 1"
-    labels,probs = _checked(labels, probs)
-    if bins < 1: raise ValueError(f"expected at least one bin, found {bins}")
-    sure,right = probs.max(1).astype(float), probs.argmax(1) == labels
-    of = np.ceil((sure*bins).round(5)).astype(int) # .6000001 of a vote of ten is .6
-    return float(np.abs(np.bincount(of, right - sure)).sum()/len(labels))
+    count,sure,right = _bins(labels, probs, bins)
+    return float(np.abs(right - sure).sum()/count.sum())
 
 # %% ../../nbs/05k_calibration.ipynb #015
 def plot_calibration(labels,   # int [N]
@@ -31,9 +36,10 @@ def plot_calibration(labels,   # int [N]
     "Share of right answers over confidence, one curve per name, and the diagonal"
     ax = ax or plt.subplots(figsize=(3.6,3.2), layout='constrained')[1]
     ax.plot([0,1], [0,1], ls='--', color='0.5')
-    for mark,(name,p) in zip('os^Dvx*P', probs.items()):
-        y,p = _checked(labels, p)
-        right,sure = calibration_curve(p.argmax(1) == y, p.max(1).clip(0, 1), n_bins=bins)
-        ax.plot(sure, right, marker=mark, ms=4, label=name)
+    for mark,(name,p) in zip(cycle('os^Dvx*P'), probs.items()):
+        count,sure,right = _bins(labels, p, bins)
+        met = count > 0
+        x,y = sure[met]/count[met], right[met]/count[met]
+        ax.plot(x, y, marker=mark, ms=4, label=name)
     ax.set(xlabel='confidence', ylabel='share right', xlim=(0,1), ylim=(0,1)); ax.legend()
     return ax

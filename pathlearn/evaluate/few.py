@@ -21,9 +21,11 @@ def support_sets(labels, # int [N]
     classes,sizes = np.unique(labels, return_counts=True)
     if shots < 1 or draws < 1: raise ValueError(
         f"expected at least one shot and one draw, found {shots} and {draws}")
-    if len(classes) < 2: raise ValueError("there is one class alone: nothing can be told apart")
+    if len(classes) < 2: raise ValueError(
+        "there is one class alone: nothing can be told apart")
     if shots > sizes.min(): raise ValueError(
-        f"{shots} shots asked for, but class {classes[sizes.argmin()]} has {sizes.min()} patches")
+        f"{shots} shots asked for, but class {classes[sizes.argmin()]} "
+        f"has {sizes.min()} patches")
     rows = [np.flatnonzero(labels == c) for c in classes]
     picked = [r[rng.random((draws,len(r))).argsort(1)[:,:shots]] for r in rows]
     return np.stack(picked, 1)
@@ -34,7 +36,7 @@ def _by_means(x, queries, rows): # [N,F], [M,F], [C,S] -> [M], the nearest mean;
     return (queries @ m.T - m.square().sum(1)/2).argmax(1)
 
 # %% ../../nbs/05h_few.ipynb #015
-def _centred(train, *others): # Embeddings -> features less the mean of train, of length one
+def _centred(train, *others): # Embeddings -> features less train's mean, of length 1
     mean = train.features.mean(0)
     return [F.normalize(e.features - mean) for e in (train, *others)]
 
@@ -45,16 +47,17 @@ def few_shot_score(train,     # Embeddings with labels, from which the shots are
                    draws=100, # support sets per number of shots
                    seed=0,
                    metric='accuracy', # or 'f1', see `knn_score`
-):                            # -> DataFrame, one row per number of shots: value, low, high
+):                            # -> DataFrame, one row per shots: value, low, high
     "Mean over draws by the nearest class mean, and where 95 % of the draws lie; eq. 1"
     need_labels(train=train, test=test)
     (x,queries),classes = _centred(train, test), train.labels.unique()
-    rows = {}
+    found = {}
     for s in np.atleast_1d(shots).tolist():
-        said = (classes[_by_means(x, queries, r)] for r in support_sets(train.labels, s, draws, seed))
+        sets = support_sets(train.labels, s, draws, seed)
+        said = (classes[_by_means(x, queries, rows)] for rows in sets)
         scores = [class_score(test.labels, y, metric) for y in said]
-        rows[s] = Interval(np.mean(scores), *np.quantile(scores, [.025,.975]))
-    table = pd.DataFrame.from_dict(rows, orient='index', columns=Interval._fields)
+        found[s] = Interval(np.mean(scores), *np.quantile(scores, [.025,.975]))
+    table = pd.DataFrame.from_dict(found, orient='index', columns=Interval._fields)
     return table.rename_axis('shots').assign(over=f'{draws} draws')
 
 # %% ../../nbs/05h_few.ipynb #021
@@ -69,11 +72,12 @@ def _nearest_of_others(f, of, k, offset=0.): # [N,F], group of each [N] -> rows 
 
 # %% ../../nbs/05h_few.ipynb #022
 def _check_retrieval(of, ks): # group of each [N], numbers of neighbours
-    if not len(ks) or min(ks) < 1: raise ValueError(f"ks are numbers of at least 1, found {list(ks)}")
+    if not len(ks) or min(ks) < 1: raise ValueError(
+        f"ks are numbers of at least 1, found {list(ks)}")
     fewest = len(of) - np.bincount(of).max()
     if max(ks) > fewest: raise ValueError(
-        f"{max(ks)} neighbours asked for, but some patches have {fewest} patches of other groups: "
-        f"use k <= {fewest}")
+        f"{max(ks)} neighbours asked for, but some patches have {fewest} patches of "
+        f"other groups: use k <= {fewest}")
 
 # %% ../../nbs/05h_few.ipynb #023
 def retrieval_score(emb,         # Embeddings with labels
