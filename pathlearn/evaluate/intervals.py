@@ -58,8 +58,10 @@ def bootstrap_interval(values,      # [N], their mean is the score: right (1) or
         raise ValueError("a mean needs numbers: found none, or some that are not finite")
     of,n_groups = _groups(groups, len(values))
     sums,sizes = np.bincount(of, values), np.bincount(of)
-    drawn = draw_weights(n_groups, n, seed)
-    return _ends(values.mean(), (drawn @ sums)/(drawn @ sizes), level)
+    rng,step = np.random.default_rng(seed), max(1, 2**22//n_groups) # draws in 32 MB
+    blocks = (draw_weights(n_groups, min(step,n-i), rng) for i in range(0, max(n,1), step))
+    draws = np.concatenate([(w @ sums)/(w @ sizes) for w in blocks])
+    return _ends(values.mean(), draws, level)
 
 # %% ../../nbs/05g_intervals.ipynb #022
 def knn_probabilities(train,     # Embeddings with labels
