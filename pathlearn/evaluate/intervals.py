@@ -59,8 +59,9 @@ def bootstrap_interval(values,      # [N], their mean is the score: right (1) or
     of,n_groups = _groups(groups, len(values))
     sums,sizes = np.bincount(of, values), np.bincount(of)
     rng,step = np.random.default_rng(seed), max(1, 2**22//n_groups) # draws in 32 MB
-    blocks = (draw_weights(n_groups, min(step,n-i), rng) for i in range(0, max(n,1), step))
-    draws = np.concatenate([(w @ sums)/(w @ sizes) for w in blocks])
+    blocks = [min(step,n-i) for i in range(0, max(n,1), step)]
+    drawn = (draw_weights(n_groups, b, rng) for b in blocks)
+    draws = np.concatenate([(w @ sums)/(w @ sizes) for w in drawn])
     return _ends(values.mean(), draws, level)
 
 # %% ../../nbs/05g_intervals.ipynb #022
