@@ -6,12 +6,14 @@
 __all__ = []
 
 # %% ../../nbs/05_evaluate.ipynb #008
-from . import (embeddings, labels, intervals, judges, clusters, fair, masks,
-                                floors, tuning)
+from . import (embeddings, labels, intervals, judges, few, calibration,
+                                clusters, fair, masks, floors, tuning)
 from .embeddings import *
 from .labels import *
 from .intervals import *
 from .judges import *
+from .few import *
+from .calibration import *
 from .clusters import *
 from .fair import *
 from .masks import *
@@ -20,5 +22,6 @@ from .tuning import *
 
 # %% ../../nbs/05_evaluate.ipynb #009
 __all__ = [*embeddings.__all__, *labels.__all__, *intervals.__all__, *judges.__all__,
-           *clusters.__all__, *fair.__all__, *masks.__all__, *floors.__all__,
+           *few.__all__, *calibration.__all__, *clusters.__all__, *fair.__all__,
+           *masks.__all__, *floors.__all__,
            *tuning.__all__]
