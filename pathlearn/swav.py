@@ -142,7 +142,7 @@ class SwAV(Assigns, nn.Module):
         new = torch.stack([z1,z2]).to(self.queue)
         self.queue = torch.cat([self.queue, new], 1)[:,-self.queue.shape[1]:]
 
-# %% ../nbs/14a_swav.ipynb #99be1a38
+# %% ../nbs/14a_swav.ipynb #039
 def small_crop(view, # `View` of the two views
                scale=(.05,.14), # (least, most) share of the area
                side=96/224,     # pixels per side, as a share of the view's
@@ -157,7 +157,7 @@ def small_crop(view, # `View` of the two views
     window.scale,window.ratio,window.p_crop = scale,(3/4,4/3),1.
     return small
 
-# %% ../nbs/14a_swav.ipynb #039
+# %% ../nbs/14a_swav.ipynb #043
 class SwAVLoss:
     "`swav_loss` of a model's output; `parts` is for the log"
     remedies = dict(sure='Try a larger batch, a queue or fewer prototypes',
@@ -171,7 +171,7 @@ class SwAVLoss:
                           entropy_code=torch.special.entr(q.mean(0)).sum())
         return loss
 
-# %% ../nbs/14a_swav.ipynb #040
+# %% ../nbs/14a_swav.ipynb #044
 class FreezePrototypes(InFit):
     "The prototypes stay as they are in the first epochs of a fit"
     def __init__(self, epochs=1): self.epochs = epochs
@@ -187,7 +187,7 @@ class SwAVSteps(Callback):
         if self.training and self.learn.model.queue.shape[1]:
             self.learn.model.remember(self.pred.z1, self.pred.z2)
 
-# %% ../nbs/14a_swav.ipynb #042
+# %% ../nbs/14a_swav.ipynb #046
 def _check_sizes(dls, k, queue, freeze, crops):
     n = len(dls.train.dataset)
     if k > n: raise ValueError(
@@ -199,13 +199,13 @@ def _check_sizes(dls, k, queue, freeze, crops):
     if crops < 0: raise ValueError(f"crops are counted: expected 0 or more, found {crops}")
     if freeze < 0: raise ValueError(f"freeze counts epochs: expected 0 or more, found {freeze}")
 
-# %% ../nbs/14a_swav.ipynb #043
+# %% ../nbs/14a_swav.ipynb #047
 def _warn_of_soft_codes(temp, eps):
     if eps >= temp: warnings.warn(
         f"codes at eps={eps} are no sharper than predictions at temp={temp}: the loss will "
         "stay at ln K. Take a smaller eps, such as half of temp")
 
-# %% ../nbs/14a_swav.ipynb #044
+# %% ../nbs/14a_swav.ipynb #048
 def swav_learner(dls,    # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     k=30,                # K, number of prototypes
@@ -228,7 +228,7 @@ def swav_learner(dls,    # DataLoaders of images, uint8 or in [0,1]
     return ssl_learner(dls, model, SwAVLoss(temp, eps, rounds), view=view, more=more,
                        cbs=[*own, *L(cbs)], **kwargs)
 
-# %% ../nbs/14a_swav.ipynb #046
+# %% ../nbs/14a_swav.ipynb #050
 register(Method('swav', 'SwAV', swav_learner, k=30,
                 own=(Option('eps', .05, "how soft the codes are"),
                      Option('queue', 0, "earlier projections that help with the codes", int),
@@ -237,6 +237,6 @@ register(Method('swav', 'SwAV', swav_learner, k=30,
                 paper='Caron et al., 2020', page='14a_swav',
                 url='https://arxiv.org/abs/2006.09882'))
 
-# %% ../nbs/14a_swav.ipynb #052
+# %% ../nbs/14a_swav.ipynb #056
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 __all__ = [*globals().get('__all__', []), *basics.__all__, *siamese.__all__]

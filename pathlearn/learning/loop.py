@@ -174,7 +174,8 @@ def ssl_learner(dls,
     "A fastai Learner for learning from two views of unlabelled images"
     x = first_images(dls)
     view = view or standard_view(x.shape[-1])
-    own = [LabelledView(view)] if labels else [ViewPair(view, more=more), CollapseWatch(patience)]
+    own = [LabelledView(view)] if labels else [ViewPair(view, more=more),
+                                               CollapseWatch(patience)]
     cbs = [*own, FitGuard(), sched or CosineLR(fixed), *L(cbs)]
     lr = lr or .05*len(x)/256
     learn = PatchLearner(dls, model, loss_func=loss_func, lr=lr, wd=wd, cbs=cbs,

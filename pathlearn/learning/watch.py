@@ -84,9 +84,6 @@ def _projection_collapse(spread): # -> a sentence, or None
         f"projections collapse to one point: spread {spread:.3f}, below 0.1, healthy is near 1")
 
 # %% ../../nbs/04b_watch.ipynb #025
-_SURE = 'Try fewer clusters, a larger batch or a smaller learning rate'
-_UNSURE = 'Train longer, or try fewer clusters'
-
 def _too_sure(live, live_with_noise, entropy_each, k, remedy): # -> a sentence, or None
     if live == 1 and live_with_noise <= 2: return (
         f"dominant dimension: {live} of {k} clusters wins every image and noise makes it "
@@ -108,7 +105,8 @@ def collapse_kind(spread=None, live=None, # these four as in the table above
                   live_with_noise=None, entropy_each=None,
                   k=None,     # K, number of clusters
                   steps=None, # of training so far; None: enough to judge
-                  sure=_SURE, unsure=_UNSURE, # what to try when the assigner is so
+                  sure='Try fewer clusters, a larger batch or a smaller learning rate',
+                  unsure='Train longer, or try fewer clusters', # what to try
                   **_):       # -> a sentence, or None
     "Which collapse do these numbers show?"
     return (_projection_collapse(spread)
@@ -173,8 +171,8 @@ class CollapseWatch(Watch):
         kinds = {(collapse_kind(**h, **told) or '').split(' ')[0] for h in seen}
         if len(kinds) != 1 or kinds == {''} or kinds <= self.warned: return
         self.warned |= kinds
-        span = f"epochs {seen[0]['epoch']+1} to {self.epoch+1}"
-        warnings.warn(f"{span}: {collapse_kind(**seen[-1] | told)}", CollapseWarning, stacklevel=3)
+        warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: "
+                      + collapse_kind(**seen[-1] | told), CollapseWarning, stacklevel=3)
 
 # %% ../../nbs/04b_watch.ipynb #043
 class LossParts(Watch):
