@@ -7,6 +7,7 @@ from preview import MEASURE, page
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted(p for p in (ROOT/'nbs').rglob('*.ipynb') if '.ipynb_checkpoints' not in p.parts)
 LONG = 12_000 # pixels at 1280
+LOOKED_UP = {'glossary.ipynb': 16_000} # links lead to its terms; nobody reads it from top to bottom
 
 @pytest.fixture(scope='module')
 def sizes(chromium, tmp_path_factory): # -> name: {width: what was measured}
@@ -23,7 +24,7 @@ def sizes(chromium, tmp_path_factory): # -> name: {width: what was measured}
     return found
 
 def test_no_page_is_too_long(sizes):
-    assert {n: s[1280]['height'] for n, s in sizes.items() if s[1280]['height'] > LONG} == {}
+    assert {n: s[1280]['height'] for n, s in sizes.items() if s[1280]['height'] > LOOKED_UP.get(n, LONG)} == {}
 
 @pytest.mark.parametrize('width', [1280, 390])
 def test_no_page_moves_sideways(sizes, width):
