@@ -1,12 +1,12 @@
 "MoCo v2 and PCL: losses beside float64 by hand, the queue, shuffled keys, and runs that are killed"
-import json, os, subprocess, sys
+import os
 from types import SimpleNamespace
 import numpy as np, pytest, torch, torch.nn.functional as F
 from fastai.callback.core import Callback
-from forking import RUNNER
+from forking import killed_twice
 from pathlearn.moco import *
 from pathlearn.clustered import *
-from pathlearn.clustered import PCLLoss, Rows, concentration, fingerprint, nearest, plain_keys, proto_nce, spherical_kmeans
+from pathlearn.clustered import PCLLoss, PatchFinder, concentration, fingerprint, nearest_centre, plain_keys, proto_nce, spherical_kmeans
 from pathlearn.moco import MoCoLoss, MoCoOut
 
 def rows(n, d=6, shift=0.): # -> [n,d] in float64, without a random number
@@ -180,7 +180,7 @@ def test_kmeans_finds_what_is_there_and_leaves_no_cluster_empty():
 def test_blocks_change_no_cluster():
     torch.manual_seed(0)
     x,c = (F.normalize(torch.randn(n, 8).double(), dim=1) for n in (101,7))
-    for mib in (1e-6,1e-3,1): assert torch.equal(nearest(x, c, mib)[1], (x @ c.T).argmax(1))
+    for mib in (1e-6,1e-3,1): assert torch.equal(nearest_centre(x, c, mib)[1], (x @ c.T).argmax(1))
 
 def loaders():
     "The package's, one with labels, torch's own, and one that leaves out images"
@@ -244,40 +244,11 @@ def test_one_changed_bit_is_another_fingerprint():
     x = TISSUE.images[:1].repeat(8*16, 1, 1, 1)
     for i in range(len(x)): x[i,i%3,i//8,(5*i)%16] ^= 1 << i%8
     assert len(fingerprint(x).unique()) == len(x.unique(dim=0))
-    assert torch.equal(Rows(fingerprint(TISSUE.images))(TISSUE.images[5:9]), torch.arange(5,9))
-
-KILL = RUNNER.replace('pathlearn.clusiam', 'pathlearn.MODULE') + '''
-import numpy as np
-root = Path(sys.argv[1])
-np.savez(root/'patches.npz', train_images=np.random.default_rng(0).integers(256, size=(64,16,16,3), dtype=np.uint8))
-def train(name): return cli.pathlearn_train(f'METHOD --data {root}/patches.npz --epochs 20 --arch tiny --bs 16 --device cpu --out {root}/{name} OPTIONS'.split())
-def embedded(name): return cli.pathlearn_embed(f'{root}/{name}/METHOD.safetensors --data {root}/patches.npz --device cpu --out {root}/embedded'.split())
-def done(log, n): return log.exists() and f'{n}/20' in log.read_text()
-
-codes = [ended(fork(train, 'calm'))]
-for n in (3,15): # PCL clusters from the fifth epoch on
-    child, log = fork(train, 'killed'), root/'killed'/'log.txt'
-    while not done(log, n): time.sleep(.002)
-    os.kill(child, signal.SIGKILL)
-    codes.append(ended(child))
-codes += [ended(fork(train, 'killed')), ended(fork(embedded, 'killed'))]
-calm,killed = (load_encoder(root/n/'METHOD.safetensors').state_dict() for n in ('calm','killed'))
-states = [torch.load(root/n/'training.pt', weights_only=True)['model'] for n in ('calm','killed')]
-found = np.load(root/'embedded'/'features.npz')
-print(json.dumps(dict(codes=codes, equal=all(torch.equal(calm[n], killed[n]) for n in calm), all_equal=all(torch.equal(states[0][n], states[1][n]) for n in states[0]),
-                      shapes={n: list(t.shape) for n,t in states[0].items() if '.' not in n}, clustered=bool(states[0].get('phi', torch.zeros(1)).all()), features=list(found['features'].shape),
-                      left=sorted(p.name for p in (root/'killed').iterdir()))))
-'''
+    assert torch.equal(PatchFinder(fingerprint(TISSUE.images))(TISSUE.images[5:9]), torch.arange(5,9))
 
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
-@pytest.mark.parametrize('method, module, options', [('moco', 'moco', '--queue 40'), ('pcl', 'clustered', '--queue 40')])
-def test_a_killed_command_goes_on_to_the_same_bits_and_embeds(tmp_path, method, module, options):
-    script = KILL.replace('MODULE', module).replace('METHOD', method).replace('OPTIONS', options)
-    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
-    done = subprocess.run([sys.executable, '-c', script, str(tmp_path)], capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    r = json.loads(done.stdout.splitlines()[-1])
-    assert r['codes'] == [0, -9, -9, 0, 0], done.stderr
-    assert r['equal'] and r['all_equal'] and r['shapes']['queue'] == [40,128] and r['shapes']['pointer'] == []
+@pytest.mark.parametrize('method, module', [('moco','moco'), ('pcl','clustered')])
+def test_a_killed_command_goes_on_to_the_same_bits_and_embeds(tmp_path, method, module):
+    r = killed_twice(method, module, '--queue 40', (3,15), tmp_path) # PCL clusters from the fifth epoch on
+    assert r['shapes']['queue'] == [40,128] and r['shapes']['pointer'] == []
     if method == 'pcl': assert r['shapes']['prototypes'] == [3+6+12,128] and r['shapes']['assigned'] == [3,64] and r['clustered'], r
-    assert r['features'][0] == 64 and 'report.html' in r['left'], r

@@ -212,6 +212,19 @@ def test_the_rehearsal_changes_no_bit_of_training(tmp_path, monkeypatch):
     two = weights('b')
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
 
+def test_a_collapse_is_told_in_the_words_of_the_method():
+    "The report says what the warning said while the run went on"
+    from pathlearn.clusiam import clusiam_learner
+    from pathlearn.learning import CollapseWarning
+    learn = clusiam_learner(patches(64).dls(bs=16), 'tiny', k=4)
+    with learn.no_logging(), learn.no_bar(): learn.fit(1)
+    watch = learn.collapse_watch
+    assert report._collapses(learn) is None
+    sure = dict(watch.history[-1], spread=1., live=1, live_with_noise=1, entropy_each=.01, k=4)
+    watch.history = [dict(sure, epoch=e) for e in range(watch.patience)]
+    with pytest.warns(CollapseWarning, match='Lower alpha') as seen: watch.warn(watch.history)
+    assert str(seen[0].message).endswith(report._collapses(learn)) and 'Lower alpha' in report._collapses(learn)
+
 def test_synthetic_tissue_still_scores(tmp_path):
     "Nothing is missing where nothing fails"
     written(tmp_path, synthetic_tissue(180, 16))

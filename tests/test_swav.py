@@ -1,10 +1,10 @@
 "SwAV: codes beside loops and beside lightly's values, the sphere, the frozen epoch, the queue, small crops, and a run that is killed"
-import json, os, subprocess, sys, warnings
+import os, warnings
 from types import SimpleNamespace
 import numpy as np, pytest, torch, torch.nn.functional as F
 from bench.swav_values import CASES, cosines, figures
 from fastai.callback.core import Callback
-from forking import RUNNER
+from forking import killed_twice
 from pathlearn.swav import *
 from pathlearn.swav import SwAVLoss
 
@@ -170,35 +170,7 @@ def test_assign_and_embed_name_the_nearest_prototype():
         nearest = torch.cdist(z, model.cluster_head.prototypes.weight).argmin(1)
         assert torch.equal(model.assign(TISSUE.images).argmax(1), nearest) and torch.equal(e.assignments.cpu(), nearest)
 
-KILL = RUNNER.replace('pathlearn.clusiam', 'pathlearn.swav') + '''
-import numpy as np
-root = Path(sys.argv[1])
-np.savez(root/'patches.npz', train_images=np.random.default_rng(0).integers(256, size=(64,16,16,3), dtype=np.uint8))
-def train(name): return cli.pathlearn_train(f'swav --data {root}/patches.npz --epochs 20 --arch tiny --bs 16 --k 4 --queue 32 --device cpu --out {root}/{name}'.split())
-def embedded(name): return cli.pathlearn_embed(f'{root}/{name}/swav.safetensors --data {root}/patches.npz --device cpu --out {root}/embedded'.split())
-def done(log, n): return log.exists() and f'{n}/20' in log.read_text()
-
-codes = [ended(fork(train, 'calm'))]
-for n in (4,16): # before the queue is used, and after
-    child, log = fork(train, 'killed'), root/'killed'/'log.txt'
-    wait_until(lambda: done(log, n), child)
-    os.kill(child, signal.SIGKILL)
-    codes.append(ended(child))
-codes += [ended(fork(train, 'killed')), ended(fork(embedded, 'killed'))]
-calm,killed = (load_encoder(root/n/'swav.safetensors').state_dict() for n in ('calm','killed'))
-states = [torch.load(root/n/'training.pt', weights_only=True)['model'] for n in ('calm','killed')]
-found = np.load(root/'embedded'/'features.npz')
-print(json.dumps(dict(codes=codes, equal=all(torch.equal(calm[n], killed[n]) for n in calm), all_equal=all(torch.equal(states[0][n], states[1][n]) for n in states[0]),
-                      queue=list(states[0]['queue'].shape), features=list(found['features'].shape), names=sorted(found.files),
-                      left=sorted(p.name for p in (root/'killed').iterdir()))))
-'''
-
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='no fork')
 def test_a_killed_command_goes_on_to_the_same_bits_and_embeds(tmp_path):
-    env = os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg')
-    done = subprocess.run([sys.executable, '-c', KILL, str(tmp_path)], capture_output=True, text=True, env=env, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    r = json.loads(done.stdout.splitlines()[-1])
-    assert r['codes'] == [0, -9, -9, 0, 0], done.stderr
-    assert r['equal'] and r['all_equal'] and r['queue'][:2] == [2, 32]
-    assert r['features'][0] == 64 and 'report.html' in r['left'], r
+    r = killed_twice('swav', 'swav', '--k 4 --queue 32', (4,16), tmp_path) # before the queue is used, and after
+    assert r['shapes']['queue'][:2] == [2, 32]

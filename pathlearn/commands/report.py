@@ -22,7 +22,7 @@ from ..evaluate import Embeddings, embed, kmeans_clusters, knn_vote, sameness
 from ..evaluate.embeddings import places
 from ..explore import PALETTE, cluster_montage, plot_map, reduce
 from ..explore.plots import house_style, in_figure, readable, rgb
-from ..learning import collapse_kind, whole_file
+from ..learning import whole_file
 from ..views import show_rows, to_unit
 from fastai.torch_core import no_random
 
@@ -251,7 +251,7 @@ class _Attempts:
 def _collapses(model): # Learner or encoder -> a sentence, or None
     watch = getattr(model, 'collapse_watch', None)
     warned = getattr(watch, 'warned', None) and watch.history
-    return collapse_kind(**watch.history[-1]) if warned else None
+    return watch.kind(watch.history[-1]) if warned else None
 
 # %% ../../nbs/60e_report.ipynb #049
 def _pictures(attempt, out, model, splits, seed): # -> dict for the template

@@ -37,7 +37,7 @@ class _Columns(InFit):
 # %% ../../nbs/04b_watch.ipynb #012
 class Watch(_Columns):
     "Base of callbacks that add columns (`names`) to the log of a fit; `record` fills them"
-    def before_fit(self): self.now,self.history = {},[]
+    def before_fit(self): self.now,self.history,self.warned = {},[],set()
     def before_epoch(self): self.now = {}
     def record(self, **values):
         for n,v in values.items():
@@ -49,7 +49,7 @@ class Watch(_Columns):
         follows = lambda cb: isinstance(cb, TrackerCallback) and cb.monitor == name
         return np.nan if v is None and any(map(follows, self.learn.cbs)) else v
     def state_dict(self):
-        return dict(history=self.history, warned=sorted(getattr(self, 'warned', [])))
+        return dict(history=self.history, warned=sorted(self.warned))
     def load_state_dict(self, state):
         self.history,self.warned = state['history'],set(state['warned'])
 
@@ -144,7 +144,6 @@ class CollapseWatch(Watch):
     def names(self): return ('spread', *_ASSIGNER) if _assigns(self.learn) else ('spread',)
     def before_fit(self):
         super().before_fit()
-        self.warned = set()
         _warn_of_one_picture(getattr(self.dls.train, 'dataset', None))
     def load_state_dict(self, state):
         rows = [{_OLD.get(n,n): v for n,v in row.items()} for row in state['history']]
@@ -162,17 +161,18 @@ class CollapseWatch(Watch):
         for name,v in seen.items(): self.sums[name] = self.sums.get(name,0) + v
 
     def after_train(self):
-        if not self.n: return
-        self.record(**_epoch_figures(self.sums, self.n))
+        if self.n: self.record(**_epoch_figures(self.sums, self.n))
         self.warn(self.history[-self.patience:])
+    def kind(self, row): # of the history -> a sentence with the method's own remedy, or None
+        own = getattr(self.learn.loss_func, 'remedies', {})
+        return collapse_kind(**row, **own, steps=self.train_iter)
     def warn(self, seen): # the last rows of the history
-        if len(seen) != self.patience: return
-        told = dict(steps=self.train_iter, **getattr(self.learn.loss_func, 'remedies', {}))
-        kinds = {(collapse_kind(**h, **told) or '').split(' ')[0] for h in seen}
-        if len(kinds) != 1 or kinds == {''} or kinds <= self.warned: return
+        kinds = {(self.kind(h) or '').split(' ')[0] for h in seen}
+        if len(seen) < self.patience or len(kinds) > 1: return
+        if kinds <= {'',*self.warned}: return # told already
         self.warned |= kinds
-        warnings.warn(f"epochs {seen[0]['epoch']+1} to {self.epoch+1}: "
-                      + collapse_kind(**seen[-1] | told), CollapseWarning, stacklevel=3)
+        epochs = f"epochs {seen[0]['epoch']+1} to {self.epoch+1}"
+        warnings.warn(f"{epochs}: {self.kind(seen[-1])}", CollapseWarning, stacklevel=3)
 
 # %% ../../nbs/04b_watch.ipynb #043
 class LossParts(Watch):

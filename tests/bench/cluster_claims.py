@@ -195,6 +195,7 @@ COMPONENTS = { # row of tables 4 and 5: learner and what differs
 
 def components(splits, args, epochs=10):
     for row,(kind,own) in COMPONENTS.items():
+        if args.only and row not in args.only: continue
         for seed in SEEDS:
             set_seed(seed)
             learn = learner(kind, splits.train, **({} if kind == 'SimSiam' else dict(k=100)), **own)
@@ -202,7 +203,7 @@ def components(splits, args, epochs=10):
             yield dict(method=kind, row=row, epochs=epochs, k=None if kind == 'SimSiam' else 100, seed=seed, **found(learn, splits), minutes=minutes)
 
 def number(splits, args, epochs=10):
-    for k in (1,2,3,10,100):
+    for k in (1,2,3,10): # 100 is the row "CluSiam" of `components`
         for seed in SEEDS:
             set_seed(seed)
             learn = learner('CluSiam', splits.train, k=k)
@@ -211,9 +212,17 @@ def number(splits, args, epochs=10):
 
 PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, fair=fair, components=components, number=number, weight=weight)
 
+NAMED = dict(collapse='without', fair='method', components='row') # the column that `--only` names
+
+def kept(file, part, only): # -> list of rows that stay: those that `--only` does not name
+    if not only or not file.exists(): return []
+    rows = pd.read_csv(file, dtype={'commit':str})
+    return rows[~rows[NAMED[part]].isin(only)].to_dict('records')
+
 def write(part, splits, args):
     "Rows appear in the file as they are measured"
-    made, rows, file = dict(commit=code_version(), hardware=hardware()), [], Path(args.out)/f'clusiam_{part}.csv'
+    made, file = dict(commit=code_version(), hardware=hardware()), Path(args.out)/f'clusiam_{part}.csv'
+    rows = kept(file, part, args.only)
     for row in PARTS[part](splits, args):
         rows.append(row | {n:v for n,v in SETTING.items() if n not in row} | dict(data=Path(args.data).stem, part='test') | made)
         print(part, {n: round(v, 4) if isinstance(v, float) else v for n,v in row.items()}, flush=True)
@@ -225,7 +234,7 @@ if __name__ == '__main__':
     parser.add_argument('--data', default='lc25000_lung_64.npz')
     parser.add_argument('--runs', default='runs', help='folder in which `pathlearn_reproduce clusiam` kept its weights')
     parser.add_argument('--out', default='nbs/results')
-    parser.add_argument('--only', nargs='+', help='of `collapse`: these alone, such as "stop-gradient and last norm"')
+    parser.add_argument('--only', nargs='+', help='of `collapse`, `fair` and `components`: these rows alone, such as "stop-gradient and last norm" or SwAV; others stay')
     args = parser.parse_args()
     splits = npz_data(args.data)
     for part in args.parts: write(part, splits, args)

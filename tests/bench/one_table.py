@@ -20,12 +20,14 @@ from pathlearn.data.patches import PatchData
 from pathlearn.evaluate import Embeddings, cluster_scores, colour_histogram, kmeans_clusters, knn_score, mean_rgb, untrained_encoder
 from pathlearn.evaluate.intervals import bootstrap_interval, draw_weights, knn_probabilities, linear_probabilities, prediction_scores
 from pathlearn.evaluate.labels import linear_score
+from pathlearn.networks import encoder
 from pathlearn.networks.frozen import frozen_encoder
 
 FILE = Path(__file__).resolve().parents[2]/'nbs/results/one_table.csv'
 SEEDS, BS, SEEN = range(3), 64, 8_268 # images that each method sees: four epochs of lung
 RARE, COMMON, SHARE = 'lung_aca', 'lung_scc', .05
-FLOORS = ['mean RGB','colour histogram','untrained encoder','ImageNet, frozen']
+FLOORS = ['mean RGB','colour histogram','untrained encoder','ImageNet, frozen','ImageNet, 64 px']
+FROM_IMAGENET = {f'{m}, ImageNet start': m for m in ('clusiam','ca2cl','simsiam')} # EfficientNet-Lite0 goes on learning
 SETTINGS = {'autoencoder': dict(opt='adamw')} # LARS needs large batches
 OWN_VIEWS = {'ca2cl','autoencoder'} # bring views of their own
 
@@ -43,14 +45,19 @@ def encoder_of(name, train, seed): # -> PatchData -> Embeddings, and what it cos
         f = mean_rgb if name == 'mean RGB' else colour_histogram
         return (lambda p: Embeddings(f(p), p.labels)), {}
     if name == 'untrained encoder': net = untrained_encoder(train, 'tiny', seed)
-    elif name == 'ImageNet, frozen': net = frozen_encoder('lite0')
+    elif name == 'ImageNet, frozen': net = frozen_encoder('lite0') # enlarges to 224 px
+    elif name == 'ImageNet, 64 px': net = begun(train)
     else: return trained(name, train, seed)
     return (lambda p: embed(net, p)), {}
 
+def begun(train): return encoder('lite0', train.n_in, size=train.size).to(memory_format=torch.channels_last)
+
 def trained(name, train, seed):
     set_seed(seed)
+    arch = begun(train) if name in FROM_IMAGENET else 'tiny'
+    name = FROM_IMAGENET.get(name, name)
     view = {} if name in OWN_VIEWS else dict(view='gentle')
-    learn = make_learner(name, train, arch='tiny', bs=BS, **view, **SETTINGS.get(name, {}))
+    learn = make_learner(name, train, arch=arch, bs=BS, **view, **SETTINGS.get(name, {}))
     epochs, method = round(SEEN/len(train)), METHODS[name]
     start = time.process_time()
     with learn.no_bar(), learn.no_logging():
@@ -107,7 +114,8 @@ def measure(data, name, seed): # -> one row
     see, cost = encoder_of(name, train, seed)
     found = lung(see, splits, seed) if data == 'lung' else mix(see, splits, seed, train)
     title = METHODS[name].title if name in METHODS else name
-    return {'data': data, 'method': name, 'title': title, 'seed': seed, 'bs': BS if cost else None, 'n train': len(train)} | cost | found
+    if name in FROM_IMAGENET: title = f'{METHODS[FROM_IMAGENET[name]].title}, ImageNet start'
+    return {'data': data, 'method': name, 'title': title, 'arch': 'lite0' if 'ImageNet' in name else 'tiny', 'seed': seed, 'bs': BS if cost else None, 'n train': len(train)} | cost | found
 
 def pairs(rows): # -> DataFrame: each method less the colour histogram, and CluSiam less SimSiam
     test = npz_data(prepared('lc25000_lung_64.npz')).test
@@ -115,7 +123,9 @@ def pairs(rows): # -> DataFrame: each method less the colour histogram, and CluS
     def right(method, score): # [test patches], mean over seeds
         texts = rows[rows.method == method][f'{score}, right']
         return np.mean([np.unpackbits(np.frombuffer(bytes.fromhex(t), np.uint8))[:len(test)] for t in texts], 0)
-    for a, b in [*((m, 'colour histogram') for m in rows.method.unique() if m != 'colour histogram'), ('clusiam','simsiam')]:
+    against = [(m, 'colour histogram') for m in rows.method.unique() if m != 'colour histogram']
+    against += [('clusiam','simsiam'), *((m, 'ImageNet, 64 px') for m in FROM_IMAGENET if m in set(rows.method))]
+    for a, b in against:
         for score in ('k-NN','linear'):
             end = bootstrap_interval(right(a, score) - right(b, score), test.groups)
             found.append(dict(method=a, minus=b, score=score, **end._asdict()))
@@ -126,8 +136,8 @@ if __name__ == '__main__':
     rows = pd.read_csv(FILE, dtype={'commit': str}).to_dict('records') if FILE.exists() else []
     done = {(r['data'], r['method'], r['seed']) for r in rows}
     sets = [a for a in sys.argv[1:] if a in ('lung','mix')] or ['lung','mix']
-    names = [a for a in sys.argv[1:] if a not in sets] or [*FLOORS, *(m.name for m in METHODS.values() if m.data == 'patches')]
-    made = dict(arch='tiny', commit=code_version(), hardware=f'one of {hardware()}')
+    names = [a for a in sys.argv[1:] if a not in sets] or [*FLOORS, *(m.name for m in METHODS.values() if m.data == 'patches'), *FROM_IMAGENET]
+    made = dict(commit=code_version(), hardware=f'one of {hardware()}')
     with multiprocessing.get_context('spawn').Pool(1, maxtasksperchild=1) as pool: # a process of its own: its peak memory is its own
         for job in [(data, name, seed) for data in sets for seed in SEEDS for name in names]:
             if job in done: continue
