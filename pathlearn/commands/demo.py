@@ -41,7 +41,7 @@ def _report(models, splits, out, minutes, args): # -> path of the page
 def _tidy(out):
     for file in (*(out/f'{n}.pt' for n in _NAMES), out/'settings.json'): file.unlink()
 
-# %% ../../nbs/60i_demo.ipynb #e149174e
+# %% ../../nbs/60i_demo.ipynb #010
 def demo(args): # what `pathlearn_demo` has read
     "Train, compare, report"
     began = time.time()

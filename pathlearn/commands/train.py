@@ -42,7 +42,7 @@ def _state(out): # -> text
 # %% ../../nbs/60f_train.ipynb #008
 def _weights(method, out): return out/f'{method.name}.safetensors'
 
-# %% ../../nbs/60f_train.ipynb #6cc17a61
+# %% ../../nbs/60f_train.ipynb #009
 def _trained(method, splits, out, args): # -> Learner, minutes
     "Train or go on, and save the weights"
     weights = _weights(method, out)
@@ -53,7 +53,7 @@ def _trained(method, splits, out, args): # -> Learner, minutes
                  epochs=args.epochs, seed=args.seed)
     return learn, minutes
 
-# %% ../../nbs/60f_train.ipynb #010
+# %% ../../nbs/60f_train.ipynb #011
 @contextmanager
 def _safe(weights):
     "Say what is there, if the rest fails"
@@ -63,7 +63,7 @@ def _safe(weights):
               "The same command writes it anew", flush=True)
         raise
 
-# %% ../../nbs/60f_train.ipynb #011
+# %% ../../nbs/60f_train.ipynb #012
 def _lead(method, splits, past, args): # -> what the page says first
     n, source = len(splits.train), data_name(args.data)
     now = f" The page shows them as they are now, {n} for training." if past else ''
@@ -71,13 +71,13 @@ def _lead(method, splits, past, args): # -> what the page says first
     return (f"{method.title} looked at {looked_at(past, n, args.epochs, source)}, and {labels}."
             f"{now} Here is what it made of them.")
 
-# %% ../../nbs/60f_train.ipynb #79fe05f2
+# %% ../../nbs/60f_train.ipynb #013
 def _end(weights, page): # -> the last line
     out = page.parent
     files = dict(weights=weights, report=page, log=out/'log.txt', table=out/'table.csv')
     return ', '.join(f"{n} in {f}" for n,f in files.items() if f.exists())
 
-# %% ../../nbs/60f_train.ipynb #012
+# %% ../../nbs/60f_train.ipynb #014
 def _report(method, learn, splits, out, past, minutes, args):
     "The page, and a last line that says where everything is"
     title, source, weights = method.title, data_name(args.data), _weights(method, out)

@@ -63,7 +63,7 @@ def few_shot_score(train,     # Embeddings with labels, from which the shots are
 # %% ../../nbs/05h_few.ipynb #021
 def _nearest_of_others(f, of, k, offset=0.): # [N,F], group of each [N] -> rows [N,k]
     "The k rows of other groups with the largest product, less `offset`; nearest first"
-    found = torch.empty(len(f), k, dtype=torch.long) # small ones would lie between the blocks
+    found = torch.empty(len(f), k, dtype=torch.long) # at once, not bit by bit
     for rows in torch.arange(len(f)).split(max(1, 2**24//len(f))): # 64 MB of products
         close = f[rows] @ f.T - offset
         close[of[rows][:,None] == of] = -torch.inf

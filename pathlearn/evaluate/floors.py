@@ -14,6 +14,7 @@ from .judges import (judge_knn, judge_linear, judge_majority, judged_difference,
                                        judged_scores)
 from .labels import class_score, knn_score, labelled_parts, linear_score
 from .clusters import cluster_scores, kmeans_clusters
+from .pairs import cluster_intervals
 from fastai.torch_core import no_random
 
 # %% ../../nbs/05e_floors.ipynb #009
@@ -72,17 +73,17 @@ def _majority(train, test, k, frac, seed):
             'distance': 'none', 'n train': len(train), 'frac': frac, 'seed': seed}
 
 # %% ../../nbs/05e_floors.ipynb #023
-def _cluster_columns(train, test, n_clusters, seed):
-    "Columns on clusters: of k-means if any are asked for, and of the encoder's own"
+def _clusterings(train, test, n_clusters, seed): # -> dict: beginning of columns -> clusters [M]
+    "Of k-means if any are asked for, and the encoder's own"
+    found = {'k-means ': kmeans_clusters(train, n_clusters, seed, test)} if n_clusters else {}
+    return found if test.assignments is None else found | {'': test.assignments}
+
+def _cluster_columns(labels, clusterings, n_clusters): # [M], of `_clusterings` -> dict
     row = {}
-    if n_clusters:
-        found = cluster_scores(test.labels, kmeans_clusters(train, n_clusters, seed, test))
-        row |= {'k-means Rand': found['rand'], 'k-means adjusted Rand': found['adjusted_rand'],
-                'k-means K': n_clusters}
-    if test.assignments is not None:
-        found = cluster_scores(test.labels, test.assignments)
-        row |= {'Rand': found['rand'], 'adjusted Rand': found['adjusted_rand'],
-                'live clusters': found['n_clusters']}
+    for by, clusters in clusterings.items():
+        found = cluster_scores(labels, clusters)
+        row |= {f'{by}Rand': found['rand'], f'{by}adjusted Rand': found['adjusted_rand']}
+        row |= {'k-means K': n_clusters} if by else {'live clusters': found['n_clusters']}
     return row
 
 # %% ../../nbs/05e_floors.ipynb #025
@@ -113,8 +114,9 @@ def _plain(encoders, parts, k, frac, seed, arch, n_clusters, bs): # -> dict: nam
     train, _, test = parts
     rows = {'majority class': _majority(train, test, k, frac, seed)}
     for name, [embs], distance in _features(encoders, parts, arch, [seed], bs):
-        scores = _row(*embs, k, frac, seed, distance)
-        rows[name] = scores | _cluster_columns(embs[0], embs[2], n_clusters, seed)
+        found = _clusterings(embs[0], embs[2], n_clusters, seed)
+        rows[name] = (_row(*embs, k, frac, seed, distance)
+                      | _cluster_columns(test.labels, found, n_clusters))
     return rows
 
 # %% ../../nbs/05e_floors.ipynb #029
@@ -141,17 +143,27 @@ def _interval_columns(labels, said, groups, draws): # said: of `_judged`; -> dic
     return row | {'k': ' '.join(map(str, sorted(ks))), 'over': scores.over.iloc[0]}
 
 # %% ../../nbs/05e_floors.ipynb #031
-def _mean_row(embs, distance, said, k, frac, seeds, n_clusters): # -> dict
-    "The row without intervals, as a mean over the seeds"
+def _mean_row(embs, found, distance, said, k, frac, seeds, n_clusters): # found: of `_clusterings`
+    "The row without intervals, as a mean over the seeds; -> dict"
     labels = embs[0][2].labels
     right = [class_score(labels, s.preds, 'accuracy') for s in said['linear']]
-    rows = [_row(*e, k, frac, s, distance, r) | _cluster_columns(e[0], e[2], n_clusters, s)
-            for e,s,r in zip(embs, seeds, right)]
+    rows = [_row(*e, k, frac, s, distance, r) | _cluster_columns(labels, f, n_clusters)
+            for e,f,s,r in zip(embs, found, seeds, right)]
     mean = pd.DataFrame(rows).mean(numeric_only=True).to_dict()
     whole = {c: int(v) for c,v in mean.items() if c in ('n train','k-means K')}
     return mean | whole | {'distance': distance, 'seed': ' '.join(map(str, seeds))}
 
 # %% ../../nbs/05e_floors.ipynb #032
+def _cluster_ends(labels, found, groups, draws): # found: one dict per seed -> dict
+    "The ends of both Rand indices, of the encoder's clusters and those of k-means"
+    row = {}
+    for by in [b for b in found[0] if all(b in f for f in found)]:
+        table = cluster_intervals(labels, [f[by] for f in found], groups, draws)
+        for name,score in zip(('Rand','adjusted Rand'), table.itertuples()):
+            row |= {f'{by}{name} low': score.low, f'{by}{name} high': score.high}
+    return row
+
+# %% ../../nbs/05e_floors.ipynb #033
 def _differences(rows, said, versus, labels, groups, draws): # adds to the rows
     for name, row in rows.items():
         if name == versus: continue
@@ -160,7 +172,7 @@ def _differences(rows, said, versus, labels, groups, draws): # adds to the rows
             what = f'{judge} accuracy minus {versus}'
             row |= {what: d.value, f'{what} low': d.low, f'{what} high': d.high}
 
-# %% ../../nbs/05e_floors.ipynb #033
+# %% ../../nbs/05e_floors.ipynb #034
 def _sure(encoders, parts, k, frac, seeds, arch, n_clusters, bs, groups, versus, draws):
     "Several seeds, and scores with intervals; -> dict: name -> row"
     train, _, test = parts
@@ -170,12 +182,14 @@ def _sure(encoders, parts, k, frac, seeds, arch, n_clusters, bs, groups, versus,
                  | _interval_columns(test.labels, said, groups, draws)}, {'majority class': said}
     for name, embs, distance in _features(encoders, parts, arch, seeds, bs):
         said[name] = _judged(embs, distance, k, frac, seeds)
-        rows[name] = (_mean_row(embs, distance, said[name], short, frac, seeds, n_clusters)
-                      | _interval_columns(test.labels, said[name], groups, draws))
+        found = [_clusterings(e[0], e[2], n_clusters, s) for e,s in zip(embs, seeds)]
+        rows[name] = (_mean_row(embs, found, distance, said[name], short, frac, seeds, n_clusters)
+                      | _interval_columns(test.labels, said[name], groups, draws)
+                      | _cluster_ends(test.labels, found, groups, draws))
     if versus: _differences(rows, said, versus, test.labels, groups, draws)
     return rows
 
-# %% ../../nbs/05e_floors.ipynb #035
+# %% ../../nbs/05e_floors.ipynb #036
 def _check_seeds(seeds, encoders): # -> list
     if isinstance(seeds, int) or not len(seeds := [*seeds]): raise ValueError(
         f"seeds is a list such as [0, 1, 2], found {seeds}")
@@ -185,7 +199,7 @@ def _check_seeds(seeds, encoders): # -> list
             "expected one per seed, or one for all")
     return seeds
 
-# %% ../../nbs/05e_floors.ipynb #036
+# %% ../../nbs/05e_floors.ipynb #037
 _CLUSTERS = ('k-means Rand','k-means adjusted Rand','k-means K',
              'Rand','adjusted Rand','live clusters')
 _JUDGED = [f'{j} {s}' for j in ('k-NN','linear')
@@ -199,7 +213,7 @@ def _check_columns(columns, k, sure):
         + ('' if sure else '; seeds=[0] adds the scores with intervals'))
     return columns
 
-# %% ../../nbs/05e_floors.ipynb #037
+# %% ../../nbs/05e_floors.ipynb #038
 def _check_versus(versus, encoders, arch, train):
     mean = 'mean RGB' if train.n_in == 3 else 'mean grey'
     rows = ['majority class', mean, 'colour histogram', 'colour histogram, cosine',
@@ -207,7 +221,7 @@ def _check_versus(versus, encoders, arch, train):
     if versus is not None and versus not in rows: raise ValueError(
         f"there is no row {versus!r} to subtract: choose among {', '.join(rows)}")
 
-# %% ../../nbs/05e_floors.ipynb #038
+# %% ../../nbs/05e_floors.ipynb #039
 def _chosen(table, columns): # the scores asked for with their ends, and the protocol
     if columns is None: return table
     last = [c for c in table if c in ('k','distance','n train','frac','seed','over')]
@@ -215,7 +229,7 @@ def _chosen(table, columns): # the scores asked for with their ends, and the pro
     minus = [c for c in table if any(c.startswith(f'{o} minus ') for o in columns)]
     return table[[c for c in ends if c in table] + minus + last]
 
-# %% ../../nbs/05e_floors.ipynb #039
+# %% ../../nbs/05e_floors.ipynb #040
 def compare(encoders,        # dict: name -> Learner, model with `.encoder`, or encoder
             splits,          # Splits with labels
             k=5,             # neighbours that vote; with intervals also None: chosen on val
@@ -244,7 +258,7 @@ def compare(encoders,        # dict: name -> Learner, model with `.encoder`, or 
     rows = _sure(encoders, parts, k, frac, seeds, *settings, groups, versus, draws)
     return _chosen(_table(rows), columns)
 
-# %% ../../nbs/05e_floors.ipynb #040
+# %% ../../nbs/05e_floors.ipynb #041
 def floor_rows(splits,          # Splits with labels
                k=5,             # neighbours that vote
                frac=1.,         # share of the training labels for the linear probe
