@@ -96,6 +96,8 @@ def check_picture(page, i, cell, kind, data):
     if size > MAX_PICTURE: page.problem(f'the picture has {size//1000} kB: save it under {MAX_PICTURE//1000} kB (smaller figure or dpi)', i)
     if not (page.option(cell, 'fig-alt:') or page.hidden(cell)): page.problem('the picture has no alternative text: add `#| fig-alt: what it shows`', i)
 
+DRAWN = re.compile(r'Text\(|\[?<(matplotlib|Axes)|array\(\[+<Axes')
+
 def check_outputs(page):
     for i, c in enumerate(page.cells):
         for out in c.get('outputs', []):
@@ -104,6 +106,8 @@ def check_outputs(page):
             if out.get('name') == 'stderr' and page.option(c, 'warning:') != 'true':
                 page.problem(f"the output holds a message on stderr: {clip(whole(out['text']))!r}", i)
             elif 'text' in out: check_text(page, i, c, whole(out['text']))
+            if DRAWN.match(whole(out.get('data', {}).get('text/plain', ''))) and not {'image/png','text/html'} & {*out['data']}:
+                page.problem('the output is what a drawing command returned: end its line with a semicolon', i)
             for kind, data in out.get('data', {}).items():
                 if kind.startswith('text/'): check_text(page, i, c, whole(data))
                 if kind.startswith('image/'): check_picture(page, i, c, kind, whole(data))

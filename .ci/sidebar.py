@@ -21,7 +21,7 @@ PATH = {
         ('02_views', ['02a_geometry', '02b_colour', '02c_recipes']),
         ('03_networks', ['03a_encoders', '03b_heads', '03c_unets', '03d_frozen', '03e_elsewhere']),
         ('04_learning', ['04a_loop', '04a_callbacks', '04b_watch', '04c_log', '04d_resume', '04d_whole_files', '04e_weights', '04f_methods']),
-        ('05_evaluate', ['05a_embeddings', '05b_labels', '05g_intervals', '05j_judges', '05h_few', '05k_calibration', '05f_tuning', '05c_clusters', '05l_pairs', '05i_fair', '05d_masks', '05e_floors']),
+        ('05_evaluate', ['05a_embeddings', '05b_labels', '05g_intervals', '05j_judges', '05h_few', '05k_calibration', '05f_tuning', '05c_clusters', '05l_patch_pairs', '05i_fair', '05d_masks', '05e_floors']),
         ('06_explore', ['06a_plots', '06b_maps', '06c_explorer', '06d_film', '06e_page', '06f_widgets', '06g_canvas', '06h_jobs']),
         ('07_transfer', ['07a_tiles']), '09_basics', '00_knobs', '90_all'],
     'Commands': [

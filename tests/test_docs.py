@@ -64,6 +64,7 @@ BROKEN = {
     'holds a warning': [TITLE, ('code', 'f()', stream('x.py:3: FutureWarning: gone soon\n'))],
     'message on stderr': [TITLE, ('code', 'f()', stream('no GPU\n', 'stderr'))],
     'holds a carriage return': [TITLE, ('code', 'f()', stream('10%\r20%'))],
+    'what a drawing command returned': [TITLE, ('code', 'ax.text(0, 0, "a")', shown(text_plain="Text(0, 0, 'a')"))],
     'a progress bar: \'0%| ': [TITLE, ('code', 'f()', shown(text_plain='Epochs:   0%|      0/500'))],
     'colour codes': [TITLE, ('code', 'f()', stream('\x1b[31mred\x1b[0m'))],
     'the output is an error, ValueError': [TITLE, ('code', 'f()', dict(output_type='error', ename='ValueError', evalue='no', traceback=[]))],

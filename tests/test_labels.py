@@ -127,6 +127,13 @@ def test_a_test_part_without_or_with_one_class():
     _,words = said(floor_rows, Splits(splits.train[splits.train.labels<2], None, splits.test), arch=None)
     assert 'never shown in train, so never found in test: c2' in ' '.join(words)
 
+def test_a_train_part_that_names_fewer_classes_than_test():
+    "The names of the fuller list are said"
+    splits = Splits(patches(10,10), None, patches(10,5,5))
+    assert len(splits.train.classes) == 2 and len(splits.test.classes) == 3
+    _,words = said(floor_rows, splits, arch=None)
+    assert 'never shown in train, so never found in test: c2' in ' '.join(words)
+
 def test_many_patches_divide_in_time_that_grows_with_their_number():
     "A loop over groups or classes would take minutes here"
     n = 100_000

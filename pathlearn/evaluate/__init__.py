@@ -7,7 +7,7 @@ __all__ = []
 
 # %% ../../nbs/05_evaluate.ipynb #008
 from . import (embeddings, labels, intervals, judges, few, calibration,
-                                clusters, pairs, fair, masks, floors, tuning)
+                                clusters, patch_pairs, fair, masks, floors, tuning)
 from .embeddings import *
 from .labels import *
 from .intervals import *
@@ -15,7 +15,7 @@ from .judges import *
 from .few import *
 from .calibration import *
 from .clusters import *
-from .pairs import *
+from .patch_pairs import *
 from .fair import *
 from .masks import *
 from .floors import *
@@ -23,5 +23,5 @@ from .tuning import *
 
 # %% ../../nbs/05_evaluate.ipynb #009
 __all__ = [*embeddings.__all__, *labels.__all__, *intervals.__all__, *judges.__all__,
-           *few.__all__, *calibration.__all__, *clusters.__all__, *pairs.__all__,
+           *few.__all__, *calibration.__all__, *clusters.__all__, *patch_pairs.__all__,
            *fair.__all__, *masks.__all__, *floors.__all__, *tuning.__all__]

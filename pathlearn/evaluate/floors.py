@@ -14,7 +14,7 @@ from .judges import (judge_knn, judge_linear, judge_majority, judged_difference,
                                        judged_scores)
 from .labels import class_score, knn_score, labelled_parts, linear_score
 from .clusters import cluster_scores, kmeans_clusters
-from .pairs import cluster_intervals
+from .patch_pairs import cluster_intervals
 from fastai.torch_core import no_random
 
 # %% ../../nbs/05e_floors.ipynb #009

@@ -151,7 +151,8 @@ def say_classes(train, test, classes, k=5): # labels of both parts [N], names
     "Warn of classes that a score cannot do justice to"
     shown,tested = (dict(zip(*(o.tolist() for o in t.unique(return_counts=True))))
                     for t in (train, test))
-    def named(which): return ', '.join(str(classes[c]) if classes else str(c) for c in which[:5])
+    def name(c): return str(classes[c]) if classes and c < len(classes) else str(c)
+    def named(which): return ', '.join(map(name, which[:5]))
     say = {"never shown in train, so never found in test": [c for c in tested if c not in shown],
            f"too few in train for a majority of {k} neighbours":
                [c for c,n in shown.items() if n <= k//2],
@@ -173,7 +174,8 @@ def labelled_parts(splits): # Splits
                              "scores need one to learn from and one to test on")
         need_labels(**{name: part})
     check_classes(train.labels)
-    say_classes(train.labels, test.labels, getattr(train, 'classes', None))
+    names = [getattr(part, 'classes', None) or [] for part in (train,test)]
+    say_classes(train.labels, test.labels, max(names, key=len)) # one part may name fewer
     return train, val if val is not None and len(val) and val.labels is not None else None, test
 
 # %% ../../nbs/05b_labels.ipynb #046

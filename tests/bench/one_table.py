@@ -27,7 +27,8 @@ FILE = Path(__file__).resolve().parents[2]/'nbs/results/one_table.csv'
 SEEDS, BS, SEEN = range(3), 64, 8_268 # images that each method sees: four epochs of lung
 RARE, COMMON, SHARE = 'lung_aca', 'lung_scc', .05
 FLOORS = ['mean RGB','colour histogram','untrained encoder','ImageNet, frozen','ImageNet, 64 px']
-FROM_IMAGENET = {f'{m}, ImageNet start': m for m in ('clusiam','ca2cl','simsiam')} # EfficientNet-Lite0 goes on learning
+FROM_IMAGENET = {f'{m}, ImageNet start': (m, {}) for m in ('clusiam','ca2cl','simsiam')} # EfficientNet-Lite0 goes on learning
+FROM_IMAGENET['clusiam, ImageNet start, small steps'] = 'clusiam', dict(lr=.05*BS/256/10) # at the full rate it unlearns
 SETTINGS = {'autoencoder': dict(opt='adamw')} # LARS needs large batches
 OWN_VIEWS = {'ca2cl','autoencoder'} # bring views of their own
 
@@ -55,9 +56,9 @@ def begun(train): return encoder('lite0', train.n_in, size=train.size).to(memory
 def trained(name, train, seed):
     set_seed(seed)
     arch = begun(train) if name in FROM_IMAGENET else 'tiny'
-    name = FROM_IMAGENET.get(name, name)
+    name, own = FROM_IMAGENET.get(name, (name, SETTINGS.get(name, {})))
     view = {} if name in OWN_VIEWS else dict(view='gentle')
-    learn = make_learner(name, train, arch=arch, bs=BS, **view, **SETTINGS.get(name, {}))
+    learn = make_learner(name, train, arch=arch, bs=BS, **view, **own)
     epochs, method = round(SEEN/len(train)), METHODS[name]
     start = time.process_time()
     with learn.no_bar(), learn.no_logging():
@@ -114,7 +115,7 @@ def measure(data, name, seed): # -> one row
     see, cost = encoder_of(name, train, seed)
     found = lung(see, splits, seed) if data == 'lung' else mix(see, splits, seed, train)
     title = METHODS[name].title if name in METHODS else name
-    if name in FROM_IMAGENET: title = f'{METHODS[FROM_IMAGENET[name]].title}, ImageNet start'
+    if name in FROM_IMAGENET: title = name.replace(FROM_IMAGENET[name][0], METHODS[FROM_IMAGENET[name][0]].title)
     return {'data': data, 'method': name, 'title': title, 'arch': 'lite0' if 'ImageNet' in name else 'tiny', 'seed': seed, 'bs': BS if cost else None, 'n train': len(train)} | cost | found
 
 def pairs(rows): # -> DataFrame: each method less the colour histogram, and CluSiam less SimSiam
