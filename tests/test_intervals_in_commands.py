@@ -59,6 +59,8 @@ def test_no_score_stands_alone(embedded):
     text = page_of(embedded)
     found = re.findall(r'<h3>(.*?)</h3>\s*<div class="wide"><table>(.*?)</table>', text, re.S)
     assert [h for h,_ in found] == ['The nearest neighbours vote (k-NN)', 'Logistic regression (linear)', 'Clusters']
+    clusters = re.findall(r'<tr.*?>(<td>.*?)</tr>', found[2][1])
+    assert len(clusters) == 5 and all(len(re.findall(r'\d\.\d{3}\s\[-?\d\.\d{3},\s-?\d\.\d{3}\]', line)) == 2 for line in clusters), clusters
     for _,table in found[:2]:
         head = re.findall('<th>(.*?)</th>', table)
         for line in re.findall(r'<tr.*?>(<td>.*?)</tr>', table):
@@ -77,6 +79,9 @@ def test_the_files_hold_the_same(embedded):
     table = pd.read_csv(embedded/'table.csv', index_col=0, dtype=dict(k=str))
     assert [*table.index] == ROWS and {'5-NN','1-NN F1','linear','k-means Rand','distance','n train','frac','seed'} <= {*table} # the old columns
     for s in SCORES: assert (table[f'{s} low'] <= table[s]).all() and (table[s] <= table[f'{s} high']).all(), s
+    for s in ('k-means Rand','k-means adjusted Rand'):
+        known = table[table[s].notna()]
+        assert len(known) == 5 and (known[f'{s} low'] <= known[s]).all() and (known[s] <= known[f'{s} high']).all(), s
     assert (table.over == '60 patches').all() and table.k.notna().sum() == 5
     v = table.loc['SimSiam']
     text = (embedded/'table.txt').read_text()

@@ -106,7 +106,7 @@ def fair(splits, args, epochs=40, draws=20):
         train = mixture(splits.train, rare, common, .05, seed)
         tests = [mixture(splits.test, rare, common, .05, d) for d in range(draws)]
         set_seed(seed)
-        model = learner(kind, train, k=100)
+        model = learner(kind, train, **(dict(ks=(100,)) if kind == 'PCL' else dict(k=100)))
         minutes, tr = fit(model, epochs), embed(model, train)
         def colours(p): return Embeddings(colour_histogram(p), p.labels)
         def by_colours(p): return with_clusters(colours(p), kmeans_clusters(colours(train), counted(tr.assignments), seed, colours(p)))
