@@ -171,8 +171,11 @@ def read_bag(path,         # of a slide's features: .h5, .pt, .csv, .npz or .npy
     found = _found(path, encoder)
     name = found.get('name') or slide_name(path)
     name = name.decode() if isinstance(name, bytes) else str(name)
-    x,own = _as_features(found['features'], str(path)), found.get('label')
-    return Bag(x, _corners(found.get('coords')), own if label is None else label, name, found.get('assignments'))
+    label = found.get('label') if label is None else label
+    bag = Bag(found['features'], _corners(found.get('coords')), label, str(path), # for errors
+              found.get('assignments'))
+    bag.name = name
+    return bag
 
 # %% ../../nbs/51a_bags.ipynb #034
 def save_bag(bag,    # Bag
