@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../../nbs/51_mil.ipynb #002
+# %% ../../nbs/51_mil.ipynb #011
 from . import bags, cohort, splits, models, training, scores
 from .bags import *
 from .cohort import *
@@ -14,6 +14,6 @@ from .models import *
 from .training import *
 from .scores import *
 
-# %% ../../nbs/51_mil.ipynb #003
+# %% ../../nbs/51_mil.ipynb #012
 __all__ = [*bags.__all__, *cohort.__all__, *splits.__all__, *models.__all__,
            *training.__all__, *scores.__all__]

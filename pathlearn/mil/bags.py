@@ -24,7 +24,7 @@ def _as_features(x, name): # array or tensor [N,F] or [1,N,F] -> float tensor [N
 
 # %% ../../nbs/51a_bags.ipynb #011
 def _check_finite(x, name): # float [N,F]
-    if torch.isfinite(x.sum(dtype=torch.float32)): return
+    if torch.isfinite(torch.stack(torch.aminmax(x))).all(): return
     bad = (~torch.isfinite(x).all(1)).nonzero()[:,0].tolist()
     if bad: raise ValueError(
         f"{name}: {len(bad)} of {len(x)} patches have features that are NaN or infinite, the "
