@@ -83,6 +83,12 @@ def _one_encoder(found, path, encoder): # a group of h5 -> the data set with the
     return found[encoder]
 
 # %% ../../nbs/51a_bags.ipynb #022
+def _whole(x): # a data set of h5 -> array; straight into its place, without a copy
+    a = np.empty(x.shape, x.dtype)
+    if x.size: x.read_direct(a)
+    return a
+
+# %% ../../nbs/51a_bags.ipynb #023
 def _of_h5(path, encoder): # -> dict of arrays and attributes
     with _h5py().File(path, 'r') as f:
         if 'features' not in f: raise ValueError(
@@ -92,9 +98,9 @@ def _of_h5(path, encoder): # -> dict of arrays and attributes
         if not hasattr(x, 'shape'): x = _one_encoder(x, path, encoder)
         found = {k: f[k][()] for k in ('coords','assignments') if k in f}
         kept = {k: f.attrs[k] for k in ('label','name') if k in f.attrs}
-        return found | kept | dict(features=x[()])
+        return found | kept | dict(features=_whole(x))
 
-# %% ../../nbs/51a_bags.ipynb #024
+# %% ../../nbs/51a_bags.ipynb #025
 def _of_pt(path, _): # -> dict
     try: found = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(
@@ -107,7 +113,7 @@ def _of_pt(path, _): # -> dict
     what = f"a dict of {', '.join(map(str, found))}"[:200] if isinstance(found, dict) else type(found).__name__
     raise ValueError(f"{path} holds {what}, expected a tensor [patches, features]")
 
-# %% ../../nbs/51a_bags.ipynb #026
+# %% ../../nbs/51a_bags.ipynb #027
 def _of_csv(path, _): # -> dict
     try: table = pd.read_csv(path, dtype=np.float32)
     except (ValueError, UnicodeDecodeError) as e: raise ValueError(
@@ -118,7 +124,7 @@ def _of_csv(path, _): # -> dict
         "... as DSMIL writes it: the first line is either a patch, which would be lost, or names")
     return dict(features=table.to_numpy())
 
-# %% ../../nbs/51a_bags.ipynb #027
+# %% ../../nbs/51a_bags.ipynb #028
 def _of_numpy(path, _): # -> dict
     try:
         found = np.load(path, allow_pickle=False)
@@ -132,7 +138,7 @@ def _of_numpy(path, _): # -> dict
     known = 'features','coords','assignments','label','name'
     return {k: v.item() if not v.ndim else v for k,v in arrays.items() if k in known}
 
-# %% ../../nbs/51a_bags.ipynb #029
+# %% ../../nbs/51a_bags.ipynb #030
 BAG_FILES = {'.h5': _of_h5, '.hdf5': _of_h5, '.pt': _of_pt, '.csv': _of_csv, '.npz': _of_numpy,
            '.npy': _of_numpy}
 
@@ -142,7 +148,7 @@ def slide_name(path): # a path or a name -> the name without folders and a known
     known = *BAG_FILES,'.svs','.tif','.tiff','.ndpi','.mrxs','.scn','.bif','.vms','.dcm','.czi'
     return next((name[:-len(e)] for e in known if name.lower().endswith(e)), name)
 
-# %% ../../nbs/51a_bags.ipynb #030
+# %% ../../nbs/51a_bags.ipynb #031
 def _found(path, encoder): # -> dict of arrays
     if not path.exists(): raise FileNotFoundError(f"there is no file of features at {path}")
     if path.is_dir(): raise ValueError(
@@ -154,14 +160,14 @@ def _found(path, encoder): # -> dict of arrays
     except OSError as e: raise ValueError(
         f"{path} cannot be read, or is damaged: {str(e).splitlines()[0][:100]}") from e
 
-# %% ../../nbs/51a_bags.ipynb #031
+# %% ../../nbs/51a_bags.ipynb #032
 def _corners(v): # coords [N,2], [1,N,2] or [N,5] as tools write them, or None -> [N,2]
     if v is None: return None
     v = np.asarray(v)
     if v.ndim == 3 and len(v) == 1: v = v[0]
     return v[:,:2] if v.ndim == 2 else v
 
-# %% ../../nbs/51a_bags.ipynb #032
+# %% ../../nbs/51a_bags.ipynb #033
 def read_bag(path,         # of a slide's features: .h5, .pt, .csv, .npz or .npy
              label=None,   # class of the slide; None: what the file says, if anything
              encoder=None, # whose features, in a file that holds several
@@ -177,7 +183,7 @@ def read_bag(path,         # of a slide's features: .h5, .pt, .csv, .npz or .npy
     bag.name = name
     return bag
 
-# %% ../../nbs/51a_bags.ipynb #034
+# %% ../../nbs/51a_bags.ipynb #035
 def save_bag(bag,    # Bag
              path,   # ends in .h5
              half=True, # features as 16-bit floats

@@ -14,8 +14,8 @@ from ..evaluate import bootstrap_interval
 from ..evaluate.intervals import _auc, _ends, draw_weights
 from ..learning import module_spec, whole_file
 from ..learning.weights import _misfit, _read_weights, module_from_spec
-from .training import (_check_parts, class_aucs, class_probabilities, mil_learner,
-                                    name_classes, predict_bags)
+from .training import (AttentionWatch, _check_parts, class_aucs, class_probabilities,
+                                    mil_learner, name_classes, predict_bags)
 from safetensors.torch import save_file
 
 # %% ../../nbs/51d_scores.ipynb #009
@@ -97,8 +97,8 @@ def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or No
         with learn.no_logging(): learn.fit(epochs)
     except FloatingPointError as e: return {'val AUC': np.nan, 'stopped': str(e)[:80]}, None
     auc,loss = _judge(learn, valid)
-    watch = next(cb for cb in learn.cbs if hasattr(cb, 'patience') and 'attention' in cb.names)
-    entropy = watch.history[-1]['attention'] if watch.history else np.nan
+    watch = next((cb for cb in learn.cbs if isinstance(cb, AttentionWatch)), None)
+    entropy = watch.history[-1]['attention'] if watch and watch.history else np.nan
     return {'val AUC': auc, 'val loss': loss, 'attention': entropy, 'stopped': ''}, learn
 
 # %% ../../nbs/51d_scores.ipynb #020

@@ -231,7 +231,9 @@ def mil_learner(train,  # Bags to learn from
         dls = train.dls(valid, drop_patches, max_patches, device=device)
     out = n_out or n-1
     loss = MILLoss(out, n, getattr(net, 'share', .5), positive_weight(train.labels, out, n) if balanced else None)
-    own = [AttentionWatch(), FitGuard(), WarmCosine(warmup)]
+    own = [FitGuard(), WarmCosine(warmup)] # of max pooling there is nothing to watch
+    if not isinstance(net, MaxPool) and not any(isinstance(cb, AttentionWatch) for cb in L(cbs)):
+        own.append(AttentionWatch())
     if valid is not None: own += [SlideScores(n), *([KeepBest(keep)] if keep else [])]
     learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, cbs=own+L(cbs), opt_func=opt_func)
     learn.remove_cb(ProgressCallback)
