@@ -27,7 +27,8 @@ def _check_finite(x, name): # float [N,F]
     if torch.isfinite(torch.stack(torch.aminmax(x))).all(): return
     bad = (~torch.isfinite(x).all(1)).nonzero()[:,0].tolist()
     if bad: raise ValueError(
-        f"{name}: {len(bad)} of {len(x)} patches have features that are NaN or infinite, the "
+        f"{name}: {len(bad)} of {len(x)} patches have features that are NaN or "
+        f"infinite, the "
         f"first is row {bad[0]}: embed the slide again, in full precision if it was half")
 
 # %% ../../nbs/51a_bags.ipynb #012
@@ -78,7 +79,8 @@ def _one_encoder(found, path, encoder): # a group of h5 -> the data set with the
     names = [*found]
     if encoder is None and len(names) == 1: encoder = names[0]
     if encoder not in names: raise ValueError(
-        f"{path} holds features of {', '.join(names) or 'no encoder'}, and encoder={encoder!r}: "
+        f"{path} holds features of {', '.join(names) or 'no encoder'}, and "
+        f"encoder={encoder!r}: "
         "name one of them")
     return found[encoder]
 
@@ -104,13 +106,15 @@ def _of_h5(path, encoder): # -> dict of arrays and attributes
 def _of_pt(path, _): # -> dict
     try: found = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(
-        f"{path} is not a file of tensors alone, or is damaged. Reading more than tensors may run "
+        f"{path} is not a file of tensors alone, or is damaged. Reading more than "
+        f"tensors may run "
         "anything, so it is refused: save the features as a plain tensor, "
         "torch.save(features, path)") from e
     if isinstance(found, dict) and 'features' in found:
         return {k: found[k] for k in ('features','coords','assignments') if k in found}
     if isinstance(found, torch.Tensor): return dict(features=found)
-    what = f"a dict of {', '.join(map(str, found))}"[:200] if isinstance(found, dict) else type(found).__name__
+    what = f"a dict of {', '.join(map(str, found))}"[:200] if isinstance(found,
+            dict) else type(found).__name__
     raise ValueError(f"{path} holds {what}, expected a tensor [patches, features]")
 
 # %% ../../nbs/51a_bags.ipynb #027
@@ -120,8 +124,10 @@ def _of_csv(path, _): # -> dict
         f"{path} is no table of numbers, expected a header and one line per patch: "
         f"{str(e).splitlines()[0][:100]}") from e
     if [*table.columns] != [str(i) for i in range(table.shape[1])]: raise ValueError(
-        f"{path} has the columns {', '.join(table.columns[:3])}, ..., expected a header 0, 1, 2, "
-        "... as DSMIL writes it: the first line is either a patch, which would be lost, or names")
+        f"{path} has the columns {', '.join(table.columns[:3])}, ..., expected a header "
+        f"0, 1, 2, "
+        "... as DSMIL writes it: the first line is either a patch, which would be lost, "
+        "or names")
     return dict(features=table.to_numpy())
 
 # %% ../../nbs/51a_bags.ipynb #028
@@ -131,15 +137,18 @@ def _of_numpy(path, _): # -> dict
         if isinstance(found, np.ndarray): return dict(features=found)
         with found: arrays = {k: found[k] for k in found.files}
     except Exception as e: raise ValueError(
-        f"{path} cannot be read as plain arrays of NumPy, or is damaged: {str(e)[:100]}") from e
-    if len(arrays) == 1 and 'features' not in arrays: arrays = dict(features=[*arrays.values()][0])
+        f"{path} cannot be read as plain arrays of NumPy, or is damaged: "
+        f"{str(e)[:100]}") from e
+    if len(arrays) == 1 and 'features' not in arrays:
+        arrays = dict(features=[*arrays.values()][0])
     if 'features' not in arrays: raise ValueError(
         f"{path} holds {', '.join(arrays)}, and no features: name one of the arrays so")
     known = 'features','coords','assignments','label','name'
     return {k: v.item() if not v.ndim else v for k,v in arrays.items() if k in known}
 
 # %% ../../nbs/51a_bags.ipynb #030
-BAG_FILES = {'.h5': _of_h5, '.hdf5': _of_h5, '.pt': _of_pt, '.csv': _of_csv, '.npz': _of_numpy,
+BAG_FILES = {'.h5': _of_h5, '.hdf5': _of_h5, '.pt': _of_pt, '.csv': _of_csv,
+        '.npz': _of_numpy,
            '.npy': _of_numpy}
 
 def slide_name(path): # a path or a name -> the name without folders and a known ending
@@ -150,12 +159,15 @@ def slide_name(path): # a path or a name -> the name without folders and a known
 
 # %% ../../nbs/51a_bags.ipynb #031
 def _found(path, encoder): # -> dict of arrays
-    if not path.exists(): raise FileNotFoundError(f"there is no file of features at {path}")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no file of features at {path}")
     if path.is_dir(): raise ValueError(
         f"{path} is a folder: bag_folder reads folders, read_bag one slide")
     if (read := BAG_FILES.get(path.suffix.lower())) is None: raise ValueError(
-        f"{path} ends in {path.suffix or 'nothing'}, expected one of {', '.join(BAG_FILES)}")
-    if not path.stat().st_size: raise ValueError(f"{path} is empty: it was not written, or not copied")
+        f"{path} ends in {path.suffix or 'nothing'}, expected one of "
+        f"{', '.join(BAG_FILES)}")
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: it was not written, or not copied")
     try: return read(path, encoder)
     except OSError as e: raise ValueError(
         f"{path} cannot be read, or is damaged: {str(e).splitlines()[0][:100]}") from e
@@ -172,13 +184,14 @@ def read_bag(path,         # of a slide's features: .h5, .pt, .csv, .npz or .npy
              label=None,   # class of the slide; None: what the file says, if anything
              encoder=None, # whose features, in a file that holds several
 ):                         # -> Bag
-    "The bag of one slide, as pathlearn, CLAM, TRIDENT, AtlasPatch, DSMIL or NumPy write it"
+    "The bag of one slide, from a file of pathlearn, CLAM, TRIDENT, AtlasPatch or DSMIL"
     path = Path(path).expanduser()
     found = _found(path, encoder)
     name = found.get('name') or slide_name(path)
     name = name.decode() if isinstance(name, bytes) else str(name)
     label = found.get('label') if label is None else label
-    bag = Bag(found['features'], _corners(found.get('coords')), label, str(path), # for errors
+    # for errors
+    bag = Bag(found['features'], _corners(found.get('coords')), label, str(path),
               found.get('assignments'))
     bag.name = name
     return bag
@@ -191,10 +204,12 @@ def save_bag(bag,    # Bag
 ):
     "A bag as one .h5 file, in the names that TRIDENT and CLAM use too"
     path,h5py = Path(path), _h5py()
-    if path.suffix != '.h5': raise ValueError(f"{path} ends in {path.suffix!r}, expected .h5")
+    if path.suffix != '.h5':
+        raise ValueError(f"{path} ends in {path.suffix!r}, expected .h5")
     x = bag.features.half() if half else bag.features
     if not torch.isfinite(x).all(): raise ValueError(
-        f"{bag.name}: features reach {bag.features.abs().max():.3g}, 16-bit floats end at 65504: "
+        f"{bag.name}: features reach {bag.features.abs().max():.3g}, 16-bit floats end "
+        f"at 65504: "
         "take half=False")
     with whole_file(path) as tmp, h5py.File(tmp, 'w') as f:
         f['features'] = x.numpy()

@@ -36,33 +36,40 @@ def drawn_bags(n=40,         # slides, every second one positive
         hit = _spot(at, share, rng) & (i%2 == 1)
         x = rng.normal(size=(size,n_in)) + shift*hit[:,None]*towards
         made.append(Bag(x.astype('f4'), at, i%2, f'drawn_{seed}_{i:03d}', hit))
-    return Bags(made, [b.label for b in made], [b.name for b in made], ['negative','positive'])
+    return Bags(made, [b.label for b in made], [b.name for b in made],
+            ['negative','positive'])
 
 # %% ../../nbs/51a1_cohort.ipynb #012
 class _Shelf:
     "Bags in memory, or paths, and what of the paths has been read"
-    def __init__(self, items, memory): self.items,self.free,self.kept,self.n_in = items, memory*2**30, {}, None
+    def __init__(self, items, memory):
+        self.items,self.free,self.kept,self.n_in = items, memory*2**30, {}, None
     def __getitem__(self, i):
         if isinstance(self.items[i], Bag): bag = self.items[i]
         else: bag = self.kept[i] if i in self.kept else self.read(i)
         f = bag.features.shape[1]
         if self.n_in is None: self.n_in = f,bag.name
         if f != self.n_in[0]: raise ValueError(
-            f"{bag.name} has {f} features a patch and {self.n_in[1]} has {self.n_in[0]}: they "
+            f"{bag.name} has {f} features a patch and {self.n_in[1]} has "
+            f"{self.n_in[0]}: they "
             "come from two encoders, and one model cannot take both")
         return bag
     def read(self, i):
         bag = read_bag(self.items[i])
-        if (size := bag.features.nbytes) <= self.free: self.kept[i],self.free = bag,self.free-size
+        if (size := bag.features.nbytes) <= self.free:
+            self.kept[i],self.free = bag,self.free-size
         return bag
 
 # %% ../../nbs/51a1_cohort.ipynb #013
 def _checked_labels(labels, n, classes): # -> int64 [n] or None, names of the classes
     if labels is None: return None, list(classes or ())
     y = np.asarray(labels)
-    if len(y) != n: raise ValueError(f"{len(y)} labels for {n} slides: expected one per slide")
-    if y.dtype.kind not in 'biuf' or (y != np.round(y)).any() or (y < 0).any(): raise ValueError(
-        f"labels hold {y[:3].tolist()}, expected whole numbers from 0, the negative class first: "
+    if len(y) != n:
+        raise ValueError(f"{len(y)} labels for {n} slides: expected one per slide")
+    if y.dtype.kind not in 'biuf' or (y != np.round(y)).any() or (y < 0).any():
+        raise ValueError(
+        f"labels hold {y[:3].tolist()}, expected whole numbers from 0, the negative "
+        f"class first: "
         "names are numbered by classes=['normal','tumor']")
     y = torch.from_numpy(y.astype(np.int64))
     classes = list(classes or map(str, range(int(y.max())+1)))
@@ -76,7 +83,8 @@ class Bags:
     "A list of slides with labels; features are read when a slide is asked for"
     def __init__(self,
         items,        # list of Bag, or of paths for `read_bag`
-        labels=None,  # int [n], class of each slide, 0 is the negative one; None: not known
+        # int [n], class of each slide, 0 is the negative one; None: not known
+        labels=None,
         names=None,   # of the slides, one name per slide
         classes=None, # names of the classes
         groups=None,  # patient of each slide; None: each slide is its own
@@ -88,14 +96,17 @@ class Bags:
         self.names = [str(n) for n in names or map(_name, items)]
         self.groups = None if groups is None else np.asarray(groups).astype(str)
         _check_names(self.names, n, self.groups)
-        self.shelf,self.at = shelf or _Shelf(items, memory), list(range(n)) if at is None else at
+        self.shelf,self.at = shelf or _Shelf(items, memory), list(
+                range(n)) if at is None else at
 
     def __len__(self): return len(self.names)
-    def __getitem__(self, i): return self.bag(i) if isinstance(i, (int,np.integer)) else self.part(i)
+    def __getitem__(self, i):
+        return self.bag(i) if isinstance(i, (int,np.integer)) else self.part(i)
     @property
     def n_in(self): return self[0].features.shape[1] # F
     def __repr__(self):
-        y = [] if self.labels is None else self.labels.bincount(minlength=len(self.classes))
+        y = [] if self.labels is None else self.labels.bincount(
+                minlength=len(self.classes))
         kinds = ', '.join(f'{c} {int(n)}' for c,n in zip(self.classes, y))
         return f"Bags: {len(self)} slides, {kinds or 'no labels'}"
 
@@ -106,9 +117,11 @@ def _check_names(names, n, groups):
     if not n: raise ValueError("there is no slide: expected one bag at least")
     twice = pd.Series(names)[pd.Series(names).duplicated()].tolist()
     if twice: raise ValueError(
-        f"{len(twice)+1} slides are called {twice[0]!r}: names tell slides apart, so give each its own")
+        f"{len(twice)+1} slides are called {twice[0]!r}: names tell slides apart, so "
+        f"give each its own")
     if len(names) != n or groups is not None and len(groups) != n: raise ValueError(
-        f"{n} slides, {len(names)} names and {n if groups is None else len(groups)} groups: "
+        f"{n} slides, {len(names)} names and {n if groups is None else len(groups)} "
+        f"groups: "
         "expected one per slide")
 
 # %% ../../nbs/51a1_cohort.ipynb #016
@@ -116,9 +129,11 @@ def _check_names(names, n, groups):
 def bag(self:Bags, i): # -> Bag, with its label and name
     b = self.shelf[self.at[range(len(self))[i]]]
     y = None if self.labels is None else int(self.labels[i])
-    return b if (b.label,b.name) == (y,self.names[i]) else _relabelled(b, y, self.names[i])
+    return b if (b.label,b.name) == (y,self.names[i]) else _relabelled(b, y,
+            self.names[i])
 
-def _relabelled(b, label, name): # a copy that shares the features, which are checked already
+def _relabelled(b, label, name):
+    # a copy that shares the features, which are checked already
     new = object.__new__(Bag)
     new.__dict__.update(vars(b), label=label, name=name)
     return new
@@ -127,11 +142,14 @@ def _relabelled(b, label, name): # a copy that shares the features, which are ch
 @patch
 def part(self:Bags, i): # slice, list, array or mask -> Bags that share what has been read
     "Some of the slides"
-    at = np.arange(len(self))[i if isinstance(i, slice) else np.asarray(i, dtype=None if len(i) else int)].tolist()
+    at = np.arange(len(self))[i if isinstance(i, slice) else np.asarray(i, dtype=None
+            if len(i) else int)].tolist()
     if not at: raise ValueError(f"none of {len(self)} slides is chosen")
     pick = lambda v: [v[j] for j in at]
-    return Bags(at, None if self.labels is None else self.labels[at], pick(self.names), self.classes,
-                None if self.groups is None else self.groups[at], shelf=self.shelf, at=pick(self.at))
+    return Bags(at, None if self.labels is None else self.labels[at], pick(self.names),
+            self.classes,
+                None if self.groups is None else self.groups[at], shelf=self.shelf,
+                        at=pick(self.at))
 
 # %% ../../nbs/51a1_cohort.ipynb #021
 _NAMES = 'slide_id','slide','name','path','file','filename','image'
@@ -140,13 +158,15 @@ _PATIENTS = 'case_id','patient','patient_id','group'
 def _column(table, names, path, what): # -> name of the column
     found = [n for n in names if n in table]
     if found: return found[0]
-    raise ValueError(f"{path} has the columns {', '.join(map(str, table.columns))}, and none for "
+    raise ValueError(f"{path} has the columns {', '.join(map(str, table.columns))}, and "
+        f"none for "
                      f"the {what}: expected one of {', '.join(names)}")
 
 # %% ../../nbs/51a1_cohort.ipynb #022
 def _table(path): # csv -> dict: slide -> label, dict: slide -> patient or None
     path = Path(path).expanduser()
-    if not path.exists(): raise FileNotFoundError(f"there is no table of labels at {path}")
+    if not path.exists():
+        raise FileNotFoundError(f"there is no table of labels at {path}")
     t = pd.read_csv(path)
     slides = t[_column(t, _NAMES, path, 'slide')].map(slide_name)
     labels = t[_column(t, ('label','class','target'), path, 'label')]
@@ -155,7 +175,8 @@ def _table(path): # csv -> dict: slide -> label, dict: slide -> patient or None
         f"{slides[labels.isna()].iloc[0]}: leave their lines out")
     for name,y in labels.groupby(slides.to_numpy()):
         if y.nunique() > 1: raise ValueError(
-            f"{path} gives {name} the labels {', '.join(map(str, y.unique()))}: expected one")
+            f"{path} gives {name} the labels {', '.join(map(str, y.unique()))}: "
+            f"expected one")
     who = next((t[c].astype(str) for c in _PATIENTS if c in t), None)
     return dict(zip(slides, labels)), None if who is None else dict(zip(slides, who))
 
@@ -164,7 +185,8 @@ def _numbered(labels, classes): # dict: slide -> number or word -> dict: slide -
     words = sorted({str(v) for v in labels.values()})
     if all(isinstance(v, (int,float,np.number)) for v in labels.values()): return labels
     if not classes: raise ValueError(
-        f"labels are the words {', '.join(words)}: say their order, the negative class first, "
+        f"labels are the words {', '.join(words)}: say their order, the negative class "
+        f"first, "
         f"such as classes={words}")
     if strange := [w for w in words if w not in classes]: raise ValueError(
         f"a label is {strange[0]!r}, and classes are {', '.join(map(str, classes))}")
@@ -173,23 +195,29 @@ def _numbered(labels, classes): # dict: slide -> number or word -> dict: slide -
 # %% ../../nbs/51a1_cohort.ipynb #025
 def _files(path): # folder -> dict: slide -> file
     path = Path(path).expanduser()
-    if not path.is_dir(): raise FileNotFoundError(f"there is no folder of features at {path}")
+    if not path.is_dir():
+        raise FileNotFoundError(f"there is no folder of features at {path}")
     found = {}
     for f in sorted(path.rglob('*')):
         if f.suffix.lower() not in BAG_FILES or not f.is_file(): continue
         if (n := slide_name(f)) in found: raise ValueError(
-            f"{found[n]} and {f} are both of slide {n}: keep one, or read one folder of them")
+            f"{found[n]} and {f} are both of slide {n}: keep one, or read one folder of "
+            f"them")
         found[n] = f
     other = {n: f for n,f in found.items() if f.suffix.lower() != '.csv'}
     if found: return other or found # tables that lie beside other files are no slides
-    raise ValueError(f"{path} holds no file of features: expected files in {', '.join(BAG_FILES)}")
+    raise ValueError(f"{path} holds no file of features: expected files in "
+        f"{', '.join(BAG_FILES)}")
 
 # %% ../../nbs/51a1_cohort.ipynb #026
 def _agreed(files, labels, strict): # dicts by slide -> slides that are in both
-    unread,unknown = [n for n in labels if n not in files], [n for n in files if n not in labels]
+    unread,unknown = [n for n in labels if n not in files], [n for n in files
+            if n not in labels]
     both = [n for n in files if n in labels]
-    said = '; '.join(f"{len(v)} slides have {what} ({', '.join(v[:3])}{', ...'*(len(v)>3)})"
-                     for v,what in ((unread,'a label and no file'), (unknown,'a file and no label')) if v)
+    said = '; '.join(f"{len(v)} slides have {what} "
+        f"({', '.join(v[:3])}{', ...'*(len(v)>3)})"
+                     for v,what in ((unread,'a label and no file'),
+                             (unknown,'a file and no label')) if v)
     if said and strict or not both: raise ValueError(
         f"{said}: look for other spellings, or leave them out with strict=False")
     if said: warnings.warn(f"left out: {said}", stacklevel=3)
@@ -206,11 +234,13 @@ def bag_folder(path,         # folder of slides' features, see `read_bag`
     "Slides of a folder with their labels; nothing is read until it is needed"
     files = _files(path)
     if not isinstance(labels, (dict,str,Path,type(None))): raise ValueError(
-        f"labels are a {type(labels).__name__}, expected a csv, a dict of slides, or 'folders'")
+        f"labels are a {type(labels).__name__}, expected a csv, a dict of slides, or "
+        f"'folders'")
     if isinstance(labels, str) and labels == 'folders':
         labels = {n: f.parent.name for n,f in files.items()}
     elif isinstance(labels, (str,Path)):
-        own = [n for n,f in files.items() if f.resolve() == Path(labels).expanduser().resolve()]
+        own = [n for n,f in files.items()
+                if f.resolve() == Path(labels).expanduser().resolve()]
         for n in own: del files[n] # the table itself may lie in the folder
         labels,patients = _table(labels)
         groups = groups or patients
@@ -218,7 +248,8 @@ def bag_folder(path,         # folder of slides' features, see `read_bag`
     else:
         y = _numbered({slide_name(k): v for k,v in labels.items()}, classes)
         names = _agreed(files, y, strict)
-    return Bags([files[n] for n in names], None if y is None else [y[n] for n in names], names,
+    return Bags([files[n] for n in names], None if y is None else [y[n] for n in names],
+            names,
                 classes, None if groups is None else _patients(names, groups), memory)
 
 # %% ../../nbs/51a1_cohort.ipynb #028

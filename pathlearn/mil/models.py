@@ -24,8 +24,10 @@ class Standardise(nn.Module):
         self.register_buffer('std', torch.ones(n_in))
 
     def forward(self, x): # [B,N,F] -> [B,N,F]
-        if x.ndim != 3 or x.shape[2] != len(self.mean) or not x.shape[1]: raise ValueError(
-            f"a bag has shape {[*x.shape]}, this model expects [1, patches, {len(self.mean)}], "
+        if x.ndim != 3 or x.shape[2] != len(self.mean) or not x.shape[1]:
+            raise ValueError(
+            f"a bag has shape {[*x.shape]}, this model expects [1, patches, "
+            f"{len(self.mean)}], "
             "one patch at least")
         return (x - self.mean)/self.std
 
@@ -49,7 +51,8 @@ def _orthogonal(model): # -> model
 
 def _checked(**counts): # raise unless each is a whole number above 0
     for n,v in counts.items():
-        if not isinstance(v, int) or v < 1: raise ValueError(f"{n} is {v!r}, expected 1 or more")
+        if not isinstance(v, int) or v < 1:
+            raise ValueError(f"{n} is {v!r}, expected 1 or more")
 
 # %% ../../nbs/51b_pooling.ipynb #018
 class MaxPool(Configured):
@@ -73,7 +76,8 @@ class MaxPool(Configured):
 def value_layer(value, n_in, drop): # what a slide is the weighted mean of -> Module
     "'identity': the patch's features; 'linear': dropout, linear layer, ReLU"
     if value == 'identity': return nn.Identity()
-    if value == 'linear': return nn.Sequential(nn.Dropout(drop), nn.Linear(n_in, n_in), nn.ReLU())
+    if value == 'linear':
+        return nn.Sequential(nn.Dropout(drop), nn.Linear(n_in, n_in), nn.ReLU())
     raise ValueError(f"value is 'identity' or 'linear', found {value!r}")
 
 # %% ../../nbs/51b_pooling.ipynb #024

@@ -14,7 +14,8 @@ from ..evaluate import bootstrap_interval
 from ..evaluate.intervals import _auc, _ends, draw_weights
 from ..learning import module_spec, whole_file
 from ..learning.weights import _misfit, _read_weights, module_from_spec
-from .training import (AttentionWatch, _check_parts, class_aucs, class_probabilities,
+from .training import (AttentionWatch, _check_parts, class_aucs,
+        class_probabilities,
                                     mil_learner, name_classes, predict_bags)
 from safetensors.torch import save_file
 
@@ -22,7 +23,8 @@ from safetensors.torch import save_file
 def _units(groups, n): # -> int [n] number of the slide or patient, how many there are
     if groups is None: return np.arange(n), n
     names,of = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    if len(of) != n: raise ValueError(f"{len(of)} groups for {n} slides: expected one per slide")
+    if len(of) != n:
+        raise ValueError(f"{len(of)} groups for {n} slides: expected one per slide")
     if len(names) < 2: raise ValueError(
         f"all {n} slides are of patient {names[0]}: an interval needs several")
     return of, len(names)
@@ -47,11 +49,13 @@ def mil_scores(learn,        # Learner or model
                level=.95,    # share of the draws inside the interval
                seed=0,
 ):                           # -> DataFrame, one row per score: value, low, high, over
-    "Accuracy, its floor, and the AUC of each class, with intervals over slides or patients"
-    if bags.labels is None: raise ValueError("these slides have no labels to compare with")
+    "Accuracy, its floor, and AUC by class, with intervals over slides or patients"
+    if bags.labels is None:
+        raise ValueError("these slides have no labels to compare with")
     y,classes = bags.labels.numpy(), bags.classes
     if len(np.unique(y)) < 2: raise ValueError(
-        f"all {len(y)} slides are {classes[y[0]]}: no score can tell anything, and an AUC of one "
+        f"all {len(y)} slides are {classes[y[0]]}: no score can tell anything, and an "
+        f"AUC of one "
         "class is not 1")
     logits,groups = predict_bags(learn, bags), bags.groups if groups is None else groups
     probs = class_probabilities(logits, len(classes))
@@ -60,7 +64,8 @@ def mil_scores(learn,        # Learner or model
     rows = {k: bootstrap_interval(v, of, n, level, seed)
             for k,v in (('majority class',floor), ('accuracy',right))}
     shown = range(int(len(classes) == 2 and logits.shape[1] == 1), len(classes))
-    rows |= _auc_rows(y, probs.numpy(), of, draw_weights(units, n, seed), level, classes, shown)
+    rows |= _auc_rows(y, probs.numpy(), of, draw_weights(units, n, seed), level, classes,
+            shown)
     table = pd.DataFrame.from_dict(rows, orient='index', columns=['value','low','high'])
     return table.assign(over=f"{units} {'slides' if groups is None else 'patients'}")
 
@@ -71,7 +76,8 @@ def choose_threshold(labels, # int64 [n], of validation slides
     "Where most positive slides are found and most negative ones left alone (Youden 1950)"
     y,p = np.asarray(labels) > 0, np.asarray(probs, dtype=float)
     if y.all() or not y.any(): raise ValueError(
-        "a threshold is chosen between positive and negative slides, and these are all of one kind")
+        "a threshold is chosen between positive and negative slides, and these are all "
+        "of one kind")
     s = p[:,1:].max(1)
     s = s/(s + p[:,0])
     between = np.unique(s)
@@ -85,8 +91,10 @@ def _judge(learn, valid): # -> AUC of the positive classes, loss
     logits = predict_bags(learn, valid)
     with torch.no_grad():
         learn.model.eval()
-        losses = [learn.loss_func(learn.model(b.features[None].float().to(p.device)), y[None].to(p.device))
-                  for p in [next(learn.model.parameters())] for b,y in zip(valid, valid.labels)]
+        losses = [learn.loss_func(learn.model(b.features[None].float().to(p.device)),
+                y[None].to(p.device))
+                  for p in [next(learn.model.parameters())] for b,y in zip(valid,
+                          valid.labels)]
     auc = class_aucs(valid.labels, class_probabilities(logits, len(valid.classes)))[1:]
     return float(np.nanmean(auc)), float(torch.stack(losses).mean())
 
@@ -95,17 +103,20 @@ def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or No
     learn = mil_learner(train, valid, **kw)
     try:
         with learn.no_logging(): learn.fit(epochs)
-    except FloatingPointError as e: return {'val AUC': np.nan, 'stopped': str(e)[:80]}, None
+    except FloatingPointError as e:
+        return {'val AUC': np.nan, 'stopped': str(e)[:80]}, None
     auc,loss = _judge(learn, valid)
     watch = next((cb for cb in learn.cbs if isinstance(cb, AttentionWatch)), None)
     entropy = watch.history[-1]['attention'] if watch and watch.history else np.nan
     return {'val AUC': auc, 'val loss': loss, 'attention': entropy, 'stopped': ''}, learn
 
 # %% ../../nbs/51d_scores.ipynb #020
-def _chosen(rows): # of one model and seed -> number of the best: by AUC, of equals by loss
+def _chosen(rows):
+    # of one model and seed -> number of the best: by AUC, of equals by loss
     fine = [i for i,r in enumerate(rows) if r['val AUC'] == r['val AUC']]
     if not fine: raise ValueError(
-        f"each of {len(rows)} trainings was stopped, the last because {rows[-1]['stopped']}: try "
+        f"each of {len(rows)} trainings was stopped, the last because "
+        f"{rows[-1]['stopped']}: try "
         "lower learning rates")
     return min(fine, key=lambda i: (-rows[i]['val AUC'], rows[i]['val loss']))
 
@@ -114,7 +125,8 @@ def _on_test(learn, valid, test): # -> columns of the chosen row
     cut = choose_threshold(valid.labels, probs)
     found,at = mil_scores(learn, test), mil_scores(learn, test, cut).value['accuracy']
     row = {'accuracy, threshold of val': at, 'threshold': cut}
-    for name,r in found.iterrows(): row |= {name: r.value, f'{name} low': r.low, f'{name} high': r.high}
+    for name,r in found.iterrows():
+        row |= {name: r.value, f'{name} low': r.low, f'{name} high': r.high}
     return row
 
 # %% ../../nbs/51d_scores.ipynb #021
@@ -134,7 +146,8 @@ def mil_grid(train, test,             # Bags; part of `train` is set aside to ch
         part,held = train.split(valid, seed)
         cells,best,top = [],None,None
         for lr,wd in product(lrs, wds):
-            row,learn = _cell(part, held, epochs, model=model, lr=lr, wd=wd, seed=seed, **kw)
+            row,learn = _cell(part, held, epochs, model=model, lr=lr, wd=wd, seed=seed,
+                    **kw)
             cells.append(dict(model=model, seed=seed, lr=lr, wd=wd) | row)
             if learn and (i := _chosen(cells)) == len(cells)-1: best,top = learn,i
         top = _chosen(cells)
@@ -156,8 +169,10 @@ def load_mil(path): # written by `save_mil` -> model in eval mode, with `meta`
     "The slide model of a file, for `predict_bags`, `look_at` and `mil_scores`"
     text,tensors = _read_weights(path)
     try: model = module_from_spec(json.loads(text['spec']))
-    except (ValueError, TypeError) as e: raise ValueError(f"{path} holds no slide model: {e}") from e
-    if why := _misfit({'model': model}, {f'model.{n}': t for n,t in tensors.items()}): raise ValueError(
+    except (ValueError, TypeError) as e:
+        raise ValueError(f"{path} holds no slide model: {e}") from e
+    if why := _misfit({'model':
+        model}, {f'model.{n}': t for n,t in tensors.items()}): raise ValueError(
         f"{path} does not fit the model that it names: {why}")
     model.load_state_dict(tensors)
     model.meta = json.loads(text['meta'])

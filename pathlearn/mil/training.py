@@ -27,9 +27,10 @@ def mil_target(y,         # int64 [B], class of each slide, 0 is the negative on
                n_out,     # C, outputs
                n_classes, # that there are
 ):                        # -> float [B,C] of zeros and ones
-    "One output per class, or one per positive class: then the negative class is all zeros"
+    "One output per class, or per positive class: then the negative one is all zeros"
     if n_out not in (n_classes, n_classes-1): raise ValueError(
-        f"{n_out} outputs for {n_classes} classes: expected {n_classes-1}, the negative class "
+        f"{n_out} outputs for {n_classes} classes: expected {n_classes-1}, the negative "
+        f"class "
         f"being all zeros, or {n_classes}")
     return F.one_hot(y, n_classes)[:,n_classes-n_out:].float()
 
@@ -41,7 +42,8 @@ def mil_loss(out,         # MILOut of one slide or several
 ):                        # -> scalar
     "Cross-entropy of the slide and of its highest patch, eq. 1"
     if not 0 <= share <= 1: raise ValueError(f"share is in [0,1], found {share}")
-    def bce(logits): return F.binary_cross_entropy_with_logits(logits, y, pos_weight=weight)
+    def bce(logits):
+        return F.binary_cross_entropy_with_logits(logits, y, pos_weight=weight)
     loss = (1-share)*bce(out.bag) if share < 1 else 0.
     return loss + share*bce(out.instances.amax(1)) if share else loss
 
@@ -66,7 +68,8 @@ class WarmCosine(Schedule):
         super().__init__(None)
         if warmup < 0: raise ValueError(f"warmup is a number of epochs, found {warmup}")
         self.warmup = warmup
-    def factor(self): return warm_cosine(min(self.pct_train, 1.), self.warmup/self.n_epoch)
+    def factor(self):
+        return warm_cosine(min(self.pct_train, 1.), self.warmup/self.n_epoch)
 
 def warm_cosine(t,    # place in the fit, 0 to 1
                 warm, # share of it that is warm-up; at most a fifth counts
@@ -99,14 +102,17 @@ class AttentionWatch(Watch):
         if 'uniform' in self.warned: return
         self.warned.add('uniform')
         warnings.warn(f"attention is uniform: entropy {min(last):.3f} of at most 1 for "
-            f"{len(last)} epochs, so each slide is the mean of its patches. Try a learning rate "
-            "three times as high, more slides, or model='max'", AttentionWarning, stacklevel=2)
+            f"{len(last)} epochs, so each slide is the mean of its patches. Try a "
+            f"learning rate "
+            "three times as high, more slides, or "
+            "model='max'", AttentionWarning, stacklevel=2)
 
 # %% ../../nbs/51c_training.ipynb #024
 def class_probabilities(logits,    # float [n,C]
                         n_classes, # that there are
-):                                 # -> float [n,n_classes]; rows of sigmoids need not sum to 1
-    "A probability for each class; without an output of its own the negative one gets the rest"
+# -> float [n,n_classes]; rows of sigmoids need not sum to 1
+):
+    "A probability for each class; the negative one gets the rest if it has no output"
     p = logits.float().sigmoid()
     if p.shape[1] == n_classes: return p
     return torch.cat([1 - p.amax(1, keepdim=True), p], 1)
@@ -114,7 +120,7 @@ def class_probabilities(logits,    # float [n,C]
 def name_classes(probs,        # float [n,K]
                  threshold=.5, # from which on a slide is positive
 ):                             # -> int64 [n]
-    "The likeliest positive class where its share against class 0 reaches the threshold, else 0"
+    "The likeliest positive class if its share against class 0 reaches the threshold"
     best,at = probs[:,1:].max(1)
     return torch.where(best/(best + probs[:,0]) >= threshold, at+1, 0)
 
@@ -127,7 +133,8 @@ def predict_bags(learn, # Learner or model
     model = getattr(learn, 'model', learn)
     was,device = model.training, next(model.parameters()).device
     model.eval()
-    try: out = [model(b.features[None].float().to(device)).bag.float().cpu() for b in bags]
+    try:
+        out = [model(b.features[None].float().to(device)).bag.float().cpu() for b in bags]
     finally: model.train(was)
     return torch.cat(out)
 
@@ -137,7 +144,9 @@ def look_at(learn, bag): # Learner or model, Bag -> MILOut of tensors on the CPU
     model = getattr(learn, 'model', learn)
     was,device = model.training, next(model.parameters()).device
     model.eval()
-    try: return type(o := model(bag.features[None].float().to(device)))([t.cpu() for t in o])
+    try:
+        return type(o := model(bag.features[None].float().to(device)))([t.cpu()
+                for t in o])
     finally: model.train(was)
 
 # %% ../../nbs/51c_training.ipynb #028
@@ -146,7 +155,8 @@ def class_aucs(labels, # int64 [n]
 ):                     # -> float [K]; nan where a class is absent, or is all there is
     "AUC of each class against all others"
     y,p = np.asarray(labels), np.asarray(probs, dtype=float)
-    def auc(c): return roc_auc_score(y == c, p[:,c]) if 0 < (y == c).sum() < len(y) else np.nan
+    def auc(c):
+        return roc_auc_score(y == c, p[:,c]) if 0 < (y == c).sum() < len(y) else np.nan
     return np.array([auc(c) for c in range(p.shape[1])])
 
 # %% ../../nbs/51c_training.ipynb #030
@@ -156,7 +166,8 @@ class SlideScores(Watch):
     def __init__(self, n_classes): self.n_classes = n_classes
     def before_validate(self): self.seen = []
     def after_pred(self):
-        if not self.training: self.seen.append((self.pred.bag.detach(), self.yb[0].detach()))
+        if not self.training:
+            self.seen.append((self.pred.bag.detach(), self.yb[0].detach()))
     def after_validate(self):
         if not self.seen: return
         logits,y = (torch.cat(v).cpu().as_subclass(torch.Tensor) for v in zip(*self.seen))
@@ -169,17 +180,21 @@ def _check_parts(train, valid, what='validation'): # Bags, Bags or None
     for bags,name in ((train,'training'), (valid,what)):
         if bags is None: continue
         if not isinstance(bags, Bags): raise ValueError(
-            f"the {name} part is a {type(bags).__name__}, expected Bags, as of bag_folder")
+            f"the {name} part is a {type(bags).__name__}, expected Bags, as of "
+            f"bag_folder")
         if bags.labels is None: raise ValueError(f"the {name} part has no labels")
         _check_classes(bags, name)
     if valid is None: return
     if train.classes != valid.classes: raise ValueError(
-        f"classes differ: {', '.join(train.classes)} in training, {', '.join(valid.classes)} in {what}")
-    for a,b,kind in ((train.names,valid.names,'slides'), (train.groups,valid.groups,'patients')):
+        f"classes differ: {', '.join(train.classes)} in training, "
+        f"{', '.join(valid.classes)} in {what}")
+    for a,b,kind in ((train.names,valid.names,'slides'),
+            (train.groups,valid.groups,'patients')):
         if a is None or b is None: continue
         if both := sorted({*a} & {*b}): raise ValueError(
             f"{len(both)} {kind} stand in both the training and the {what} part, such as "
-            f"{both[0]}: the score would be too good. Split by patient: bags.split(groups=...)")
+            f"{both[0]}: the score would be too good. Split by patient: "
+            f"bags.split(groups=...)")
 
 # %% ../../nbs/51c_training.ipynb #033
 MIL_MODELS = dict(max=MaxPool, dsmil=DSMIL, abmil=ABMIL)
@@ -193,7 +208,8 @@ def mil_model(model,    # 'max', 'dsmil', 'abmil', or a Module that returns MILO
     "A model that fits the features of these slides"
     if not isinstance(model, str): return model
     if model not in MIL_MODELS: raise ValueError(
-        f"no model is named {model!r}: expected one of {', '.join(MIL_MODELS)}, or a Module")
+        f"no model is named {model!r}: expected one of {', '.join(MIL_MODELS)}, or a "
+        f"Module")
     made = MIL_MODELS[model](bags.n_in, n_out, **kw)
     if standardise: made.norm.fit(bags)
     return made
@@ -203,8 +219,18 @@ class MILLearner(Learner):
     "fastai's Learner; predictions of slides are those of `predict_bags`"
     def _instead(self, *args, **kwargs): raise NotImplementedError(
         "slides have different numbers of patches, which cannot be stacked: call "
-        "predict_bags(learn, bags) for logits, look_at(learn, bag) for one slide's attention")
+        "predict_bags(learn, bags) for logits, look_at(learn, bag) for one slide's "
+        "attention")
     predict = get_preds = show_results = _instead
+
+# %% ../../nbs/51c_training.ipynb #fda04843
+def _watches(net, n, valid, keep, warmup, cbs): # n: classes -> list of callbacks
+    own = [FitGuard(), WarmCosine(warmup)]
+    given = any(isinstance(cb, AttentionWatch) for cb in L(cbs))
+    # of max pooling there is nothing to watch
+    if not isinstance(net, MaxPool) and not given: own.append(AttentionWatch())
+    if valid is None: return own
+    return own + [SlideScores(n), *([KeepBest(keep)] if keep else [])]
 
 # %% ../../nbs/51c_training.ipynb #035
 def mil_learner(train,  # Bags to learn from
@@ -215,7 +241,8 @@ def mil_learner(train,  # Bags to learn from
     warmup=5,           # epochs in which the rate rises
     n_out=None,         # outputs; None: one per positive class
     balanced=False,     # True: the rarer class of slides counts more
-    keep='valid_loss',  # column of the log that chooses the epoch; or 'auc', 'accuracy', None
+    # column of the log that chooses the epoch; or 'auc', 'accuracy', None
+    keep='valid_loss',
     drop_patches=0.,    # share of the patches left out in training
     max_patches=None,   # at most so many in training
     seed=0,             # of the first weights and the order
@@ -230,11 +257,10 @@ def mil_learner(train,  # Bags to learn from
         net = mil_model(model, train, n_out or n-1, **kw)
         dls = train.dls(valid, drop_patches, max_patches, device=device)
     out = n_out or n-1
-    loss = MILLoss(out, n, getattr(net, 'share', .5), positive_weight(train.labels, out, n) if balanced else None)
-    own = [FitGuard(), WarmCosine(warmup)] # of max pooling there is nothing to watch
-    if not isinstance(net, MaxPool) and not any(isinstance(cb, AttentionWatch) for cb in L(cbs)):
-        own.append(AttentionWatch())
-    if valid is not None: own += [SlideScores(n), *([KeepBest(keep)] if keep else [])]
-    learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, cbs=own+L(cbs), opt_func=opt_func)
+    loss = MILLoss(out, n, getattr(net, 'share', .5), positive_weight(train.labels, out,
+            n) if balanced else None)
+    own = _watches(net, n, valid, keep, warmup, cbs)
+    learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, cbs=own+L(cbs),
+            opt_func=opt_func)
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
