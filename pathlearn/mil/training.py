@@ -259,8 +259,7 @@ def mil_learner(train,  # Bags to learn from
     out = n_out or n-1
     loss = MILLoss(out, n, getattr(net, 'share', .5), positive_weight(train.labels, out,
             n) if balanced else None)
-    own = _watches(net, n, valid, keep, warmup, cbs)
-    learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, cbs=own+L(cbs),
-            opt_func=opt_func)
+    learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, opt_func=opt_func,
+            cbs=_watches(net, n, valid, keep, warmup, cbs)+L(cbs))
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
