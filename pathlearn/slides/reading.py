@@ -60,13 +60,17 @@ class _Scan:
     @property
     def levels(self): # -> list of (size, factor)
         return [*zip(self.handle.level_dimensions, self.handle.level_downsamples)]
-    def pixels(self, xy, level, size): # -> uint8 [h,w,3]
-        try: found = self.handle.read_region(xy, level, size)
+    def region(self, xy, level, size): # -> PIL image with transparency
+        try: return self.handle.read_region(xy, level, size)
         except slides_package('openslide').OpenSlideError as e:
             self.close() # a handle that has failed once fails for ever
             raise OSError(f"{self.path}: the square of {size[0]} x {size[1]} px at {xy} of level "
                           f"{level} cannot be read, the file is damaged there: {e}") from e
-        return _on_white(np.asarray(found))
+    def pixels(self, *where): return _on_white(np.asarray(self.region(*where))) # -> uint8 [h,w,3]
+    def image(self, *where): # -> PIL image
+        found = self.region(*where)
+        if found.getchannel('A').getextrema()[0] == 255: return found.convert('RGB')
+        return Image.fromarray(_on_white(np.asarray(found)))
     def close(self):
         if self._handle is not None: self._handle.close()
         self._handle = None
@@ -86,17 +90,18 @@ def _opened(path): # -> handle of OpenSlide
 # %% ../../nbs/50a_reading.ipynb #025
 class _Held:
     "An image in memory, uint8 [h,w,3]"
-    def __init__(self, image): self.image = image
+    def __init__(self, array): self.array = array
     @property
-    def levels(self): return [(self.image.shape[1::-1], 1.)]
+    def levels(self): return [(self.array.shape[1::-1], 1.)]
     def pixels(self, xy, level, size):
         (x,y),(w,h) = xy,size
         x0,y0 = max(x, 0),max(y, 0)
-        part = self.image[y0:max(y+h, 0),x0:max(x+w, 0)]
+        part = self.array[y0:max(y+h, 0),x0:max(x+w, 0)]
         if part.shape[:2] == (h,w): return part
         found = np.full((h,w,3), 255, np.uint8)
         found[y0-y:y0-y+len(part),x0-x:x0-x+part.shape[1]] = part
         return found
+    def image(self, *where): return Image.fromarray(self.pixels(*where))
     def close(self): pass
 
 # %% ../../nbs/50a_reading.ipynb #028
@@ -204,12 +209,13 @@ def read(self:Slide,
     (x,y),(w,h),side = (round(float(v)) for v in xy),self.size,n*self.levels[level].factor
     if x >= w or y >= h or x+side <= 0 or y+side <= 0: raise ValueError(
         f"the square of {side:.0f} px at ({x}, {y}) lies beside {self.name}, which has {w} x {h} px")
-    found = self.source.pixels((x,y), level, (n,n))
-    if n != px: found = np.asarray(_resized(Image.fromarray(found), (px,px)))
+    where = (x,y), level, (n,n)
+    found = (self.source.pixels(*where) if n == px else
+             np.asarray(_resized(self.source.image(*where), (px,px))))
     return torch.from_numpy(np.ascontiguousarray(found.transpose(2,0,1)))
 
 # %% ../../nbs/50a_reading.ipynb #043
-_BLOCK = 4096 # pixels of a level that are read at once, along a side
+_BLOCK = 2048 # pixels of a level that are read at once, along a side
 
 def _blocks(n, ratio): # pixels of the thumbnail, pixels of the level for each -> pairs (start, end)
     step = max(1, int(_BLOCK/ratio))
@@ -221,7 +227,7 @@ def _block(slide, level, x, y, by): # x, y: (start, end); by: (width, height) of
     l,t = int(x[0]*by[0]),int(y[0]*by[1])
     r,b = min(w, math.ceil(x[1]*by[0])), min(h, math.ceil(y[1]*by[1]))
     at = round(l*factor),round(t*factor)
-    part = Image.fromarray(slide.source.pixels(at, level, (r-l,b-t)))
+    part = slide.source.image(at, level, (r-l,b-t))
     box = x[0]*by[0]-l, y[0]*by[1]-t, min(x[1]*by[0], w)-l, min(y[1]*by[1], h)-t
     return np.asarray(_resized(part, (x[1]-x[0],y[1]-y[0]), box))
 
