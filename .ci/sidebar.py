@@ -24,7 +24,7 @@ PATH = {
         ('04_learning', ['04a_loop', '04a_callbacks', '04b_watch', '04c_log', '04d_resume', '04d_whole_files', '04e_weights', '04f_methods']),
         ('05_evaluate', ['05a_embeddings', '05b_labels', '05g_intervals', '05j_judges', '05h_few', '05k_calibration', '05f_tuning', '05c_clusters', '05l_patch_pairs', '05i_fair', '05d_masks', '05e_floors']),
         ('06_explore', ['06a_plots', '06b_maps', '06c_explorer', '06d_film', '06e_page', '06f_widgets', '06g_canvas', '06h_jobs']),
-        ('07_transfer', ['07a_tiles']), '09_basics', '00_knobs', '90_all'],
+        ('07_transfer', ['07a_tiles']), ('50_slides', ['50a_reading', '50b_tissue', '50c_tiles']), '09_basics', '00_knobs', '90_all'],
     'Commands': [
         '62_your_files', '65_cli',
         ('60_commands', ['60a_shell', '60a1_terminal', '60a2_faults', '60b_known', '60c_inputs', '60j_archives', '60d_runs', '60k_fingerprint',

@@ -12,6 +12,7 @@ PUBLIC = dict(
              'floor_rows segmentation_floor compare',
     explore='reduce plot_map Explorer EpochExplorer',
     transfer='mask_dls detector predict_masks',
+    slides='open_slide Slide find_tissue Tissue plot_tissue tile_slide Tiles load_tiles tile_labels',
     siamese='nt_xent negative_cosine SimCLR SimSiam BYOL simclr_learner simsiam_learner byol_learner',
     gumbel='GumbelAssigner cluster_loss', clusiam='CluSiam CluBYOL clusiam_learner clubyol_learner PatchData embed plot_map',
     decorrelated='barlow_loss vicreg_loss barlow_floor BarlowTwins VICReg barlow_learner vicreg_learner PatchData embed plot_map',

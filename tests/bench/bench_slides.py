@@ -1,0 +1,94 @@
+"""Slides beside bare OpenSlide: tiles a second, half resolution, tissue and grid of a large pyramid.
+
+Writes nbs/results/slides_speed.csv: OMP_NUM_THREADS=1 PATHLEARN_DATA=FOLDER python tests/bench/bench_slides.py
+FOLDER holds slides/cmu_small_region.svs and slides/tcga_cr_7395_region.svs. Seconds are the processor's, so that others on the
+machine count little; ours and theirs take turns on the same tiles, medians of ROUNDS. Memory is the peak less what the process held before."""
+import multiprocessing, os, resource, statistics, sys, tempfile, time, zlib
+from pathlib import Path
+import numpy as np, openslide, pandas as pd, tifffile
+from PIL import Image
+from pathlearn.commands.runs import code_version, hardware
+from pathlearn.slides import find_tissue, open_slide, tile_slide
+
+FILE = Path(__file__).resolve().parents[2]/'nbs/results/slides_speed.csv'
+PX, ROUNDS, LARGE = 224, 7, 100_000
+
+def seconds(work):
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+def ratio(ours, theirs): # -> median seconds of ours, of theirs, median of their ratios theirs/ours
+    for work in (ours,theirs): work()
+    pairs = [(seconds(ours),seconds(theirs)) for _ in range(ROUNDS)]
+    return statistics.median(a for a,_ in pairs), statistics.median(b for _,b in pairs), statistics.median(b/a for a,b in pairs)
+
+def corners(size, side): return [(x,y) for y in range(0, size[1]-side+1, side) for x in range(0, size[0]-side+1, side)]
+
+def plain(path, mpp): # all tiles as they were scanned, each side with a fresh handle, so that no cache helps
+    at = corners(open_slide(path, mpp).size, PX)
+    def ours():
+        with open_slide(path, mpp) as s:
+            for xy in at: s.read(xy, PX)
+    def theirs():
+        with openslide.OpenSlide(path) as s:
+            for xy in at: np.array(s.read_region(xy, 0, (PX,PX)))
+    return len(at), *ratio(ours, theirs)
+
+def half(path, mpp): # the pyramid against the full image and a resize
+    at = corners(open_slide(path, mpp).size, 2*PX)
+    def ours():
+        with open_slide(path, mpp) as s:
+            assert s.plan(PX, 2*mpp) == (1,PX)
+            for xy in at: s.read(xy, PX, 2*mpp)
+    def theirs():
+        with openslide.OpenSlide(path) as s:
+            for xy in at: np.array(s.read_region(xy, 0, (2*PX,2*PX)).convert('RGB').resize((PX,PX), Image.Resampling.BOX))
+    return len(at), *ratio(ours, theirs)
+
+def pyramid(path, cut, by): # each level smaller `by` times; 100,000 px at .25 um in tiles of 512: deflate, of `cut` and of glass in fields of their own; finer levels, which nobody reads here, are glass
+    glass,tissue = (zlib.compress(np.ascontiguousarray(t).tobytes()) for t in (np.full((512,512,3), 243, np.uint8), cut))
+    with tifffile.TiffWriter(path, bigtiff=True) as tif:
+        for i,k in enumerate(by**j for j in range(10) if by**j <= 64):
+            n = -(-LARGE//(k*512))
+            grid = ((np.indices((n,n))*8//n).sum(0) % 3 == 0).ravel()
+            tif.write((tissue if t and k > 8 else glass for t in grid), shape=(LARGE//k,LARGE//k,3), dtype=np.uint8, tile=(512,512), photometric='rgb',
+                      compression='zlib', subfiletype=int(i > 0), resolution=(1e4/(.25*k),)*2, resolutionunit='CENTIMETER')
+
+def large(path): # -> seconds, MiB, tiles
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with open_slide(path) as s:
+        before = time.process_time()
+        n = len(tile_slide(s, PX, .5, tissue=find_tissue(s)))
+        spent = time.process_time() - before
+    return spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)/1024, n
+
+def main():
+    folder = Path(os.environ['PATHLEARN_DATA'])/'slides'
+    cmu,tcga = folder/'cmu_small_region.svs', folder/'tcga_cr_7395_region.svs'
+    rows = []
+    def row(what, n, ours, other, theirs, got, wanted): rows.append({'what':what, 'tiles':n, 'seconds':round(ours, 2), 'beside':other, 'its seconds':theirs, 'ratio':got, 'wanted':wanted})
+    for name,path,mpp in (('JPEG',cmu,.499),('JPEG 2000',tcga,.25)):
+        n,a,b,r = plain(path, mpp)
+        row(f'read, {name}', n, a, 'bare read_region', round(b, 2), round(r, 2), '>= 0.95')
+    n,a,b,r = half(tcga, .25)
+    row('half resolution, JPEG 2000', n, a, 'full image, then resized', round(b, 2), round(r, 2), '>= 3.5')
+    with tempfile.TemporaryDirectory() as place:
+        whole = openslide.OpenSlide(cmu).read_region((0,0), 0, (2220,2967)).convert('RGB')
+        with tifffile.TiffWriter(path := Path(place)/'copy.tif') as tif:
+            for k in (1,2): tif.write(np.asarray(whole.reduce(k)), tile=(256,256), photometric='rgb', compression='zlib', subfiletype=int(k > 1))
+        n,a,b,r = half(path, .499)
+        row('half resolution, deflate', n, a, 'full image, then resized', round(b, 2), round(r, 2), '>= 3.5')
+    cut = open_slide(cmu).read((1000,1200), 512).permute(1,2,0).numpy()
+    for by in (2,4):
+        with tempfile.TemporaryDirectory() as place, multiprocessing.get_context('spawn').Pool(1) as pool:
+            pyramid(path := Path(place)/'large.tif', cut, by)
+            a,mib,n = pool.apply(large, (path,))
+        row(f'tissue and grid, {LARGE:,} px a side, levels by {by}', n, a, f'{mib:.0f} MiB above the start', '', '', '<= 2 s, <= 300 MiB')
+    table = pd.DataFrame(rows).assign(hardware=f'one of {hardware()}', commit=code_version())
+    table.to_csv(FILE, index=False)
+    print(table.to_string())
+
+if __name__ == '__main__':
+    if os.environ.get('OMP_NUM_THREADS') != '1': sys.exit('expected OMP_NUM_THREADS=1: the rows are of one core')
+    main()
