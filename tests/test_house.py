@@ -7,8 +7,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT/'pathlearn'
 
 # From the ground up: a room imports only what stands before it. Rooms and modules are named alike.
-FOUNDATIONS = ['data', 'synthetic', 'views', 'networks', 'evaluate', 'learning', 'transfer', 'tiles', 'explore', 'slides', 'basics', 'siamese']
-WINGS = [['gumbel', 'clusiam'], ['decorrelated'], ['moco', 'swav', 'clustered'], ['supervised'], ['operations', 'mixing', 'adversarial', 'ca2cl'], ['prototypes', 'decoder', 'lars', 'phases', 'autoencoder'], ['crosspatch', 'cdcl'], ['mil']]
+FOUNDATIONS = ['data', 'synthetic', 'views', 'networks', 'evaluate', 'learning', 'transfer', 'tiles', 'explore', 'basics', 'siamese']
+WINGS = [['gumbel', 'clusiam'], ['decorrelated'], ['moco', 'swav', 'clustered'], ['supervised'], ['operations', 'mixing', 'adversarial', 'ca2cl'], ['prototypes', 'decoder', 'lars', 'phases', 'autoencoder'], ['crosspatch', 'cdcl'], ['mil', 'slides']]
 ROOF = ['knobs', 'all', 'docs', 'commands', 'cli']
 ORDER = FOUNDATIONS + [m for wing in WINGS for m in wing] + ROOF
 
