@@ -71,7 +71,7 @@ def mil_scores(learn,        # Learner or model
 def choose_threshold(labels, # int64 [n], of validation slides
                      probs,  # float [n,K]
 ):                           # -> float
-    "Where most positive slides are found and most negative ones left alone: Youden's index"
+    "Where most positive slides are found and most negative ones left alone (Youden)"
     y,p = np.asarray(labels) > 0, np.asarray(probs, dtype=float)
     if y.all() or not y.any(): raise ValueError(
         "a threshold is chosen between positive and negative slides, and these are "
