@@ -24,6 +24,7 @@ PUBLIC = dict(
     prototypes='fit_prototypes soft_assign', decoder='ConditionalDecoder',
     autoencoder='ContrastiveAE autoencoder_learner fit_two_phases PatchData embed plot_map',
     crosspatch='foreground_score patch_kinds FeatureBank dense_contrastive_loss',
+    mil='Bag Bags read_bag save_bag bag_folder drawn_bags MaxPool DSMIL ABMIL mil_loss mil_learner mil_scores mil_grid save_mil load_mil',
     cdcl='CDCL cdcl_learner segment PatchData embed split_touching',
     basics='PatchData standard_view encoder embed ssl_learner plot_map', knobs='gumbel_knobs stain_knobs mixing_knobs',
     all='clusiam_learner ca2cl_learner autoencoder_learner cdcl_learner barlow_learner moco_learner swav_learner pcl_learner supervised_learner gumbel_knobs',

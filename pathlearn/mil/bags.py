@@ -27,8 +27,7 @@ def _check_finite(x, name): # float [N,F]
     if torch.isfinite(torch.stack(torch.aminmax(x))).all(): return
     bad = (~torch.isfinite(x).all(1)).nonzero()[:,0].tolist()
     if bad: raise ValueError(
-        f"{name}: {len(bad)} of {len(x)} patches have features that are NaN or "
-        f"infinite, the "
+        f"{name}: {len(bad)} of {len(x)} patches have features that are NaN or infinite, the "
         f"first is row {bad[0]}: embed the slide again, in full precision if it was half")
 
 # %% ../../nbs/51a_bags.ipynb #012
@@ -80,8 +79,7 @@ def _one_encoder(found, path, encoder): # a group of h5 -> the data set with the
     if encoder is None and len(names) == 1: encoder = names[0]
     if encoder not in names: raise ValueError(
         f"{path} holds features of {', '.join(names) or 'no encoder'}, and "
-        f"encoder={encoder!r}: "
-        "name one of them")
+        f"encoder={encoder!r}: name one of them")
     return found[encoder]
 
 # %% ../../nbs/51a_bags.ipynb #022
@@ -106,15 +104,14 @@ def _of_h5(path, encoder): # -> dict of arrays and attributes
 def _of_pt(path, _): # -> dict
     try: found = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as e: raise ValueError(
-        f"{path} is not a file of tensors alone, or is damaged. Reading more than "
-        f"tensors may run "
-        "anything, so it is refused: save the features as a plain tensor, "
+        f"{path} is not a file of tensors alone, or is damaged. Reading more than tensors may "
+        "run anything, so it is refused: save the features as a plain tensor, "
         "torch.save(features, path)") from e
     if isinstance(found, dict) and 'features' in found:
         return {k: found[k] for k in ('features','coords','assignments') if k in found}
     if isinstance(found, torch.Tensor): return dict(features=found)
-    what = f"a dict of {', '.join(map(str, found))}"[:200] if isinstance(found,
-            dict) else type(found).__name__
+    what = type(found).__name__
+    if isinstance(found, dict): what = f"a dict of {', '.join(map(str, found))}"[:200]
     raise ValueError(f"{path} holds {what}, expected a tensor [patches, features]")
 
 # %% ../../nbs/51a_bags.ipynb #027
@@ -124,9 +121,8 @@ def _of_csv(path, _): # -> dict
         f"{path} is no table of numbers, expected a header and one line per patch: "
         f"{str(e).splitlines()[0][:100]}") from e
     if [*table.columns] != [str(i) for i in range(table.shape[1])]: raise ValueError(
-        f"{path} has the columns {', '.join(table.columns[:3])}, ..., expected a header "
-        f"0, 1, 2, "
-        "... as DSMIL writes it: the first line is either a patch, which would be lost, "
+        f"{path} has the columns {', '.join(table.columns[:3])}, ..., expected a header 0, 1, "
+        "2, ... as DSMIL writes it: the first line is either a patch, which would be lost, "
         "or names")
     return dict(features=table.to_numpy())
 
@@ -137,8 +133,7 @@ def _of_numpy(path, _): # -> dict
         if isinstance(found, np.ndarray): return dict(features=found)
         with found: arrays = {k: found[k] for k in found.files}
     except Exception as e: raise ValueError(
-        f"{path} cannot be read as plain arrays of NumPy, or is damaged: "
-        f"{str(e)[:100]}") from e
+        f"{path} cannot be read as plain arrays of NumPy, or is damaged: {str(e)[:100]}") from e
     if len(arrays) == 1 and 'features' not in arrays:
         arrays = dict(features=[*arrays.values()][0])
     if 'features' not in arrays: raise ValueError(
@@ -148,14 +143,14 @@ def _of_numpy(path, _): # -> dict
 
 # %% ../../nbs/51a_bags.ipynb #030
 BAG_FILES = {'.h5': _of_h5, '.hdf5': _of_h5, '.pt': _of_pt, '.csv': _of_csv,
-        '.npz': _of_numpy,
-           '.npy': _of_numpy}
+             '.npz': _of_numpy, '.npy': _of_numpy}
+_SLIDES = '.svs','.tif','.tiff','.ndpi','.mrxs','.scn','.bif','.vms','.dcm','.czi'
 
 def slide_name(path): # a path or a name -> the name without folders and a known ending
     "`folder/TCGA-01.x.svs` -> `TCGA-01.x`; a dot inside a name is no ending"
     name = Path(str(path)).name
-    known = *BAG_FILES,'.svs','.tif','.tiff','.ndpi','.mrxs','.scn','.bif','.vms','.dcm','.czi'
-    return next((name[:-len(e)] for e in known if name.lower().endswith(e)), name)
+    ends = (e for e in (*BAG_FILES,*_SLIDES) if name.lower().endswith(e))
+    return name[:-len(e)] if (e := next(ends, '')) else name
 
 # %% ../../nbs/51a_bags.ipynb #031
 def _found(path, encoder): # -> dict of arrays
@@ -164,8 +159,7 @@ def _found(path, encoder): # -> dict of arrays
     if path.is_dir(): raise ValueError(
         f"{path} is a folder: bag_folder reads folders, read_bag one slide")
     if (read := BAG_FILES.get(path.suffix.lower())) is None: raise ValueError(
-        f"{path} ends in {path.suffix or 'nothing'}, expected one of "
-        f"{', '.join(BAG_FILES)}")
+        f"{path} ends in {path.suffix or 'nothing'}, expected one of {', '.join(BAG_FILES)}")
     if not path.stat().st_size:
         raise ValueError(f"{path} is empty: it was not written, or not copied")
     try: return read(path, encoder)
@@ -190,9 +184,8 @@ def read_bag(path,         # of a slide's features: .h5, .pt, .csv, .npz or .npy
     name = found.get('name') or slide_name(path)
     name = name.decode() if isinstance(name, bytes) else str(name)
     label = found.get('label') if label is None else label
-    # for errors
-    bag = Bag(found['features'], _corners(found.get('coords')), label, str(path),
-              found.get('assignments'))
+    coords,numbers = _corners(found.get('coords')), found.get('assignments')
+    bag = Bag(found['features'], coords, label, str(path), numbers) # errors name the file
     bag.name = name
     return bag
 
@@ -208,9 +201,8 @@ def save_bag(bag,    # Bag
         raise ValueError(f"{path} ends in {path.suffix!r}, expected .h5")
     x = bag.features.half() if half else bag.features
     if not torch.isfinite(x).all(): raise ValueError(
-        f"{bag.name}: features reach {bag.features.abs().max():.3g}, 16-bit floats end "
-        f"at 65504: "
-        "take half=False")
+        f"{bag.name}: features reach {bag.features.abs().max():.3g}, and 16-bit floats "
+        "end at 65504: take half=False")
     with whole_file(path) as tmp, h5py.File(tmp, 'w') as f:
         f['features'] = x.numpy()
         for n in ('coords','assignments'):

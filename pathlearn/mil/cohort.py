@@ -36,8 +36,8 @@ def drawn_bags(n=40,         # slides, every second one positive
         hit = _spot(at, share, rng) & (i%2 == 1)
         x = rng.normal(size=(size,n_in)) + shift*hit[:,None]*towards
         made.append(Bag(x.astype('f4'), at, i%2, f'drawn_{seed}_{i:03d}', hit))
-    return Bags(made, [b.label for b in made], [b.name for b in made],
-            ['negative','positive'])
+    labels,names = [b.label for b in made], [b.name for b in made]
+    return Bags(made, labels, names, classes=['negative','positive'])
 
 # %% ../../nbs/51a1_cohort.ipynb #012
 class _Shelf:
@@ -50,9 +50,8 @@ class _Shelf:
         f = bag.features.shape[1]
         if self.n_in is None: self.n_in = f,bag.name
         if f != self.n_in[0]: raise ValueError(
-            f"{bag.name} has {f} features a patch and {self.n_in[1]} has "
-            f"{self.n_in[0]}: they "
-            "come from two encoders, and one model cannot take both")
+            f"{bag.name} has {f} features a patch and {self.n_in[1]} has {self.n_in[0]}: "
+            "they come from two encoders, and one model cannot take both")
         return bag
     def read(self, i):
         bag = read_bag(self.items[i])
@@ -68,9 +67,8 @@ def _checked_labels(labels, n, classes): # -> int64 [n] or None, names of the cl
         raise ValueError(f"{len(y)} labels for {n} slides: expected one per slide")
     if y.dtype.kind not in 'biuf' or (y != np.round(y)).any() or (y < 0).any():
         raise ValueError(
-        f"labels hold {y[:3].tolist()}, expected whole numbers from 0, the negative "
-        f"class first: "
-        "names are numbered by classes=['normal','tumor']")
+            f"labels hold {y[:3].tolist()}, expected whole numbers from 0, the negative "
+            "class first: names are numbered by classes=['normal','tumor']")
     y = torch.from_numpy(y.astype(np.int64))
     classes = list(classes or map(str, range(int(y.max())+1)))
     if y.max() >= len(classes): raise ValueError(
@@ -83,8 +81,7 @@ class Bags:
     "A list of slides with labels; features are read when a slide is asked for"
     def __init__(self,
         items,        # list of Bag, or of paths for `read_bag`
-        # int [n], class of each slide, 0 is the negative one; None: not known
-        labels=None,
+        labels=None,  # int [n], class of each slide, 0 the negative one; None: not known
         names=None,   # of the slides, one name per slide
         classes=None, # names of the classes
         groups=None,  # patient of each slide; None: each slide is its own
@@ -96,8 +93,8 @@ class Bags:
         self.names = [str(n) for n in names or map(_name, items)]
         self.groups = None if groups is None else np.asarray(groups).astype(str)
         _check_names(self.names, n, self.groups)
-        self.shelf,self.at = shelf or _Shelf(items, memory), list(
-                range(n)) if at is None else at
+        self.shelf = shelf or _Shelf(items, memory)
+        self.at = [*range(n)] if at is None else at
 
     def __len__(self): return len(self.names)
     def __getitem__(self, i):
@@ -105,9 +102,8 @@ class Bags:
     @property
     def n_in(self): return self[0].features.shape[1] # F
     def __repr__(self):
-        y = [] if self.labels is None else self.labels.bincount(
-                minlength=len(self.classes))
-        kinds = ', '.join(f'{c} {int(n)}' for c,n in zip(self.classes, y))
+        y = [] if self.labels is None else self.labels.tolist()
+        kinds = ', '.join(f'{c} {y.count(i)}' for i,c in enumerate(self.classes) if y)
         return f"Bags: {len(self)} slides, {kinds or 'no labels'}"
 
 # %% ../../nbs/51a1_cohort.ipynb #015
@@ -117,23 +113,21 @@ def _check_names(names, n, groups):
     if not n: raise ValueError("there is no slide: expected one bag at least")
     twice = pd.Series(names)[pd.Series(names).duplicated()].tolist()
     if twice: raise ValueError(
-        f"{len(twice)+1} slides are called {twice[0]!r}: names tell slides apart, so "
-        f"give each its own")
-    if len(names) != n or groups is not None and len(groups) != n: raise ValueError(
-        f"{n} slides, {len(names)} names and {n if groups is None else len(groups)} "
-        f"groups: "
-        "expected one per slide")
+        f"{twice.count(twice[0])+1} slides are called {twice[0]!r}: names tell slides apart, "
+        "so give each its own")
+    n_groups = n if groups is None else len(groups)
+    if (len(names),n_groups) != (n,n): raise ValueError(
+        f"{n} slides, {len(names)} names and {n_groups} groups: expected one per slide")
 
 # %% ../../nbs/51a1_cohort.ipynb #016
 @patch
 def bag(self:Bags, i): # -> Bag, with its label and name
     b = self.shelf[self.at[range(len(self))[i]]]
     y = None if self.labels is None else int(self.labels[i])
-    return b if (b.label,b.name) == (y,self.names[i]) else _relabelled(b, y,
-            self.names[i])
+    same = (b.label,b.name) == (y,self.names[i])
+    return b if same else _relabelled(b, y, self.names[i])
 
-def _relabelled(b, label, name):
-    # a copy that shares the features, which are checked already
+def _relabelled(b, label, name): # -> Bag that shares the features, which are checked already
     new = object.__new__(Bag)
     new.__dict__.update(vars(b), label=label, name=name)
     return new
@@ -142,14 +136,13 @@ def _relabelled(b, label, name):
 @patch
 def part(self:Bags, i): # slice, list, array or mask -> Bags that share what has been read
     "Some of the slides"
-    at = np.arange(len(self))[i if isinstance(i, slice) else np.asarray(i, dtype=None
-            if len(i) else int)].tolist()
+    if not isinstance(i, slice): i = np.asarray(i, dtype=None if len(i) else int)
+    at = np.arange(len(self))[i].tolist()
     if not at: raise ValueError(f"none of {len(self)} slides is chosen")
-    pick = lambda v: [v[j] for j in at]
-    return Bags(at, None if self.labels is None else self.labels[at], pick(self.names),
-            self.classes,
-                None if self.groups is None else self.groups[at], shelf=self.shelf,
-                        at=pick(self.at))
+    of = lambda v: None if v is None else v[at]
+    names,place = [self.names[j] for j in at], [self.at[j] for j in at]
+    return Bags(at, of(self.labels), names, self.classes, of(self.groups),
+                shelf=self.shelf, at=place)
 
 # %% ../../nbs/51a1_cohort.ipynb #021
 _NAMES = 'slide_id','slide','name','path','file','filename','image'
@@ -158,9 +151,8 @@ _PATIENTS = 'case_id','patient','patient_id','group'
 def _column(table, names, path, what): # -> name of the column
     found = [n for n in names if n in table]
     if found: return found[0]
-    raise ValueError(f"{path} has the columns {', '.join(map(str, table.columns))}, and "
-        f"none for "
-                     f"the {what}: expected one of {', '.join(names)}")
+    raise ValueError(f"{path} has the columns {', '.join(map(str, table.columns))}, and none "
+                     f"for the {what}: expected one of {', '.join(names)}")
 
 # %% ../../nbs/51a1_cohort.ipynb #022
 def _table(path): # csv -> dict: slide -> label, dict: slide -> patient or None
@@ -175,8 +167,7 @@ def _table(path): # csv -> dict: slide -> label, dict: slide -> patient or None
         f"{slides[labels.isna()].iloc[0]}: leave their lines out")
     for name,y in labels.groupby(slides.to_numpy()):
         if y.nunique() > 1: raise ValueError(
-            f"{path} gives {name} the labels {', '.join(map(str, y.unique()))}: "
-            f"expected one")
+            f"{path} gives {name} the labels {', '.join(map(str, y.unique()))}: expected one")
     who = next((t[c].astype(str) for c in _PATIENTS if c in t), None)
     return dict(zip(slides, labels)), None if who is None else dict(zip(slides, who))
 
@@ -185,8 +176,7 @@ def _numbered(labels, classes): # dict: slide -> number or word -> dict: slide -
     words = sorted({str(v) for v in labels.values()})
     if all(isinstance(v, (int,float,np.number)) for v in labels.values()): return labels
     if not classes: raise ValueError(
-        f"labels are the words {', '.join(words)}: say their order, the negative class "
-        f"first, "
+        f"labels are the words {', '.join(words)}: say their order, the negative class first, "
         f"such as classes={words}")
     if strange := [w for w in words if w not in classes]: raise ValueError(
         f"a label is {strange[0]!r}, and classes are {', '.join(map(str, classes))}")
@@ -201,23 +191,20 @@ def _files(path): # folder -> dict: slide -> file
     for f in sorted(path.rglob('*')):
         if f.suffix.lower() not in BAG_FILES or not f.is_file(): continue
         if (n := slide_name(f)) in found: raise ValueError(
-            f"{found[n]} and {f} are both of slide {n}: keep one, or read one folder of "
-            f"them")
+            f"{found[n]} and {f} are both of slide {n}: keep one, or read one folder of them")
         found[n] = f
     other = {n: f for n,f in found.items() if f.suffix.lower() != '.csv'}
     if found: return other or found # tables that lie beside other files are no slides
-    raise ValueError(f"{path} holds no file of features: expected files in "
-        f"{', '.join(BAG_FILES)}")
+    raise ValueError(
+        f"{path} holds no file of features: expected files in {', '.join(BAG_FILES)}")
 
 # %% ../../nbs/51a1_cohort.ipynb #026
 def _agreed(files, labels, strict): # dicts by slide -> slides that are in both
-    unread,unknown = [n for n in labels if n not in files], [n for n in files
-            if n not in labels]
     both = [n for n in files if n in labels]
-    said = '; '.join(f"{len(v)} slides have {what} "
-        f"({', '.join(v[:3])}{', ...'*(len(v)>3)})"
-                     for v,what in ((unread,'a label and no file'),
-                             (unknown,'a file and no label')) if v)
+    alone = {'a label and no file': [n for n in labels if n not in files],
+             'a file and no label': [n for n in files if n not in labels]}
+    said = '; '.join(f"{len(v)} slides have {what} ({', '.join(v[:3])}{', ...'*(len(v)>3)})"
+                     for what,v in alone.items() if v)
     if said and strict or not both: raise ValueError(
         f"{said}: look for other spellings, or leave them out with strict=False")
     if said: warnings.warn(f"left out: {said}", stacklevel=3)
@@ -234,23 +221,21 @@ def bag_folder(path,         # folder of slides' features, see `read_bag`
     "Slides of a folder with their labels; nothing is read until it is needed"
     files = _files(path)
     if not isinstance(labels, (dict,str,Path,type(None))): raise ValueError(
-        f"labels are a {type(labels).__name__}, expected a csv, a dict of slides, or "
-        f"'folders'")
+        f"labels are a {type(labels).__name__}, expected a csv, a dict, or 'folders'")
     if isinstance(labels, str) and labels == 'folders':
         labels = {n: f.parent.name for n,f in files.items()}
     elif isinstance(labels, (str,Path)):
-        own = [n for n,f in files.items()
-                if f.resolve() == Path(labels).expanduser().resolve()]
-        for n in own: del files[n] # the table itself may lie in the folder
+        table = Path(labels).expanduser().resolve() # which may lie in the folder itself
+        files = {n: f for n,f in files.items() if f.resolve() != table}
         labels,patients = _table(labels)
         groups = groups or patients
     if labels is None: names,y = [*files],None
     else:
         y = _numbered({slide_name(k): v for k,v in labels.items()}, classes)
         names = _agreed(files, y, strict)
-    return Bags([files[n] for n in names], None if y is None else [y[n] for n in names],
-            names,
-                classes, None if groups is None else _patients(names, groups), memory)
+    labels = None if y is None else [y[n] for n in names]
+    groups = None if groups is None else _patients(names, groups)
+    return Bags([files[n] for n in names], labels, names, classes, groups, memory)
 
 # %% ../../nbs/51a1_cohort.ipynb #028
 def _patients(names, groups): # slides, dict: slide -> patient -> list

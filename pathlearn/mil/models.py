@@ -24,10 +24,9 @@ class Standardise(nn.Module):
         self.register_buffer('std', torch.ones(n_in))
 
     def forward(self, x): # [B,N,F] -> [B,N,F]
-        if x.ndim != 3 or x.shape[2] != len(self.mean) or not x.shape[1]:
-            raise ValueError(
-            f"a bag has shape {[*x.shape]}, this model expects [1, patches, "
-            f"{len(self.mean)}], "
+        f = len(self.mean)
+        if x.ndim != 3 or x.shape[2] != f or not x.shape[1]: raise ValueError(
+            f"a bag has shape {[*x.shape]}, this model expects [1, patches, {f}], "
             "one patch at least")
         return (x - self.mean)/self.std
 

@@ -15,8 +15,7 @@ from ..evaluate.intervals import _auc, _ends, draw_weights
 from ..learning import module_spec, whole_file
 from ..learning.weights import _misfit, _read_weights, module_from_spec
 from .training import (AttentionWatch, _check_parts, class_aucs,
-        class_probabilities,
-                                    mil_learner, name_classes, predict_bags)
+    class_probabilities, look_at, mil_learner, name_classes, predict_bags)
 from safetensors.torch import save_file
 
 # %% ../../nbs/51d_scores.ipynb #009
@@ -55,8 +54,7 @@ def mil_scores(learn,        # Learner or model
     y,classes = bags.labels.numpy(), bags.classes
     if len(np.unique(y)) < 2: raise ValueError(
         f"all {len(y)} slides are {classes[y[0]]}: no score can tell anything, and an "
-        f"AUC of one "
-        "class is not 1")
+        "AUC of one class is not 1")
     logits,groups = predict_bags(learn, bags), bags.groups if groups is None else groups
     probs = class_probabilities(logits, len(classes))
     right = name_classes(probs, threshold).numpy() == y
@@ -64,8 +62,8 @@ def mil_scores(learn,        # Learner or model
     rows = {k: bootstrap_interval(v, of, n, level, seed)
             for k,v in (('majority class',floor), ('accuracy',right))}
     shown = range(int(len(classes) == 2 and logits.shape[1] == 1), len(classes))
-    rows |= _auc_rows(y, probs.numpy(), of, draw_weights(units, n, seed), level, classes,
-            shown)
+    drawn = draw_weights(units, n, seed)
+    rows |= _auc_rows(y, probs.numpy(), of, drawn, level, classes, shown)
     table = pd.DataFrame.from_dict(rows, orient='index', columns=['value','low','high'])
     return table.assign(over=f"{units} {'slides' if groups is None else 'patients'}")
 
@@ -73,11 +71,11 @@ def mil_scores(learn,        # Learner or model
 def choose_threshold(labels, # int64 [n], of validation slides
                      probs,  # float [n,K]
 ):                           # -> float
-    "Where most positive slides are found and most negative ones left alone (Youden 1950)"
+    "Where most positive slides are found and most negative ones left alone (Youden)"
     y,p = np.asarray(labels) > 0, np.asarray(probs, dtype=float)
     if y.all() or not y.any(): raise ValueError(
-        "a threshold is chosen between positive and negative slides, and these are all "
-        "of one kind")
+        "a threshold is chosen between positive and negative slides, and these are "
+        "all of one kind")
     s = p[:,1:].max(1)
     s = s/(s + p[:,0])
     between = np.unique(s)
@@ -88,15 +86,11 @@ def choose_threshold(labels, # int64 [n], of validation slides
 
 # %% ../../nbs/51d_scores.ipynb #018
 def _judge(learn, valid): # -> AUC of the positive classes, loss
-    logits = predict_bags(learn, valid)
-    with torch.no_grad():
-        learn.model.eval()
-        losses = [learn.loss_func(learn.model(b.features[None].float().to(p.device)),
-                y[None].to(p.device))
-                  for p in [next(learn.model.parameters())] for b,y in zip(valid,
-                          valid.labels)]
-    auc = class_aucs(valid.labels, class_probabilities(logits, len(valid.classes)))[1:]
-    return float(np.nanmean(auc)), float(torch.stack(losses).mean())
+    outs = [look_at(learn, b) for b in valid]
+    losses = [learn.loss_func(o, y[None]) for o,y in zip(outs, valid.labels)]
+    probs = class_probabilities(torch.cat([o.bag for o in outs]), len(valid.classes))
+    aucs = class_aucs(valid.labels, probs)[1:]
+    return float(np.nanmean(aucs)), float(torch.stack(losses).mean())
 
 # %% ../../nbs/51d_scores.ipynb #019
 def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or None
@@ -111,13 +105,11 @@ def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or No
     return {'val AUC': auc, 'val loss': loss, 'attention': entropy, 'stopped': ''}, learn
 
 # %% ../../nbs/51d_scores.ipynb #020
-def _chosen(rows):
-    # of one model and seed -> number of the best: by AUC, of equals by loss
+def _chosen(rows): # of one model and seed -> number of the best: by AUC, of equals by loss
     fine = [i for i,r in enumerate(rows) if r['val AUC'] == r['val AUC']]
     if not fine: raise ValueError(
         f"each of {len(rows)} trainings was stopped, the last because "
-        f"{rows[-1]['stopped']}: try "
-        "lower learning rates")
+        f"{rows[-1]['stopped']}: try lower learning rates")
     return min(fine, key=lambda i: (-rows[i]['val AUC'], rows[i]['val loss']))
 
 def _on_test(learn, valid, test): # -> columns of the chosen row
@@ -134,7 +126,7 @@ def mil_grid(train, test,             # Bags; part of `train` is set aside to ch
              models=('max','dsmil'),  # names, as for `mil_learner`
              lrs=(1e-2,1e-3,1e-4),    # learning rates to choose from
              wds=(1e-2,1e-3,1e-4),    # weight decays to choose from
-             seeds=(0,), # each draws another split and other first weights
+             seeds=(0,),              # each draws another split and other first weights
              epochs=50,
              valid=.25,               # share of `train` to choose by
              **kw,                    # for `mil_learner`
@@ -146,9 +138,9 @@ def mil_grid(train, test,             # Bags; part of `train` is set aside to ch
         part,held = train.split(valid, seed)
         cells,best,top = [],None,None
         for lr,wd in product(lrs, wds):
-            row,learn = _cell(part, held, epochs, model=model, lr=lr, wd=wd, seed=seed,
-                    **kw)
-            cells.append(dict(model=model, seed=seed, lr=lr, wd=wd) | row)
+            own = dict(model=model, seed=seed, lr=lr, wd=wd)
+            row,learn = _cell(part, held, epochs, **own, **kw)
+            cells.append(own | row)
             if learn and (i := _chosen(cells)) == len(cells)-1: best,top = learn,i
         top = _chosen(cells)
         cells[top] |= dict(chosen=True) | _on_test(best, held, test)
@@ -171,9 +163,8 @@ def load_mil(path): # written by `save_mil` -> model in eval mode, with `meta`
     try: model = module_from_spec(json.loads(text['spec']))
     except (ValueError, TypeError) as e:
         raise ValueError(f"{path} holds no slide model: {e}") from e
-    if why := _misfit({'model':
-        model}, {f'model.{n}': t for n,t in tensors.items()}): raise ValueError(
-        f"{path} does not fit the model that it names: {why}")
+    if why := _misfit({'model': model}, {f'model.{n}': t for n,t in tensors.items()}):
+        raise ValueError(f"{path} does not fit the model that it names: {why}")
     model.load_state_dict(tensors)
     model.meta = json.loads(text['meta'])
     return model.eval()

@@ -27,20 +27,17 @@ def _check_classes(bags, part): # a part of a split -> raise unless each class i
     seen = bags.labels.bincount(minlength=len(bags.classes))
     if (seen > 0).all(): return
     gone = bags.classes[int((seen == 0).nonzero()[0])]
-    raise ValueError(f"the {part} part has {len(bags)} slides and none is {gone}: "
-        f"nothing can be "
-                     "learned from it, or measured on it. Take another seed, or more "
-                     "slides")
+    raise ValueError(
+        f"the {part} part has {len(bags)} slides and none is {gone}: nothing can be learned "
+        "from it, or measured on it. Take another seed, or more slides")
 
 # %% ../../nbs/51a2_splits.ipynb #010
-def _check_enough(y, of, classes, what):
-    # class and unit of each slide -> raise if units are few
+def _check_enough(y, of, classes, what): # class, patient of each slide -> raise if few
     for c,name in enumerate(classes):
         n = len(np.unique(of[y == c]))
         if n < 2: raise ValueError(
-            f"class {name} has {n} {what}, and a split needs 2 at least: one to learn "
-            f"from and one "
-            "to choose by")
+            f"class {name} has {n} {what}, and a split needs 2 at least: one to learn from "
+            "and one to choose by")
 
 # %% ../../nbs/51a2_splits.ipynb #011
 @patch
@@ -58,8 +55,7 @@ def split(self:Bags,
         f"{len(groups)} groups for {len(self)} slides: expected one per slide")
     units,of = np.unique(self.names if groups is None else groups, return_inverse=True)
     what,y = 'slides' if groups is None else 'patients', np.zeros(len(units), dtype=int)
-    # a patient with one tumour is a tumour patient
-    np.maximum.at(y, of, self.labels.numpy())
+    np.maximum.at(y, of, self.labels.numpy()) # one tumour makes a tumour patient
     _check_enough(self.labels.numpy(), of, self.classes, what)
     out = _held_out(y if stratified else 0*y, valid, np.random.default_rng(seed))[of]
     parts = self[~out], self[out]
@@ -81,9 +77,8 @@ class BagLoader(DataLoader):
     def create_batches(self, samps):
         for i in samps:
             bag = self.dataset[i]
-            x = _some(bag.features, self.drop, self.max_patches).float()
-            yield (x[None],) if bag.label is None else (x[None],
-                    torch.tensor([bag.label]))
+            x = _some(bag.features, self.drop, self.max_patches).float()[None]
+            yield (x,) if bag.label is None else (x, torch.tensor([bag.label]))
 
 # %% ../../nbs/51a2_splits.ipynb #016
 @patch

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MIL_MODELS', 'mil_target', 'mil_loss', 'MILLoss', 'positive_weight', 'WarmCosine', 'warm_cosine', 'AttentionWarning',
-           'AttentionWatch', 'class_probabilities', 'name_classes', 'predict_bags', 'look_at', 'class_aucs',
+           'AttentionWatch', 'class_probabilities', 'name_classes', 'look_at', 'predict_bags', 'class_aucs',
            'SlideScores', 'mil_model', 'MILLearner', 'mil_learner']
 
 # %% ../../nbs/51c_training.ipynb #002
@@ -30,8 +30,7 @@ def mil_target(y,         # int64 [B], class of each slide, 0 is the negative on
     "One output per class, or per positive class: then the negative one is all zeros"
     if n_out not in (n_classes, n_classes-1): raise ValueError(
         f"{n_out} outputs for {n_classes} classes: expected {n_classes-1}, the negative "
-        f"class "
-        f"being all zeros, or {n_classes}")
+        f"class being all zeros, or {n_classes}")
     return F.one_hot(y, n_classes)[:,n_classes-n_out:].float()
 
 # %% ../../nbs/51c_training.ipynb #012
@@ -101,17 +100,15 @@ class AttentionWatch(Watch):
     def tell(self, last):
         if 'uniform' in self.warned: return
         self.warned.add('uniform')
-        warnings.warn(f"attention is uniform: entropy {min(last):.3f} of at most 1 for "
-            f"{len(last)} epochs, so each slide is the mean of its patches. Try a "
-            f"learning rate "
-            "three times as high, more slides, or "
-            "model='max'", AttentionWarning, stacklevel=2)
+        warnings.warn(
+            f"attention is uniform: entropy {min(last):.3f} of at most 1 for {len(last)} "
+            "epochs, so each slide is the mean of its patches. Try a learning rate three "
+            "times as high, more slides, or model='max'", AttentionWarning, stacklevel=2)
 
 # %% ../../nbs/51c_training.ipynb #024
 def class_probabilities(logits,    # float [n,C]
-                        n_classes, # that there are
-# -> float [n,n_classes]; rows of sigmoids need not sum to 1
-):
+                        n_classes, # K, that there are
+):                                 # -> float [n,K]; rows need not sum to 1
     "A probability for each class; the negative one gets the rest if it has no output"
     p = logits.float().sigmoid()
     if p.shape[1] == n_classes: return p
@@ -126,28 +123,22 @@ def name_classes(probs,        # float [n,K]
 
 # %% ../../nbs/51c_training.ipynb #026
 @torch.no_grad()
-def predict_bags(learn, # Learner or model
-                 bags,  # Bags, or a list of Bag
-):                      # -> float32 [n,C], logits of each slide, on the CPU
-    "Logits of slides, each by all of its patches, in eval mode and back"
-    model = getattr(learn, 'model', learn)
-    was,device = model.training, next(model.parameters()).device
-    model.eval()
-    try:
-        out = [model(b.features[None].float().to(device)).bag.float().cpu() for b in bags]
-    finally: model.train(was)
-    return torch.cat(out)
-
-@torch.no_grad()
-def look_at(learn, bag): # Learner or model, Bag -> MILOut of tensors on the CPU
+def look_at(learn, # Learner or model
+            bag,   # Bag, of which all patches are looked at
+):                 # -> MILOut of tensors on the CPU
     "What the model says of one slide: its logits, its patches' logits, its attention"
     model = getattr(learn, 'model', learn)
     was,device = model.training, next(model.parameters()).device
     model.eval()
-    try:
-        return type(o := model(bag.features[None].float().to(device)))([t.cpu()
-                for t in o])
+    try: out = model(bag.features[None].float().to(device))
     finally: model.train(was)
+    return type(out)([part.float().cpu() for part in out])
+
+def predict_bags(learn, # Learner or model
+                 bags,  # Bags, or a list of Bag
+):                      # -> float32 [n,C], logits of each slide, on the CPU
+    "Logits of slides, each by all of its patches, in eval mode and back"
+    return torch.cat([look_at(learn, b).bag for b in bags])
 
 # %% ../../nbs/51c_training.ipynb #028
 def class_aucs(labels, # int64 [n]
@@ -180,21 +171,19 @@ def _check_parts(train, valid, what='validation'): # Bags, Bags or None
     for bags,name in ((train,'training'), (valid,what)):
         if bags is None: continue
         if not isinstance(bags, Bags): raise ValueError(
-            f"the {name} part is a {type(bags).__name__}, expected Bags, as of "
-            f"bag_folder")
+            f"the {name} part is a {type(bags).__name__}, expected Bags, as of bag_folder")
         if bags.labels is None: raise ValueError(f"the {name} part has no labels")
         _check_classes(bags, name)
     if valid is None: return
     if train.classes != valid.classes: raise ValueError(
         f"classes differ: {', '.join(train.classes)} in training, "
         f"{', '.join(valid.classes)} in {what}")
-    for a,b,kind in ((train.names,valid.names,'slides'),
-            (train.groups,valid.groups,'patients')):
+    for kind,of in (('slides','names'), ('patients','groups')):
+        a,b = getattr(train, of), getattr(valid, of)
         if a is None or b is None: continue
         if both := sorted({*a} & {*b}): raise ValueError(
             f"{len(both)} {kind} stand in both the training and the {what} part, such as "
-            f"{both[0]}: the score would be too good. Split by patient: "
-            f"bags.split(groups=...)")
+            f"{both[0]}: the score would be too good. Split by patient: bags.split(groups=...)")
 
 # %% ../../nbs/51c_training.ipynb #033
 MIL_MODELS = dict(max=MaxPool, dsmil=DSMIL, abmil=ABMIL)
@@ -208,8 +197,7 @@ def mil_model(model,    # 'max', 'dsmil', 'abmil', or a Module that returns MILO
     "A model that fits the features of these slides"
     if not isinstance(model, str): return model
     if model not in MIL_MODELS: raise ValueError(
-        f"no model is named {model!r}: expected one of {', '.join(MIL_MODELS)}, or a "
-        f"Module")
+        f"no model is named {model!r}: expected {', '.join(MIL_MODELS)}, or a Module")
     made = MIL_MODELS[model](bags.n_in, n_out, **kw)
     if standardise: made.norm.fit(bags)
     return made
@@ -223,16 +211,15 @@ class MILLearner(Learner):
         "attention")
     predict = get_preds = show_results = _instead
 
-# %% ../../nbs/51c_training.ipynb #fda04843
+# %% ../../nbs/51c_training.ipynb #035
 def _watches(net, n, valid, keep, warmup, cbs): # n: classes -> list of callbacks
     own = [FitGuard(), WarmCosine(warmup)]
     given = any(isinstance(cb, AttentionWatch) for cb in L(cbs))
-    # of max pooling there is nothing to watch
-    if not isinstance(net, MaxPool) and not given: own.append(AttentionWatch())
+    if not (given or isinstance(net, MaxPool)): own.append(AttentionWatch())
     if valid is None: return own
     return own + [SlideScores(n), *([KeepBest(keep)] if keep else [])]
 
-# %% ../../nbs/51c_training.ipynb #035
+# %% ../../nbs/51c_training.ipynb #036
 def mil_learner(train,  # Bags to learn from
     valid=None,         # Bags to choose the epoch by; None: the last epoch stays
     model='dsmil',      # or 'max', 'abmil', or a Module
@@ -241,8 +228,7 @@ def mil_learner(train,  # Bags to learn from
     warmup=5,           # epochs in which the rate rises
     n_out=None,         # outputs; None: one per positive class
     balanced=False,     # True: the rarer class of slides counts more
-    # column of the log that chooses the epoch; or 'auc', 'accuracy', None
-    keep='valid_loss',
+    keep='valid_loss',  # column that chooses the epoch; or 'auc', 'accuracy', None
     drop_patches=0.,    # share of the patches left out in training
     max_patches=None,   # at most so many in training
     seed=0,             # of the first weights and the order
@@ -253,13 +239,13 @@ def mil_learner(train,  # Bags to learn from
     "A fastai Learner on slides; `fit(50)` is the CluSiam paper's schedule"
     _check_parts(train, valid)
     n = len(train.classes)
-    with no_random(seed):
-        net = mil_model(model, train, n_out or n-1, **kw)
-        dls = train.dls(valid, drop_patches, max_patches, device=device)
     out = n_out or n-1
-    loss = MILLoss(out, n, getattr(net, 'share', .5), positive_weight(train.labels, out,
-            n) if balanced else None)
+    with no_random(seed):
+        net = mil_model(model, train, out, **kw)
+        dls = train.dls(valid, drop_patches, max_patches, device=device)
+    weight = positive_weight(train.labels, out, n) if balanced else None
+    loss = MILLoss(out, n, getattr(net, 'share', .5), weight)
     learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, opt_func=opt_func,
-            cbs=_watches(net, n, valid, keep, warmup, cbs)+L(cbs))
+                       cbs=_watches(net, n, valid, keep, warmup, cbs)+L(cbs))
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())
