@@ -26,14 +26,16 @@ def _glass(rgb): # uint8 [h,w,3] -> colour [3] of the glass, or None where nothi
     return bright[bins == np.bincount(bins).argmax()].mean(0)
 
 # %% ../../nbs/50b_tissue.ipynb #010
-def _saturation(rgb, glass): # uint8 [h,w,3], colour [3] -> uint8 [h,w], eq. 1 beside the glass
+def _saturation(rgb, glass): # uint8 [h,w,3], colour [3] -> uint8 [h,w]
+    "Eq. 1 of the colours, each divided by that of the glass"
     cleared = np.minimum(255, np.arange(256)[:,None]*255/glass + .5).astype(np.uint8)
     rgb = np.stack([cleared[:,i][rgb[...,i]] for i in range(3)]).transpose(1,2,0)
     high,low = _highest(rgb), _lowest(rgb)
     return ((high-low).astype(np.uint16)*255//np.maximum(high, 1)).astype(np.uint8)
 
 # %% ../../nbs/50b_tissue.ipynb #015
-def otsu(s): # uint8 of any shape -> (threshold, share of variance that it explains), eq. 2 and 3
+def otsu(s, # uint8 of any shape
+):          # -> (threshold, eta), eq. 2 and 3
     "The threshold that sets two classes farthest apart, and how real the split is"
     h,v = np.bincount(s.ravel(), minlength=256)/s.size, np.arange(256)
     w,m = h.cumsum(), (h*v).cumsum()
@@ -43,12 +45,13 @@ def otsu(s): # uint8 of any shape -> (threshold, share of variance that it expla
     return int(between.argmax()), float(between.max()/variance)
 
 # %% ../../nbs/50b_tissue.ipynb #020
-FIXED = 8          # saturation above which a pixel is tissue, where there is nothing to split
-REAL = .7, 12, 100 # share of variance, and range of the threshold, from which a split is believed
+FIXED = 8          # threshold where there is nothing to split
+REAL = .7, 12, 100 # a split is believed from this eta on, with a threshold in this range
 
 def _threshold(s): # uint8 [h,w] -> (threshold, how it was found)
     t,eta = otsu(s)
-    if eta >= REAL[0] and REAL[1] <= t <= REAL[2]:
+    least,low,high = REAL
+    if eta >= least and low <= t <= high:
         return t//2, f'half of what splits {eta:.0%} of the variance'
     return FIXED, 'fixed, there are no two classes'
 
@@ -95,8 +98,9 @@ class Tissue:
         "Share of the slide that is tissue"
         return float(self.mask.mean())
     def __repr__(self):
-        (h,w),a = self.mask.shape, self.mask.sum()*self.mpp**2/1e6
-        return f"{a:.2f} mm2 of tissue, {self.share:.0%} of {w} x {h} px of {self.mpp:.3g} um ({self.rule})"
+        (h,w),area = self.mask.shape, self.mask.sum()*self.mpp**2/1e6
+        where = f"{w} x {h} px of {self.mpp:.3g} um"
+        return f"{area:.2f} mm2 of tissue, {self.share:.0%} of {where} ({self.rule})"
 
 # %% ../../nbs/50b_tissue.ipynb #030
 def _check_brightfield(rgb, glass, name):
@@ -111,8 +115,9 @@ def _strokes(rgb, mpp): # uint8 [h,w,3] -> bool [h,w], ink and its pale rim
 
 def _tell_ink(ink, coloured, name): # -> words
     share = (ink & coloured).sum()/max(1, coloured.sum())
-    if share > .5: warnings.warn(f"{name}: {share:.0%} of what is coloured has the colour of a pen and "
-                                 "is left out; if it is a blue or green stain, find_tissue(ink=False)")
+    if share > .5: warnings.warn(
+        f"{name}: {share:.0%} of what is coloured has the colour of a pen and is left out; "
+        "if it is a blue or green stain, find_tissue(ink=False)")
     return f'; {share:.0%} of what is coloured is ink' if share >= .005 else ''
 
 # %% ../../nbs/50b_tissue.ipynb #032
@@ -131,7 +136,8 @@ def find_tissue(
     s = np.asarray(Image.fromarray(s).filter(ImageFilter.BoxBlur(1)))
     strokes = _strokes(rgb, mpp) if ink else np.zeros(s.shape, bool)
     aside = strokes | _black(rgb)
-    if aside.all(): raise ValueError(f"{slide.name} is black or inked all over: there is no tissue to find")
+    if aside.all(): raise ValueError(
+        f"{slide.name} is black or inked all over: there is no tissue to find")
     t,how = _threshold(s[~aside]) if threshold is None else (threshold, 'given')
     mask = _pieces((s > t) & ~aside, mpp, min_mm2)
     return Tissue(mask, mpp, f"saturation above {t}, {how}" + _tell_ink(strokes, s > t, slide.name))
@@ -156,7 +162,8 @@ def plot_tissue(slide,       # `Slide`
     if tiles is not None: ax.add_collection(PolyCollection(
         _squares(tiles, slide.mpp), facecolors='none', edgecolors='k', linewidths=.4))
     if tissue is not None and tissue.mask.any() and not tissue.mask.all():
-        ax.contour(np.pad(tissue.mask, 1), [.5], colors='#00a040', linewidths=1.2, extent=_frame(tissue.mask, w, h))
+        ax.contour(np.pad(tissue.mask, 1), [.5], colors='#00a040', linewidths=1.2,
+                   extent=_frame(tissue.mask, w, h))
     ax.set(title=slide.name, xlabel='mm', ylabel='mm', xlim=(0,w), ylim=(h,0))
     return ax
 
