@@ -21,7 +21,7 @@ def _starts(n, side, step): # pixels of the scan, eq. 1 and its step -> int64 [k
     k = max(1, math.ceil((n - (side-step))/step - 1e-9)) # none that the one before covers
     return (np.arange(k)*step).round().astype(np.int64)
 
-# %% ../../nbs/50c_tiles.ipynb #016
+# %% ../../nbs/50c_tiles.ipynb #017
 def _integral(mask): # bool [h,w] -> int [h+1,w+1], sums of all above and to the left
     h,w = mask.shape
     s = np.zeros((h+1,w+1), np.int32 if h*w < 2**31 else np.int64)
@@ -36,7 +36,7 @@ def _sum_to(s, x, y): # integral image, float [N], [N] -> float [N]
     u,v = x-i, y-j
     return ((1-v)*((1-u)*s[j,i] + u*s[j,i+1]) + v*((1-u)*s[j+1,i] + u*s[j+1,i+1]))
 
-# %% ../../nbs/50c_tiles.ipynb #017
+# %% ../../nbs/50c_tiles.ipynb #018
 def area_shares(mask, # bool [h,w], of the whole slide
                 xy,   # upper left corners [N,2] in pixels of the scan
                 side, # of a tile, in pixels of the scan
@@ -49,7 +49,7 @@ def area_shares(mask, # bool [h,w], of the whole slide
     inside = _sum_to(s, r, b) - _sum_to(s, x, b) - _sum_to(s, r, y) + _sum_to(s, x, y)
     return inside/((r-x)*(b-y))
 
-# %% ../../nbs/50c_tiles.ipynb #020
+# %% ../../nbs/50c_tiles.ipynb #021
 @dataclass
 class Tiles:
     "Squares of a slide, row by row"
@@ -78,7 +78,7 @@ class Tiles:
         "Pixels of the scan from one tile to the next"
         return self.side0*(1 - self.overlap/self.px)
 
-# %% ../../nbs/50c_tiles.ipynb #022
+# %% ../../nbs/50c_tiles.ipynb #023
 def _check_tiles(slide, px, mpp, overlap, min_tissue):
     "Says what is wrong with a grid"
     if int(px) != px or px < 8: raise ValueError(f"px={px}: a tile has 8 pixels a side or more")
@@ -92,7 +92,7 @@ def _check_tiles(slide, px, mpp, overlap, min_tissue):
         f"a tile of {px} px at {mpp:.4g} um spans {side0:.0f} px of the scan, {slide.name} has "
         f"{w} x {h}: take a smaller px= or mpp=")
 
-# %% ../../nbs/50c_tiles.ipynb #023
+# %% ../../nbs/50c_tiles.ipynb #024
 def _mask(tissue, slide): # `Tissue` or bool [h,w] -> bool [h,w], words
     mask = np.asarray(getattr(tissue, 'mask', tissue))
     if mask.ndim != 2 or mask.dtype != bool: raise ValueError(
@@ -109,7 +109,7 @@ def _check_aspect(shape, size, what):
         f"{what} has {h} x {w} pixels (height x width), the slide {H} x {W}: other proportions, "
         "so it is not a map of this slide as a whole")
 
-# %% ../../nbs/50c_tiles.ipynb #025
+# %% ../../nbs/50c_tiles.ipynb #026
 def tile_slide(slide,            # `Slide`
                px=224,           # side of a tile in pixels
                mpp=.5,           # micrometres that each of them spans
@@ -133,7 +133,7 @@ def tile_slide(slide,            # `Slide`
     return Tiles(xy[keep], int(px), float(mpp), side, level, q[keep],
                  slide.name, slide.size, int(overlap), rule)
 
-# %% ../../nbs/50c_tiles.ipynb #028
+# %% ../../nbs/50c_tiles.ipynb #029
 @patch
 def cells(self:Tiles): # -> int64 [N,2], row and column of each tile in the grid of the slide
     "Where tiles lie in their grid; ValueError if two share a place"
@@ -144,7 +144,7 @@ def cells(self:Tiles): # -> int64 [N,2], row and column of each tile in the grid
         f"the tiles of {self.name} lie on no common grid: two of them fall into one place")
     return found
 
-# %% ../../nbs/50c_tiles.ipynb #029
+# %% ../../nbs/50c_tiles.ipynb #030
 @patch
 def as_grid(self:Tiles,
             values,      # [N] of any type
@@ -160,7 +160,7 @@ def as_grid(self:Tiles,
     grid[tuple(at.T)] = values
     return grid
 
-# %% ../../nbs/50c_tiles.ipynb #033
+# %% ../../nbs/50c_tiles.ipynb #034
 def _attributes(tiles): # -> dict, in TRIDENT's names and our own
     theirs = dict(patch_size=tiles.px, patch_size_level0=round(tiles.side0), overlap=tiles.overlap,
                   level0_magnification=10/tiles.mpp0, target_magnification=10/tiles.mpp,
@@ -168,7 +168,7 @@ def _attributes(tiles): # -> dict, in TRIDENT's names and our own
     return theirs | dict(mpp=tiles.mpp, level0_mpp=tiles.mpp0, level=tiles.level,
                          tissue_rule=tiles.rule, pathlearn=pathlearn.__version__)
 
-# %% ../../nbs/50c_tiles.ipynb #034
+# %% ../../nbs/50c_tiles.ipynb #035
 @patch
 def save(self:Tiles,
          path, # file to write, by custom NAME_patches.h5
@@ -185,7 +185,7 @@ def save(self:Tiles,
     finally: part.unlink(missing_ok=True)
     return path
 
-# %% ../../nbs/50c_tiles.ipynb #035
+# %% ../../nbs/50c_tiles.ipynb #036
 def _contents(path): # -> coords, attributes, share of tissue or None
     if not path.is_file(): raise FileNotFoundError(f"there is no file of tiles at {path}")
     try:
@@ -196,7 +196,7 @@ def _contents(path): # -> coords, attributes, share of tissue or None
             return xy[:], dict(xy.attrs), tissue
     except OSError as e: raise OSError(f"{path} cannot be read as HDF5: {e}") from e
 
-# %% ../../nbs/50c_tiles.ipynb #036
+# %% ../../nbs/50c_tiles.ipynb #037
 def load_tiles(path,     # file that `Tiles.save` or TRIDENT wrote
                mpp=None, # micrometres per pixel of the tiles, for files that do not say it
 ):                       # -> `Tiles`
@@ -216,7 +216,7 @@ def load_tiles(path,     # file that `Tiles.save` or TRIDENT wrote
                  q.astype(float), str(has.get('name', path.stem)), size,
                  int(has.get('overlap', 0)), str(has.get('tissue_rule', '')))
 
-# %% ../../nbs/50c_tiles.ipynb #040
+# %% ../../nbs/50c_tiles.ipynb #041
 def _chosen(outlines, names, holes): # -> outlines that count, and those that are cut out
     cut = [o for o in outlines.nuclei if o.label in holes and o.label not in (names or ())]
     rest = [o for o in outlines.nuclei if o not in cut]
@@ -232,7 +232,7 @@ def _chosen(outlines, names, holes): # -> outlines that count, and those that ar
         f"{outlines.path} holds no {', '.join(sorted(lost))}; it holds {', '.join(found)}")
     return [o for o in rest if not names or o.label in names], cut
 
-# %% ../../nbs/50c_tiles.ipynb #041
+# %% ../../nbs/50c_tiles.ipynb #042
 def _check_corners(outlines, size): # (width, height)
     "Outlines lie on the slide"
     for o in outlines.nuclei:
@@ -243,7 +243,7 @@ def _check_corners(outlines, size): # (width, height)
                              f"beside the slide of {size[0]} x {size[1]} px: pixels of the scan "
                              "are expected")
 
-# %% ../../nbs/50c_tiles.ipynb #042
+# %% ../../nbs/50c_tiles.ipynb #043
 def _painted(chosen, cut, size, sample): # outlines, pixels of the scan for a sample -> bool [h,w]
     w,h = (math.ceil(n/sample) for n in size)
     mask = np.zeros((h,w), bool)
@@ -253,7 +253,7 @@ def _painted(chosen, cut, size, sample): # outlines, pixels of the scan for a sa
             mask[_pixels(Outline(o.number, o.where, parts), (h,w))] = value
     return mask
 
-# %% ../../nbs/50c_tiles.ipynb #043
+# %% ../../nbs/50c_tiles.ipynb #044
 def _by_outlines(tiles, path, min_share, names, holes): # -> int64 [N]
     outlines = read_outlines(path)
     if not len(outlines): raise ValueError(f"{path} holds no outlines")
@@ -264,7 +264,7 @@ def _by_outlines(tiles, path, min_share, names, holes): # -> int64 [N]
     size = [n*sample for n in mask.shape[::-1]] # the last samples hang over
     return (area_shares(mask, tiles.xy, tiles.side0, size) >= min_share).astype(np.int64)
 
-# %% ../../nbs/50c_tiles.ipynb #044
+# %% ../../nbs/50c_tiles.ipynb #045
 def _by_regions(tiles, regions, min_share): # [h,w] class numbers -> int64 [N]
     "The class that has the share, -1 where none has"
     if regions.ndim != 2 or regions.dtype.kind not in 'iub': raise ValueError(
@@ -277,7 +277,7 @@ def _by_regions(tiles, regions, min_share): # [h,w] class numbers -> int64 [N]
     q = np.stack([area_shares(regions == c, tiles.xy, tiles.side0, tiles.size) for c in classes], 1)
     return np.where(q.max(1) >= min_share, classes.astype(np.int64)[q.argmax(1)], -1)
 
-# %% ../../nbs/50c_tiles.ipynb #045
+# %% ../../nbs/50c_tiles.ipynb #046
 def tile_labels(
     tiles,         # `Tiles`
     annotation,    # file of outlines, or class numbers [h,w] of the whole slide
