@@ -13,7 +13,8 @@ PATH = {
     'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
     'Methods to compare with': ['13_decorrelated', '14_moco', '14a_swav', '14b_clustered', '15_supervised'],
-    'Whole slides': [('51_mil', ['51a_bags', '51a1_cohort', '51a2_splits', '51b_pooling', '51c_training', '51d_scores'])],
+    'Whole slides': [('50_slides', ['50a_reading', '50b_tissue', '50c_tiles']),
+                     ('51_mil', ['51a_bags', '51a1_cohort', '51a2_splits', '51b_pooling', '51c_training', '51d_scores'])],
     'Results': ['70_results'],
     'The ground': [
         ('00_data', ['00a_patches', '00b_arrays', '00c_files', '00f_pixels', '00g_walk', '00l_reading_labels', '00d_nuclei', '00h_pairs',
@@ -24,7 +25,7 @@ PATH = {
         ('04_learning', ['04a_loop', '04a_callbacks', '04b_watch', '04c_log', '04d_resume', '04d_whole_files', '04e_weights', '04f_methods']),
         ('05_evaluate', ['05a_embeddings', '05b_labels', '05g_intervals', '05j_judges', '05h_few', '05k_calibration', '05f_tuning', '05c_clusters', '05l_patch_pairs', '05i_fair', '05d_masks', '05e_floors']),
         ('06_explore', ['06a_plots', '06b_maps', '06c_explorer', '06d_film', '06e_page', '06f_widgets', '06g_canvas', '06h_jobs']),
-        ('07_transfer', ['07a_tiles']), ('50_slides', ['50a_reading', '50b_tissue', '50c_tiles']), '09_basics', '00_knobs', '90_all'],
+        ('07_transfer', ['07a_tiles']), '09_basics', '00_knobs', '90_all'],
     'Commands': [
         '62_your_files', '65_cli',
         ('60_commands', ['60a_shell', '60a1_terminal', '60a2_faults', '60b_known', '60c_inputs', '60j_archives', '60d_runs', '60k_fingerprint',

@@ -23,8 +23,10 @@ def best_level(mpps, # micrometres per pixel of each level
     "The coarsest level that holds all the detail; ValueError where none does"
     fit = [l for l,m in enumerate(mpps) if m <= mpp*(1+TOLERANCE)]
     if fit: return max(fit, key=lambda l: mpps[l])
-    raise ValueError(f"{mpp:.4g} um per pixel are asked for, the slide was scanned at "
-                     f"{min(mpps):.4g}: finer pixels would be invented, ask for {min(mpps):.4g} or more")
+    finest = min(mpps)
+    raise ValueError(
+        f"{mpp:.4g} um per pixel are asked for, the slide was scanned at {finest:.4g}: "
+        f"finer pixels would be invented, ask for {finest:.4g} or more")
 
 # %% ../../nbs/50a_reading.ipynb #015
 def _resized(image, size, box=None): # PIL image, (w,h), part of it that is meant -> PIL image
@@ -46,7 +48,8 @@ def slides_package(name): # -> a module that not everybody has
     "openslide or h5py; ImportError names the extra that brings them"
     try: return __import__(name)
     except ImportError as e: raise ImportError(
-        f"{name} is not installed, and whole slides need it: pip install 'pathlearn[slides]'") from e
+        f"{name} is not installed, and whole slides need it: "
+        "pip install 'pathlearn[slides]'") from e
 
 # %% ../../nbs/50a_reading.ipynb #022
 class _Scan:
@@ -142,7 +145,8 @@ def _scale(properties, path): # -> um per pixel
     power = _number(properties, 'openslide.objective-power')
     if power and _believed(10/power):
         warnings.warn(f"{path} tells no micrometres per pixel: {10/power:g} is taken for its "
-                      f"{power:g}x objective, scanners differ by a tenth; open_slide(..., mpp=) is sure")
+                      f"{power:g}x objective, scanners differ by a tenth; "
+                      "open_slide(..., mpp=) is sure")
         return 10/power
     raise ValueError(f"{path} tells no micrometres per pixel that can be believed "
                      f"({_told(properties)}): give it, open_slide(path, mpp=.25)")
@@ -208,7 +212,8 @@ def read(self:Slide,
     level,n = self.plan(px, mpp)
     (x,y),(w,h),side = (round(float(v)) for v in xy),self.size,n*self.levels[level].factor
     if x >= w or y >= h or x+side <= 0 or y+side <= 0: raise ValueError(
-        f"the square of {side:.0f} px at ({x}, {y}) lies beside {self.name}, which has {w} x {h} px")
+        f"the square of {side:.0f} px at ({x}, {y}) lies beside {self.name}, "
+        f"which has {w} x {h} px")
     where = (x,y), level, (n,n)
     found = (self.source.pixels(*where) if n == px else
              np.asarray(_resized(self.source.image(*where), (px,px))))
@@ -222,7 +227,8 @@ def _blocks(n, ratio): # pixels of the thumbnail, pixels of the level for each -
     return [(i, min(i+step, n)) for i in range(0, n, step)]
 
 # %% ../../nbs/50a_reading.ipynb #044
-def _block(slide, level, x, y, by): # x, y: (start, end); by: (width, height) of a pixel -> uint8 [h,w,3]
+def _block(slide, level, x, y, by): # -> uint8 [h,w,3]
+    "Columns x and rows y, each (start, end), of a thumbnail whose pixels have the sides `by`"
     (w,h),factor = slide.levels[level].size, slide.levels[level].factor
     l,t = int(x[0]*by[0]),int(y[0]*by[1])
     r,b = min(w, math.ceil(x[1]*by[0])), min(h, math.ceil(y[1]*by[1]))
@@ -252,9 +258,11 @@ _PICTURES = '.png','.jpg','.jpeg'
 def _array(image): # tensor or array -> uint8 [h,w,3]
     found = np.asarray(image)
     if found.ndim == 3 and found.shape[0] == 3: found = found.transpose(1,2,0)
-    if found.ndim == 3 and found.shape[2] == 3 and found.dtype == np.uint8 and found.size: return found
+    coloured = found.ndim == 3 and found.shape[2] == 3
+    if coloured and found.dtype == np.uint8 and found.size: return found
     raise ValueError(f"found {found.dtype} {[*np.shape(image)]}: a slide is uint8 with three "
-                     "channels, [3,H,W] or [H,W,3]; one channel or 16 bits are no stained slide in colour")
+                     "channels, [3,H,W] or [H,W,3]; one channel or 16 bits are no stained slide "
+                     "in colour")
 
 # %% ../../nbs/50a_reading.ipynb #049
 def _picture(path): # -> uint8 [h,w,3]
@@ -268,7 +276,7 @@ def open_slide(
     path,     # file that OpenSlide reads, .png or .jpg, or uint8 [3,H,W] or [H,W,3]
     mpp=None, # micrometres per pixel of the scan; None: as the file says
 ):            # -> `Slide`
-    "Open a whole slide; ValueError, FileNotFoundError or IsADirectoryError with a remedy if it is none"
+    "Open a whole slide; ValueError, FileNotFoundError or IsADirectoryError if it is none"
     if mpp is not None: mpp = _given(mpp)
     file = None if hasattr(path, 'shape') else Path(path).expanduser()
     if file and file.suffix.lower() not in _PICTURES:

@@ -21,7 +21,7 @@ def _starts(n, side, step): # pixels of the scan, eq. 1 and its step -> int64 [k
     k = max(1, math.ceil((n - (side-step))/step - 1e-9)) # none that the one before covers
     return (np.arange(k)*step).round().astype(np.int64)
 
-# %% ../../nbs/50c_tiles.ipynb #016
+# %% ../../nbs/50c_tiles.ipynb #017
 def _integral(mask): # bool [h,w] -> int [h+1,w+1], sums of all above and to the left
     h,w = mask.shape
     s = np.zeros((h+1,w+1), np.int32 if h*w < 2**31 else np.int64)
@@ -36,20 +36,20 @@ def _sum_to(s, x, y): # integral image, float [N], [N] -> float [N]
     u,v = x-i, y-j
     return ((1-v)*((1-u)*s[j,i] + u*s[j,i+1]) + v*((1-u)*s[j+1,i] + u*s[j+1,i+1]))
 
-# %% ../../nbs/50c_tiles.ipynb #017
+# %% ../../nbs/50c_tiles.ipynb #018
 def area_shares(mask, # bool [h,w], of the whole slide
                 xy,   # upper left corners [N,2] in pixels of the scan
                 side, # of a tile, in pixels of the scan
                 size, # (width, height) of the scan
 ):                    # -> float [N], eq. 3
-    "How much of each tile the mask covers; what lies beside the slide counts as not covered"
+    "How much of each tile the mask covers; beside the slide nothing is covered"
     s = _integral(mask)
     k = np.array(mask.shape[::-1])/size
     (x,y),(r,b) = (xy*k).T, ((xy+side)*k).T
     inside = _sum_to(s, r, b) - _sum_to(s, x, b) - _sum_to(s, r, y) + _sum_to(s, x, y)
     return inside/((r-x)*(b-y))
 
-# %% ../../nbs/50c_tiles.ipynb #020
+# %% ../../nbs/50c_tiles.ipynb #021
 @dataclass
 class Tiles:
     "Squares of a slide, row by row"
@@ -78,7 +78,7 @@ class Tiles:
         "Pixels of the scan from one tile to the next"
         return self.side0*(1 - self.overlap/self.px)
 
-# %% ../../nbs/50c_tiles.ipynb #022
+# %% ../../nbs/50c_tiles.ipynb #023
 def _check_tiles(slide, px, mpp, overlap, min_tissue):
     "Says what is wrong with a grid"
     if int(px) != px or px < 8: raise ValueError(f"px={px}: a tile has 8 pixels a side or more")
@@ -92,11 +92,12 @@ def _check_tiles(slide, px, mpp, overlap, min_tissue):
         f"a tile of {px} px at {mpp:.4g} um spans {side0:.0f} px of the scan, {slide.name} has "
         f"{w} x {h}: take a smaller px= or mpp=")
 
-# %% ../../nbs/50c_tiles.ipynb #023
+# %% ../../nbs/50c_tiles.ipynb #024
 def _mask(tissue, slide): # `Tissue` or bool [h,w] -> bool [h,w], words
     mask = np.asarray(getattr(tissue, 'mask', tissue))
     if mask.ndim != 2 or mask.dtype != bool: raise ValueError(
-        f"found {mask.dtype} {[*mask.shape]} for tissue: a Tissue or a bool array [h,w] is expected")
+        f"found {mask.dtype} {[*mask.shape]} for tissue: "
+        "a Tissue or a bool array [h,w] is expected")
     _check_aspect(mask.shape, slide.size, 'the mask')
     return mask, getattr(tissue, 'rule', 'a mask that was given')
 
@@ -108,7 +109,7 @@ def _check_aspect(shape, size, what):
         f"{what} has {h} x {w} pixels (height x width), the slide {H} x {W}: other proportions, "
         "so it is not a map of this slide as a whole")
 
-# %% ../../nbs/50c_tiles.ipynb #025
+# %% ../../nbs/50c_tiles.ipynb #026
 def tile_slide(slide,            # `Slide`
                px=224,           # side of a tile in pixels
                mpp=.5,           # micrometres that each of them spans
@@ -126,11 +127,13 @@ def tile_slide(slide,            # `Slide`
     q = area_shares(mask, xy, side, slide.size)
     keep = (q >= min_tissue) & (q > 0)
     if not keep.any(): raise ValueError(
-        f"{slide.name}: 0 of {len(xy):,} tiles have {min_tissue:.0%} of tissue, the best has {q.max():.1%} "
-        f"({rule}): look at plot_tissue(slide, find_tissue(slide)), lower min_tissue= or give tissue=")
-    return Tiles(xy[keep], int(px), float(mpp), side, level, q[keep], slide.name, slide.size, int(overlap), rule)
+        f"{slide.name}: 0 of {len(xy):,} tiles have {min_tissue:.0%} of tissue, "
+        f"the best has {q.max():.1%} ({rule}): look at plot_tissue(slide, find_tissue(slide)), "
+        "lower min_tissue= or give tissue=")
+    return Tiles(xy[keep], int(px), float(mpp), side, level, q[keep],
+                 slide.name, slide.size, int(overlap), rule)
 
-# %% ../../nbs/50c_tiles.ipynb #028
+# %% ../../nbs/50c_tiles.ipynb #029
 @patch
 def cells(self:Tiles): # -> int64 [N,2], row and column of each tile in the grid of the slide
     "Where tiles lie in their grid; ValueError if two share a place"
@@ -141,7 +144,7 @@ def cells(self:Tiles): # -> int64 [N,2], row and column of each tile in the grid
         f"the tiles of {self.name} lie on no common grid: two of them fall into one place")
     return found
 
-# %% ../../nbs/50c_tiles.ipynb #029
+# %% ../../nbs/50c_tiles.ipynb #030
 @patch
 def as_grid(self:Tiles,
             values,      # [N] of any type
@@ -157,7 +160,7 @@ def as_grid(self:Tiles,
     grid[tuple(at.T)] = values
     return grid
 
-# %% ../../nbs/50c_tiles.ipynb #033
+# %% ../../nbs/50c_tiles.ipynb #034
 def _attributes(tiles): # -> dict, in TRIDENT's names and our own
     theirs = dict(patch_size=tiles.px, patch_size_level0=round(tiles.side0), overlap=tiles.overlap,
                   level0_magnification=10/tiles.mpp0, target_magnification=10/tiles.mpp,
@@ -165,7 +168,7 @@ def _attributes(tiles): # -> dict, in TRIDENT's names and our own
     return theirs | dict(mpp=tiles.mpp, level0_mpp=tiles.mpp0, level=tiles.level,
                          tissue_rule=tiles.rule, pathlearn=pathlearn.__version__)
 
-# %% ../../nbs/50c_tiles.ipynb #034
+# %% ../../nbs/50c_tiles.ipynb #035
 @patch
 def save(self:Tiles,
          path, # file to write, by custom NAME_patches.h5
@@ -182,17 +185,18 @@ def save(self:Tiles,
     finally: part.unlink(missing_ok=True)
     return path
 
-# %% ../../nbs/50c_tiles.ipynb #035
+# %% ../../nbs/50c_tiles.ipynb #036
 def _contents(path): # -> coords, attributes, share of tissue or None
     if not path.is_file(): raise FileNotFoundError(f"there is no file of tiles at {path}")
     try:
         with slides_package('h5py').File(path, 'r') as f:
-            if 'coords' not in f: raise ValueError(
-                f"{path} holds {', '.join(f) or 'nothing'}: a table of corners, coords, is expected")
-            return f['coords'][:], dict(f['coords'].attrs), f['tissue'][:] if 'tissue' in f else None
+            if 'coords' not in f: raise ValueError(f"{path} holds {', '.join(f) or 'nothing'}: "
+                                                   "a table of corners, coords, is expected")
+            xy,tissue = f['coords'], f['tissue'][:] if 'tissue' in f else None
+            return xy[:], dict(xy.attrs), tissue
     except OSError as e: raise OSError(f"{path} cannot be read as HDF5: {e}") from e
 
-# %% ../../nbs/50c_tiles.ipynb #036
+# %% ../../nbs/50c_tiles.ipynb #037
 def load_tiles(path,     # file that `Tiles.save` or TRIDENT wrote
                mpp=None, # micrometres per pixel of the tiles, for files that do not say it
 ):                       # -> `Tiles`
@@ -206,36 +210,40 @@ def load_tiles(path,     # file that `Tiles.save` or TRIDENT wrote
     if (mpp := has.get('mpp', mpp)) is None: raise ValueError(
         f"{path} tells magnifications, no micrometres per pixel: give those of the tiles, mpp=.5")
     px,q = int(has['patch_size']), np.full(len(xy), np.nan) if tissue is None else tissue
-    side = px*mpp/has['level0_mpp'] if 'level0_mpp' in has else float(has['patch_size_level0'])
-    return Tiles(xy.astype(np.int64), px, float(mpp), float(side), int(has.get('level', 0)), q.astype(float),
-                 str(has.get('name', path.stem)), (int(has['level0_width']),int(has['level0_height'])),
+    side = px*mpp/has['level0_mpp'] if 'level0_mpp' in has else has['patch_size_level0']
+    size = int(has['level0_width']),int(has['level0_height'])
+    return Tiles(xy.astype(np.int64), px, float(mpp), float(side), int(has.get('level', 0)),
+                 q.astype(float), str(has.get('name', path.stem)), size,
                  int(has.get('overlap', 0)), str(has.get('tissue_rule', '')))
 
-# %% ../../nbs/50c_tiles.ipynb #039
+# %% ../../nbs/50c_tiles.ipynb #041
 def _chosen(outlines, names, holes): # -> outlines that count, and those that are cut out
     cut = [o for o in outlines.nuclei if o.label in holes and o.label not in (names or ())]
     rest = [o for o in outlines.nuclei if o not in cut]
     found = sorted({o.label for o in rest})
-    if not rest: raise ValueError(f"{outlines.path} holds {len(cut)} outlines, all of them holes "
-                                  f"({', '.join(holes)}): there is nothing that they are cut out of")
+    if not rest: raise ValueError(
+        f"{outlines.path} holds {len(cut)} outlines, all of them holes ({', '.join(holes)}): "
+        "there is nothing that they are cut out of")
     if names is None and len(found) > 1 and not {*found} <= {'_0','_1'}: raise ValueError(
-        f"{outlines.path} holds outlines of several kinds ({', '.join(n or 'without a name' for n in found)}): "
+        f"{outlines.path} holds outlines of several kinds "
+        f"({', '.join(n or 'without a name' for n in found)}): "
         "names=(...) says which of them mean the label 1")
     if names and (lost := {*names} - {*found}): raise ValueError(
         f"{outlines.path} holds no {', '.join(sorted(lost))}; it holds {', '.join(found)}")
     return [o for o in rest if not names or o.label in names], cut
 
-# %% ../../nbs/50c_tiles.ipynb #040
+# %% ../../nbs/50c_tiles.ipynb #042
 def _check_corners(outlines, size): # (width, height)
     "Outlines lie on the slide"
     for o in outlines.nuclei:
         corners = np.concatenate([r for part in o.parts for r in part])
         if (corners < -.02*np.array(size)).any() or (corners > 1.02*np.array(size)).any():
             x,y = corners[np.abs(corners/size - .5).max(1).argmax()]
-            raise ValueError(f"{outlines.path}, {o.where}: the corner ({x:.0f}, {y:.0f}) lies beside the slide "
-                             f"of {size[0]} x {size[1]} px: pixels of the scan are expected")
+            raise ValueError(f"{outlines.path}, {o.where}: the corner ({x:.0f}, {y:.0f}) lies "
+                             f"beside the slide of {size[0]} x {size[1]} px: pixels of the scan "
+                             "are expected")
 
-# %% ../../nbs/50c_tiles.ipynb #041
+# %% ../../nbs/50c_tiles.ipynb #043
 def _painted(chosen, cut, size, sample): # outlines, pixels of the scan for a sample -> bool [h,w]
     w,h = (math.ceil(n/sample) for n in size)
     mask = np.zeros((h,w), bool)
@@ -245,7 +253,7 @@ def _painted(chosen, cut, size, sample): # outlines, pixels of the scan for a sa
             mask[_pixels(Outline(o.number, o.where, parts), (h,w))] = value
     return mask
 
-# %% ../../nbs/50c_tiles.ipynb #042
+# %% ../../nbs/50c_tiles.ipynb #044
 def _by_outlines(tiles, path, min_share, names, holes): # -> int64 [N]
     outlines = read_outlines(path)
     if not len(outlines): raise ValueError(f"{path} holds no outlines")
@@ -256,10 +264,12 @@ def _by_outlines(tiles, path, min_share, names, holes): # -> int64 [N]
     size = [n*sample for n in mask.shape[::-1]] # the last samples hang over
     return (area_shares(mask, tiles.xy, tiles.side0, size) >= min_share).astype(np.int64)
 
-# %% ../../nbs/50c_tiles.ipynb #043
-def _by_regions(tiles, regions, min_share): # [h,w] class numbers -> int64 [N], -1 where none has the share
+# %% ../../nbs/50c_tiles.ipynb #045
+def _by_regions(tiles, regions, min_share): # [h,w] class numbers -> int64 [N]
+    "The class that has the share, -1 where none has"
     if regions.ndim != 2 or regions.dtype.kind not in 'iub': raise ValueError(
-        f"found {regions.dtype} {[*regions.shape]}: regions are whole numbers [h,w], one class a pixel")
+        f"found {regions.dtype} {[*regions.shape]}: "
+        "regions are whole numbers [h,w], one class a pixel")
     _check_aspect(regions.shape, tiles.size, 'the map of regions')
     classes = np.unique(regions)
     if len(classes) > 256: raise ValueError(f"the map of regions holds {len(classes)} numbers: "
@@ -267,15 +277,17 @@ def _by_regions(tiles, regions, min_share): # [h,w] class numbers -> int64 [N], 
     q = np.stack([area_shares(regions == c, tiles.xy, tiles.side0, tiles.size) for c in classes], 1)
     return np.where(q.max(1) >= min_share, classes.astype(np.int64)[q.argmax(1)], -1)
 
-# %% ../../nbs/50c_tiles.ipynb #044
-def tile_labels(tiles,          # `Tiles`
-                annotation,     # file of outlines (ASAP, GeoJSON, ImageScope), or class numbers [h,w] of the whole slide
-                min_share=.5,   # share of a tile that has to be covered
-                names=None,     # kinds of outlines that mean the label 1; None: all, where there is but one kind
-                holes=('_2',),  # kinds of outlines that are cut out
-):                              # -> int64 [N]: of outlines 1 or 0; of a map the class, -1 where none has the share
-    "A label for each tile, by area"
-    if not 0 < min_share <= 1: raise ValueError(f"min_share={min_share}: a share up to 1 is expected")
+# %% ../../nbs/50c_tiles.ipynb #046
+def tile_labels(
+    tiles,         # `Tiles`
+    annotation,    # file of outlines, or class numbers [h,w] of the whole slide
+    min_share=.5,  # share of a tile that has to be covered
+    names=None,    # kinds of outlines that mean 1; None: all, where there is but one kind
+    holes=('_2',), # kinds of outlines that are cut out
+):                 # -> int64 [N]: 1 or 0; of a map the class, -1 where none has the share
+    "A label for each tile, by area, from a map or outlines of ASAP, GeoJSON, ImageScope"
+    if not 0 < min_share <= 1: raise ValueError(
+        f"min_share={min_share}: a share up to 1 is expected")
     if isinstance(annotation, (str,os.PathLike)):
         return _by_outlines(tiles, Path(annotation).expanduser(), min_share, names, holes)
     return _by_regions(tiles, np.asarray(annotation), min_share)
