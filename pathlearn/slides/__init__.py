@@ -6,10 +6,12 @@
 __all__ = []
 
 # %% ../../nbs/50_slides.ipynb #010
-from . import reading, tissue, tiles
+from . import reading, tissue, tiles, embedding
 from .reading import *
 from .tissue import *
 from .tiles import *
+from .embedding import *
 
 # %% ../../nbs/50_slides.ipynb #011
-__all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__]
+__all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__,
+           *embedding.__all__]

@@ -19,6 +19,7 @@ from fastai.callback.core import Callback
 from pathlearn.all import *
 from pathlearn.commands.runs import code_version, hardware
 from pathlearn.clusiam import ClusterLoss
+from pathlearn.clustered import nearest_centre
 
 SEEDS, SETTING = (0,1,2), dict(arch='tiny', view='gentle', bs=128, lr=.1)
 RARE, COMMON = 'lung_aca', 'lung_n'   # of the mix: adenocarcinoma in normal tissue
@@ -99,6 +100,12 @@ def mix(splits, args, epochs=40, draws=20):
             for row in table.to_dict('records'):
                 yield dict(method=kind, epochs=epochs if minutes else 0, k=k, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
 
+def clustered(learn, data): # -> Embeddings; PCL's clusters are the nearest of its centres
+    emb = embed(learn, data)
+    if emb.assignments is not None: return emb
+    learn.model.eval()
+    return with_clusters(emb, nearest_centre(learn.model.keys(data.images), learn.model.split()[0][0])[1])
+
 def fair(splits, args, epochs=40, draws=20):
     rare,common = (splits.train.classes.index(c) for c in (RARE,COMMON))
     for kind,seed in [(kind,seed) for kind in ('CluSiam','SwAV','PCL') for seed in SEEDS]:
@@ -107,12 +114,12 @@ def fair(splits, args, epochs=40, draws=20):
         tests = [mixture(splits.test, rare, common, .05, d) for d in range(draws)]
         set_seed(seed)
         model = learner(kind, train, **(dict(ks=(100,)) if kind == 'PCL' else dict(k=100)))
-        minutes, tr = fit(model, epochs), embed(model, train)
+        minutes, tr = fit(model, epochs), clustered(model, train)
         def colours(p): return Embeddings(colour_histogram(p), p.labels)
         def by_colours(p): return with_clusters(colours(p), kmeans_clusters(colours(train), counted(tr.assignments), seed, colours(p)))
         rows = []
         for test in tests:
-            rows += fair_clusters(tr, embed(model, test), label=1, seed=seed).reset_index().to_dict('records')
+            rows += fair_clusters(tr, clustered(model, test), label=1, seed=seed).reset_index().to_dict('records')
             if kind == 'CluSiam': rows.append({'clusters by':'k-means of colours'} | fair_scores(by_colours(train), by_colours(test), 1))
         for row in pd.DataFrame(rows).groupby('clusters by', sort=False).mean().reset_index().to_dict('records'):
             yield dict(method=kind, epochs=epochs, k=100, seed=seed, share=.05, draws=draws, **row, minutes=minutes)
