@@ -38,8 +38,8 @@ def embed_slide(model,     # Learner, model with `.encoder`, or encoder, as in `
                 bs=256,    # tiles in a batch
                 workers=0, # processes that read
                 label=None, # class of the slide
-):                         # -> `Bag` of float32 features, with the clusters of a model that assigns
-    "The tiles of a slide as features, in their order"
+):                         # -> `Bag` of float32 features
+    "The tiles of a slide as features, in their order; clusters too, of a model that assigns"
     if not len(tiles): raise ValueError(
         f"{slide.name} has no tiles: nothing to embed. Look at plot_tissue(slide)")
     _check_px(model, tiles)
