@@ -39,7 +39,7 @@ def embed_slide(model,     # Learner, model with `.encoder`, or encoder, as in `
                 workers=0, # processes that read
                 label=None, # class of the slide
 ):                         # -> `Bag` of float32 features
-    "The tiles of a slide as features, in their order; clusters too, of a model that assigns"
+    "The tiles of a slide as features, in their order, and clusters if the model assigns"
     if not len(tiles): raise ValueError(
         f"{slide.name} has no tiles: nothing to embed. Look at plot_tissue(slide)")
     _check_px(model, tiles)
