@@ -2,7 +2,6 @@
 import pickle, warnings
 import h5py, numpy as np, pandas as pd, pytest, torch
 from sklearn.metrics import roc_auc_score
-from fastai.torch_core import set_seed
 from pathlearn.mil import *
 from pathlearn.mil.training import AttentionWatch
 
