@@ -1,5 +1,5 @@
 "Multiple-instance learning: models beside loops, properties, files, splits, training that learns and that does not, scores"
-import pickle, warnings
+import pickle, sys, warnings
 import h5py, numpy as np, pandas as pd, pytest, torch
 from sklearn.metrics import roc_auc_score
 from pathlearn.mil import *
@@ -318,3 +318,16 @@ def test_a_grid_chooses_on_val_and_tests_once():
 def test_a_cell_that_diverges_is_a_row_and_not_the_end():
     table = mil_grid(COHORT[:24], TEST, ['max'], lrs=(1e-2,float('inf')), wds=(1e-3,), epochs=2)
     assert table['val AUC'].isna().tolist() == [False,True] and table.stopped[1] and table.chosen.tolist() == [True,False]
+
+def test_a_missing_package_names_its_extra(monkeypatch, tmp_path):
+    save_bag(Bag(torch.ones(3,2)), tmp_path/'a.h5')
+    monkeypatch.setitem(sys.modules, 'h5py', None)
+    for call in (lambda: read_bag(tmp_path/'a.h5'), lambda: save_bag(Bag(torch.ones(3,2)), tmp_path/'b.h5')):
+        with pytest.raises(ImportError, match=r"h5py is not installed.*pathlearn\[slides\]"): call()
+
+def test_what_a_killed_process_left_of_a_bag_is_cleared(tmp_path):
+    from pathlearn.learning.files import clear_leftovers
+    left, kept = tmp_path/'a.h5.999999999.tmp', tmp_path/'a.h5'
+    for f in (left,kept): f.write_text('x')
+    clear_leftovers(tmp_path)
+    assert not left.exists() and kept.exists()

@@ -8,7 +8,7 @@ __all__ = ['support_sets', 'few_shot_score', 'retrieval_score']
 # %% ../../nbs/05h_few.ipynb #002
 import numpy as np, pandas as pd, torch, torch.nn.functional as F
 from .embeddings import need_labels
-from .intervals import Interval, _groups, bootstrap_interval
+from .intervals import Interval, _groups, bootstrap_interval, _interval_table
 from .labels import class_score, standardise
 
 # %% ../../nbs/05h_few.ipynb #011
@@ -97,5 +97,4 @@ def retrieval_score(emb,         # Embeddings with labels
     found = {f'hit@{k}': same[:,:k].any(1) for k in ks}
     found |= {f'precision@{k}': same[:,:k].mean(1) for k in ks}
     rows = {n: bootstrap_interval(v, groups, **kwargs) for n,v in found.items()}
-    table = pd.DataFrame.from_dict(rows, orient='index', columns=Interval._fields)
-    return table.assign(over=f"{n_groups} {'patches' if groups is None else 'groups'}")
+    return _interval_table(rows, n_groups, groups)

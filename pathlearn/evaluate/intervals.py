@@ -14,14 +14,15 @@ from .embeddings import need_labels
 from .labels import _probe_data, knn_score, neighbours
 
 # %% ../../nbs/05g_intervals.ipynb #012
-def _groups(groups, n): # -> number of the group of each of n rows, how many groups
+def _groups(groups, n, one='patch', many='patches'):
+    "Number of the group of each of n rows, and how many groups there are"
     if groups is None: return np.arange(n), n
     groups = np.asarray(groups).ravel()
     if len(groups) != n:
-        raise ValueError(f"{n} patches but {len(groups)} groups: expected one per patch")
+        raise ValueError(f"{n} {many} but {len(groups)} groups: expected one per {one}")
     names,of = np.unique(groups, return_inverse=True)
     if len(names) < 2: raise ValueError(
-        f"all {n} patches are of the group {names[0]!r}: an interval needs several")
+        f"all {n} {many} are of the group {names.tolist()[0]!r}: an interval needs several")
     return of, len(names)
 
 # %% ../../nbs/05g_intervals.ipynb #013
@@ -46,6 +47,12 @@ def _ends(value, draws, level): # score, [n] scores of the draws -> Interval
     return Interval(float(value), float(low), float(high))
 
 # %% ../../nbs/05g_intervals.ipynb #016
+def _interval_table(rows, n_groups, groups, columns=Interval._fields): # -> DataFrame
+    "One row per score; rows: name -> Interval; groups: None where each patch stands alone"
+    table = pd.DataFrame.from_dict(rows, orient='index', columns=columns)
+    return table.assign(over=f"{n_groups} {'patches' if groups is None else 'groups'}")
+
+# %% ../../nbs/05g_intervals.ipynb #017
 def bootstrap_interval(values,      # [N], their mean is the score: right (1) or wrong (0)
                        groups=None, # [N] photograph or slide of each; None: each alone
                        n=1000,      # draws
@@ -64,7 +71,7 @@ def bootstrap_interval(values,      # [N], their mean is the score: right (1) or
     draws = np.concatenate([(w @ sums)/(w @ sizes) for w in drawn])
     return _ends(values.mean(), draws, level)
 
-# %% ../../nbs/05g_intervals.ipynb #022
+# %% ../../nbs/05g_intervals.ipynb #024
 def knn_probabilities(train,     # Embeddings with labels
                       test=None, # Embeddings; None: each patch of `train` by the others
                       k=5,       # neighbours that vote
@@ -76,7 +83,7 @@ def knn_probabilities(train,     # Embeddings with labels
     n_classes = int(train.labels.max()) + 1
     return torch.nn.functional.one_hot(labels, n_classes).float().mean(1)
 
-# %% ../../nbs/05g_intervals.ipynb #023
+# %% ../../nbs/05g_intervals.ipynb #025
 def linear_probabilities(train,    # Embeddings with labels
                          test,     # Embeddings
                          frac=1.,  # share of the training labels
@@ -93,7 +100,7 @@ def linear_probabilities(train,    # Embeddings with labels
     out[:, best.classes_] = torch.from_numpy(best.predict_proba(x_test)).float()
     return out
 
-# %% ../../nbs/05g_intervals.ipynb #026
+# %% ../../nbs/05g_intervals.ipynb #028
 def best_k(train,             # Embeddings with labels
            val,               # Embeddings with labels
            ks=(1,3,5,10,20,30,40,50), # to choose from, those within train
@@ -106,13 +113,13 @@ def best_k(train,             # Embeddings with labels
         f"each of ks={[*ks]} is larger than train, {len(train)} patches")
     return max(fit, key=lambda k: knn_score(train, val, k, metric, distance))
 
-# %% ../../nbs/05g_intervals.ipynb #031
+# %% ../../nbs/05g_intervals.ipynb #033
 def _confusions(labels, preds, of, n_classes): # -> [G,C,C]: group, truth, prediction
     cell = (of*n_classes + labels)*n_classes + preds
     counts = np.bincount(cell, minlength=(of.max()+1)*n_classes**2)
     return counts.reshape(-1, n_classes, n_classes).astype(float)
 
-# %% ../../nbs/05g_intervals.ipynb #032
+# %% ../../nbs/05g_intervals.ipynb #034
 def _counted_scores(m): # confusion matrices [n,C,C] -> dict of [n]
     "Classes without a patch in the draw are left out of the means"
     right,true,said = np.einsum('nii->ni', m), m.sum(2), m.sum(1)
@@ -122,7 +129,7 @@ def _counted_scores(m): # confusion matrices [n,C,C] -> dict of [n]
     return {'accuracy': right.sum(1)/m.sum((1,2)),
             'balanced accuracy': np.nanmean(recall, 1), 'macro F1': np.nanmean(f1, 1)}
 
-# %% ../../nbs/05g_intervals.ipynb #034
+# %% ../../nbs/05g_intervals.ipynb #036
 _DRAWS = 50 # at a time
 
 def _auc(positive, s, drawn, of): # [N] bool, [N] probabilities, draws [n,G], group of each [N]
@@ -138,7 +145,7 @@ def _auc(positive, s, drawn, of): # [N] bool, [N] probabilities, draws [n,G], gr
         with np.errstate(invalid='ignore'): return (P*half).sum(0)/(P.sum(0)*below[-1])
     return np.concatenate([part(drawn[i:i+_DRAWS]) for i in range(0, len(drawn), _DRAWS)])
 
-# %% ../../nbs/05g_intervals.ipynb #035
+# %% ../../nbs/05g_intervals.ipynb #037
 def _all_scores(labels, probs, of, drawn, preds=None): # drawn [n,G] -> dict of [n]
     n_classes = probs.shape[1]
     m = _confusions(labels, probs.argmax(1) if preds is None else preds, of, n_classes)
@@ -147,7 +154,7 @@ def _all_scores(labels, probs, of, drawn, preds=None): # drawn [n,G] -> dict of 
     aucs = np.stack([_auc(labels == c, probs[:,c], drawn, of) for c in classes])
     with np.errstate(invalid='ignore'): return found | {'AUC': np.nanmean(aucs, 0)}
 
-# %% ../../nbs/05g_intervals.ipynb #036
+# %% ../../nbs/05g_intervals.ipynb #038
 def _checked(labels, probs): # -> two arrays, [N] and [N,C]
     labels,probs = np.asarray(labels).ravel(), np.asarray(probs, dtype=np.float32)
     if probs.ndim != 2 or len(probs) != len(labels): raise ValueError(
@@ -160,7 +167,7 @@ def _checked(labels, probs): # -> two arrays, [N] and [N,C]
         raise ValueError("there is one class in these labels: no score can tell anything")
     return labels.astype(int), probs
 
-# %% ../../nbs/05g_intervals.ipynb #037
+# %% ../../nbs/05g_intervals.ipynb #039
 def prediction_scores(labels,      # int [N]
                       probs,       # [N,C] probability of each class
                       groups=None, # [N] photograph or slide of each; None: each alone
@@ -174,11 +181,9 @@ def prediction_scores(labels,      # int [N]
     value = _all_scores(labels, probs, of, np.ones((1,n_groups), dtype=int))
     draws = _all_scores(labels, probs, of, draw_weights(n_groups, n, seed))
     rows = {name: _ends(value[name][0], draws[name], level) for name in value}
-    table = pd.DataFrame.from_dict(rows, orient='index', columns=Interval._fields)
-    unit = 'patches' if groups is None else 'groups'
-    return table.assign(over=f'{n_groups} {unit}')
+    return _interval_table(rows, n_groups, groups)
 
-# %% ../../nbs/05g_intervals.ipynb #042
+# %% ../../nbs/05g_intervals.ipynb #044
 def paired_difference(labels,      # int [N]
                       a,           # [N,C] probabilities, or int [N] predicted classes
                       b,           # the same of the other method, on the same patches

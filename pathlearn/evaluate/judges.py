@@ -7,9 +7,10 @@ __all__ = ['Said', 'judge_knn', 'judge_linear', 'judge_majority', 'judged_scores
 
 # %% ../../nbs/05j_judges.ipynb #002
 from collections import namedtuple
-import numpy as np, pandas as pd, torch
-from .intervals import (_all_scores, _checked, _ends, _groups, best_k,
-                                          draw_weights, knn_probabilities, linear_probabilities,
+import numpy as np, torch
+from .intervals import (_all_scores, _checked, _ends, _groups,
+                                          _interval_table, best_k, draw_weights,
+                                          knn_probabilities, linear_probabilities,
                                           paired_difference)
 from .labels import knn_predict
 
@@ -72,8 +73,7 @@ def judged_scores(labels,      # int [N]
         mean = each.mean(0)
         sd = each[:,0].std(ddof=1) if len(said) > 1 else np.nan
         rows[name] = [*_ends(mean[0], mean[1:], level), sd]
-    table = pd.DataFrame.from_dict(rows, orient='index', columns=['value','low','high','sd'])
-    return table.assign(over=f"{n_groups} {'patches' if groups is None else 'groups'}")
+    return _interval_table(rows, n_groups, groups, ['value','low','high','sd'])
 
 # %% ../../nbs/05j_judges.ipynb #023
 def judged_difference(labels,      # int [N]

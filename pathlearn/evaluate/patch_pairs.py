@@ -6,10 +6,10 @@
 __all__ = ['cluster_intervals']
 
 # %% ../../nbs/05l_patch_pairs.ipynb #002
-import numpy as np, pandas as pd
+import numpy as np
 from scipy import sparse
 from .clusters import _both
-from .intervals import Interval, _ends, _groups, draw_weights
+from .intervals import _ends, _groups, draw_weights, _interval_table
 
 # %% ../../nbs/05l_patch_pairs.ipynb #012
 def _counts(of, cells): # group and cell of each [N] -> sparse [G,cells]: n of eq. 1
@@ -57,5 +57,4 @@ def cluster_intervals(labels,      # int [N]
     value = _mean_indices(labels, several, of, once)
     draws = _in_blocks(score, draw_weights(n_groups, n, seed))
     rows = {name: _ends(value[name][0], draws[name], level) for name in value}
-    table = pd.DataFrame.from_dict(rows, orient='index', columns=Interval._fields)
-    return table.assign(over=f"{n_groups} {'patches' if groups is None else 'groups'}")
+    return _interval_table(rows, n_groups, groups)

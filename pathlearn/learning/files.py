@@ -52,7 +52,7 @@ def _dead(pid): # a number of this machine
     except (OSError, OverflowError): pass # it lives and is somebody else's, or it is no such number
     return False
 
-_OURS = r'.+\.(?:pt|json|html|csv|txt|png|jpg|npz|safetensors)\.(\d+)\.tmp'
+_OURS = r'.+\.(?:pt|json|html|csv|txt|png|jpg|npz|h5|safetensors)\.(\d+)\.tmp'
 
 # %% ../../nbs/04d_whole_files.ipynb #014
 def clear_leftovers(folder, name='*'): # name: of the file that was to be written

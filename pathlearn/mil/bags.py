@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from ..learning.files import whole_file
+from ..networks.published import extra_package
 
 # %% ../../nbs/51a_bags.ipynb #009
 def _as_features(x, name): # array or tensor [N,F] or [1,N,F] -> float tensor [N,F]
@@ -66,12 +67,8 @@ class Bag:
                 f"{self.features.shape[1]} features, {kind}{place}")
 
 # %% ../../nbs/51a_bags.ipynb #019
-def _h5py():
-    try: import h5py
-    except ImportError as e: raise ImportError(
-        "h5py is not installed, and features in .h5 files need it: "
-        "pip install 'pathlearn[slides]'") from e
-    return h5py
+def open_h5(path, mode='r'): # -> file of h5py
+    return extra_package('h5py', 'slides', 'an .h5 file of a slide').File(path, mode)
 
 # %% ../../nbs/51a_bags.ipynb #021
 def _one_encoder(found, path, encoder): # a group of h5 -> the data set with the features
@@ -90,7 +87,7 @@ def _whole(x): # a data set of h5 -> array; straight into its place, without a c
 
 # %% ../../nbs/51a_bags.ipynb #023
 def _of_h5(path, encoder): # -> dict of arrays and attributes
-    with _h5py().File(path, 'r') as f:
+    with open_h5(path) as f:
         if 'features' not in f: raise ValueError(
             f"{path} holds {', '.join(f) or 'nothing'}, and no features: is it a file of "
             "coordinates alone? Those come from tiling, features from the encoder")
@@ -196,14 +193,14 @@ def save_bag(bag,    # Bag
              **attrs,   # what to know later, such as mpp=.5, encoder='lite0'
 ):
     "A bag as one .h5 file, in the names that TRIDENT and CLAM use too"
-    path,h5py = Path(path), _h5py()
+    path = Path(path)
     if path.suffix != '.h5':
         raise ValueError(f"{path} ends in {path.suffix!r}, expected .h5")
     x = bag.features.half() if half else bag.features
     if not torch.isfinite(x).all(): raise ValueError(
         f"{bag.name}: features reach {bag.features.abs().max():.3g}, and 16-bit floats "
         "end at 65504: take half=False")
-    with whole_file(path) as tmp, h5py.File(tmp, 'w') as f:
+    with whole_file(path) as tmp, open_h5(tmp, 'w') as f:
         f['features'] = x.numpy()
         for n in ('coords','assignments'):
             if (v := getattr(bag, n)) is not None: f[n] = v.numpy()

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np, pandas as pd, torch
 from .. import __version__
 from ..evaluate import bootstrap_interval
-from ..evaluate.intervals import _auc, _ends, draw_weights
+from ..evaluate.intervals import _auc, _ends, _groups, draw_weights
 from ..learning import module_spec, whole_file
 from ..learning.weights import _misfit, _read_weights, module_from_spec
 from .training import (AttentionWatch, _check_parts, class_aucs,
@@ -19,16 +19,6 @@ from .training import (AttentionWatch, _check_parts, class_aucs,
 from safetensors.torch import save_file
 
 # %% ../../nbs/51d_slide_scores.ipynb #009
-def _units(groups, n): # -> int [n] number of the slide or patient, how many there are
-    if groups is None: return np.arange(n), n
-    names,of = np.unique(np.asarray(groups).astype(str), return_inverse=True)
-    if len(of) != n:
-        raise ValueError(f"{len(of)} groups for {n} slides: expected one per slide")
-    if len(names) < 2: raise ValueError(
-        f"all {n} slides are of patient {names[0]}: an interval needs several")
-    return of, len(names)
-
-# %% ../../nbs/51d_slide_scores.ipynb #010
 def _auc_rows(y, p, of, drawn, level, classes, shown): # -> dict: row -> Interval
     rows,once = {}, np.ones((1,drawn.shape[1]), dtype=int)
     for c in shown:
@@ -39,7 +29,7 @@ def _auc_rows(y, p, of, drawn, level, classes, shown): # -> dict: row -> Interva
         rows[f'AUC {classes[c]}'] = _ends(value, _auc(y == c, p[:,c], drawn, of), level)
     return rows
 
-# %% ../../nbs/51d_slide_scores.ipynb #011
+# %% ../../nbs/51d_slide_scores.ipynb #010
 def mil_scores(learn,        # Learner or model
                bags,         # Bags with labels
                threshold=.5, # from which on a slide is positive, see `choose_threshold`
@@ -58,7 +48,8 @@ def mil_scores(learn,        # Learner or model
     logits,groups = predict_bags(learn, bags), bags.groups if groups is None else groups
     probs = class_probabilities(logits, len(classes))
     right = name_classes(probs, threshold).numpy() == y
-    (of,units),floor = _units(groups, len(y)), y == np.bincount(y).argmax()
+    of,units = _groups(groups, len(y), 'slide', 'slides')
+    floor = y == np.bincount(y).argmax()
     rows = {k: bootstrap_interval(v, of, n, level, seed)
             for k,v in (('majority class',floor), ('accuracy',right))}
     shown = range(int(len(classes) == 2 and logits.shape[1] == 1), len(classes))
@@ -67,7 +58,7 @@ def mil_scores(learn,        # Learner or model
     table = pd.DataFrame.from_dict(rows, orient='index', columns=['value','low','high'])
     return table.assign(over=f"{units} {'slides' if groups is None else 'patients'}")
 
-# %% ../../nbs/51d_slide_scores.ipynb #014
+# %% ../../nbs/51d_slide_scores.ipynb #013
 def choose_threshold(labels, # int64 [n], of validation slides
                      probs,  # float [n,K]
 ):                           # -> float
@@ -84,7 +75,7 @@ def choose_threshold(labels, # int64 [n], of validation slides
     best = cuts[np.isclose(youden, max(youden))]
     return float(best[np.abs(best - .5).argmin()]) # of equals the nearest to .5
 
-# %% ../../nbs/51d_slide_scores.ipynb #018
+# %% ../../nbs/51d_slide_scores.ipynb #017
 def _judge(learn, valid): # -> AUC of the positive classes, loss
     outs = [look_at(learn, b) for b in valid]
     losses = [learn.loss_func(o, y[None]) for o,y in zip(outs, valid.labels)]
@@ -92,7 +83,7 @@ def _judge(learn, valid): # -> AUC of the positive classes, loss
     aucs = class_aucs(valid.labels, probs)[1:]
     return float(np.nanmean(aucs)), float(torch.stack(losses).mean())
 
-# %% ../../nbs/51d_slide_scores.ipynb #019
+# %% ../../nbs/51d_slide_scores.ipynb #018
 def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or None
     learn = mil_learner(train, valid, **kw)
     try:
@@ -104,7 +95,7 @@ def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or No
     entropy = watch.history[-1]['attention'] if watch and watch.history else np.nan
     return {'val AUC': auc, 'val loss': loss, 'attention': entropy, 'stopped': ''}, learn
 
-# %% ../../nbs/51d_slide_scores.ipynb #020
+# %% ../../nbs/51d_slide_scores.ipynb #019
 def _chosen(rows): # of one model and seed -> number of the best: by AUC, of equals by loss
     fine = [i for i,r in enumerate(rows) if r['val AUC'] == r['val AUC']]
     if not fine: raise ValueError(
@@ -121,7 +112,7 @@ def _on_test(learn, valid, test): # -> columns of the chosen row
         row |= {name: r.value, f'{name} low': r.low, f'{name} high': r.high}
     return row
 
-# %% ../../nbs/51d_slide_scores.ipynb #021
+# %% ../../nbs/51d_slide_scores.ipynb #020
 def mil_grid(train, test,             # Bags; part of `train` is set aside to choose by
              models=('max','dsmil'),  # names, as for `mil_learner`
              lrs=(1e-2,1e-3,1e-4),    # learning rates to choose from
@@ -147,7 +138,7 @@ def mil_grid(train, test,             # Bags; part of `train` is set aside to ch
         rows += cells
     return pd.DataFrame(rows).assign(chosen=lambda t: t['chosen'].eq(True))
 
-# %% ../../nbs/51d_slide_scores.ipynb #025
+# %% ../../nbs/51d_slide_scores.ipynb #024
 def save_mil(learn, path, **meta): # Learner or model; meta: what to know later
     "A slide model as one safetensors file that says how to build it"
     model = getattr(learn, 'model', learn)

@@ -232,7 +232,7 @@ def mil_learner(train,  # Bags to learn from
     drop_patches=0.,    # share of the patches left out in training
     max_patches=None,   # at most so many in training
     seed=0,             # of the first weights and the order
-    opt_func=adam,
+    opt_func=None,      # None: Adam, `wd` as in L2
     device=None, cbs=(), # as for a Learner
     **kw,               # for the model, such as value='linear', standardise=False
 ):                      # -> Learner
@@ -245,7 +245,7 @@ def mil_learner(train,  # Bags to learn from
         dls = train.dls(valid, drop_patches, max_patches, device=device)
     weight = positive_weight(train.labels, out, n) if balanced else None
     loss = MILLoss(out, n, getattr(net, 'share', .5), weight)
-    learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, opt_func=opt_func,
+    learn = MILLearner(dls, net, loss_func=loss, lr=lr, wd=wd, opt_func=opt_func or adam,
                        cbs=_watches(net, n, valid, keep, warmup, cbs)+L(cbs))
     learn.remove_cb(ProgressCallback)
     return learn.add_cb(LiveLog() if IN_NOTEBOOK else EpochLines())

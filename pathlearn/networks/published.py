@@ -72,11 +72,12 @@ def by_order(own,   # tensors by name, of a network
     return dict(zip(own, found.values()))
 
 # %% ../../nbs/03e_elsewhere.ipynb #016
-def extra_package(module): # -> the module of a package that not everybody has
+def extra_package(module, extra='encoders', what='this encoder'): # -> the module
+    "Of a package that not everybody has; ImportError names the extra that brings it"
     try: return __import__(module)
     except ImportError as e: raise ImportError(
-        f"{module} is not installed, and this encoder needs it: "
-        "pip install 'pathlearn[encoders]'") from e
+        f"{module} is not installed, and {what} needs it: "
+        f"pip install 'pathlearn[{extra}]'") from e
 
 # %% ../../nbs/03e_elsewhere.ipynb #a71078f8
 LITE0 = 'tf_efficientnet_lite0' # as timm calls it

@@ -13,7 +13,9 @@ import numpy as np
 import pathlearn
 from fastcore.basics import patch
 from ..data.outlines import Outline, _pixels, read_outlines
-from .reading import TOLERANCE, best_level, slides_package
+from ..learning import whole_file
+from ..mil.bags import open_h5
+from .reading import TOLERANCE, best_level
 from .tissue import find_tissue
 
 # %% ../../nbs/50c_slide_tiles.ipynb #011
@@ -175,21 +177,16 @@ def save(self:Tiles,
 ):             # -> Path
     "Write the tiles as HDF5 in TRIDENT's names"
     path = Path(path).expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f'.{path.name}.{os.getpid()}.part')
-    try:
-        with slides_package('h5py').File(part, 'w') as f:
-            f.create_dataset('coords', data=self.xy).attrs.update(_attributes(self))
-            f.create_dataset('tissue', data=self.tissue.astype(np.float32))
-        os.replace(part, path)
-    finally: part.unlink(missing_ok=True)
+    with whole_file(path) as part, open_h5(part, 'w') as f:
+        f.create_dataset('coords', data=self.xy).attrs.update(_attributes(self))
+        f.create_dataset('tissue', data=self.tissue.astype(np.float32))
     return path
 
 # %% ../../nbs/50c_slide_tiles.ipynb #036
 def _contents(path): # -> coords, attributes, share of tissue or None
     if not path.is_file(): raise FileNotFoundError(f"there is no file of tiles at {path}")
     try:
-        with slides_package('h5py').File(path, 'r') as f:
+        with open_h5(path) as f:
             if 'coords' not in f: raise ValueError(f"{path} holds {', '.join(f) or 'nothing'}: "
                                                    "a table of corners, coords, is expected")
             xy,tissue = f['coords'], f['tissue'][:] if 'tissue' in f else None
