@@ -211,6 +211,7 @@ def components(splits, args, epochs=10):
 
 def number(splits, args, epochs=10):
     for k in (1,2,3,10): # 100 is the row "CluSiam" of `components`
+        if args.only and str(k) not in args.only: continue
         for seed in SEEDS:
             set_seed(seed)
             learn = learner('CluSiam', splits.train, k=k)
@@ -219,12 +220,12 @@ def number(splits, args, epochs=10):
 
 PARTS = dict(collapse=collapse, gradient=gradient, clusters=clusters, mix=mix, fair=fair, components=components, number=number, weight=weight)
 
-NAMED = dict(collapse='without', fair='method', components='row') # the column that `--only` names
+NAMED = dict(collapse='without', fair='method', components='row', number='k') # the column that `--only` names
 
 def kept(file, part, only): # -> list of rows that stay: those that `--only` does not name
     if not only or not file.exists(): return []
     rows = pd.read_csv(file, dtype={'commit':str})
-    return rows[~rows[NAMED[part]].isin(only)].to_dict('records')
+    return rows[~rows[NAMED[part]].astype(str).isin(only)].to_dict('records')
 
 def write(part, splits, args):
     "Rows appear in the file as they are measured"
@@ -241,7 +242,7 @@ if __name__ == '__main__':
     parser.add_argument('--data', default='lc25000_lung_64.npz')
     parser.add_argument('--runs', default='runs', help='folder in which `pathlearn_reproduce clusiam` kept its weights')
     parser.add_argument('--out', default='nbs/results')
-    parser.add_argument('--only', nargs='+', help='of `collapse`, `fair` and `components`: these rows alone, such as "stop-gradient and last norm" or SwAV; others stay')
+    parser.add_argument('--only', nargs='+', help='of `collapse`, `fair`, `components` and `number`: these rows alone, such as "stop-gradient and last norm" or SwAV; others stay')
     args = parser.parse_args()
     splits = npz_data(args.data)
     for part in args.parts: write(part, splits, args)

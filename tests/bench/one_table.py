@@ -53,7 +53,7 @@ def encoder_of(name, train, seed): # -> PatchData -> Embeddings, and what it cos
 
 def begun(train): return encoder('lite0', train.n_in, size=train.size).to(memory_format=torch.channels_last)
 
-def trained(name, train, seed):
+def learned(name, train, seed): # -> Learner, and what it cost
     set_seed(seed)
     arch = begun(train) if name in FROM_IMAGENET else 'tiny'
     name, own = FROM_IMAGENET.get(name, (name, SETTINGS.get(name, {})))
@@ -65,7 +65,11 @@ def trained(name, train, seed):
         if method.fit: method.fit(learn, epochs, len(train.labels.unique()), seed)
         else: learn.fit(epochs)
     cost = {'epochs': epochs, 'CPU minutes': (time.process_time() - start)/60}
-    return (lambda p: embed(learn, p)), cost | {'peak MiB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024}
+    return learn, cost | {'peak MiB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss/1024}
+
+def trained(*args):
+    learn, cost = learned(*args)
+    return (lambda p: embed(learn, p)), cost
 
 def bits(right): return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
