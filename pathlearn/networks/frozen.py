@@ -11,6 +11,7 @@ from collections import namedtuple
 import torch, torch.nn as nn, torch.nn.functional as F, torchvision
 from fastcore.basics import patch
 from .encoders import InputNorm, _build, _drop_classifier, _first_conv
+from .unets import timm_maps
 from .published import (LITE0, PATHOLOGY, extra_package, imagenet_lite0,
                                           loaded, read_tensors, timm_network)
 
@@ -137,8 +138,7 @@ def maps(self:FrozenEncoder, x): # [B,C,H,W] uint8 or in [0,1] -> {stride: [B,F,
         f"{self.settings['arch']} does not hand out its maps: take a network of timm's")
     x = self._normed(as_channels(x, self.norm.mean.shape[1]))
     with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-        found = self.body.forward_intermediates(x, intermediates_only=True)
-    return {x.shape[-1]//m.shape[-1]: m.float() for m in found}
+        return {s: m.float() for s,m in timm_maps(self.body, x).items()}
 
 # %% ../../nbs/03d_frozen.ipynb #045
 _Look = namedtuple('Look', 'size mean std pool') # what a network wants to see, and its tokens

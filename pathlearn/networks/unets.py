@@ -14,8 +14,7 @@ from .encoders import Configured, Encoder
 from .heads import Outputs
 
 # %% ../../nbs/03c_unets.ipynb #010
-def _conv_layers(encoder): # -> the layers of an Encoder up to its pooling, in the order they run
-    body = encoder.body[0] if encoder.settings['latent'] else encoder.body
+def _conv_layers(encoder, body): # -> an Encoder's layers up to its pooling, in order
     body = getattr(body, 'features', body)
     is_map = lambda m: not isinstance(m, (nn.AdaptiveAvgPool2d, nn.Flatten))
     layers = [encoder.norm, *takewhile(is_map, body.children())]
@@ -23,18 +22,25 @@ def _conv_layers(encoder): # -> the layers of an Encoder up to its pooling, in t
     return layers + [nn.ReLU()] if ends_in_norm else layers
 
 # %% ../../nbs/03c_unets.ipynb #011
+def timm_maps(net, x): # a network of timm's, [B,C,H,W] normalised -> {stride: [B,F,h,w]}
+    found = net.forward_intermediates(x, intermediates_only=True)
+    return {x.shape[-1]//m.shape[-1]: m for m in found}
+
+# %% ../../nbs/03c_unets.ipynb #012
 def encoder_maps(encoder, # an Encoder, or a FrozenEncoder
                  x,       # [B,C,H,W] images, sides multiples of the last stride
 ):                        # -> {stride: [B,F,H/stride,W/stride]}
     "The last map at each stride of an encoder; stride 1 may be the normalised image itself"
     if hasattr(encoder, 'maps'): return encoder.maps(x)
+    body = encoder.body[0] if encoder.settings['latent'] else encoder.body
+    if hasattr(body, 'forward_intermediates'): return timm_maps(body, encoder.norm(x))
     maps,h = {},x
-    for layer in _conv_layers(encoder):
+    for layer in _conv_layers(encoder, body):
         h = layer(h)
         maps[x.shape[-1]//h.shape[-1]] = h
     return maps
 
-# %% ../../nbs/03c_unets.ipynb #014
+# %% ../../nbs/03c_unets.ipynb #015
 def map_widths(encoder): # -> {stride: channels}
     "How many channels `encoder_maps` finds at each stride"
     if not (hasattr(encoder, 'norm') and hasattr(encoder, 'body')):
@@ -49,7 +55,7 @@ def map_widths(encoder): # -> {stride: channels}
                          "with a map at stride 4: take 'tiny' or a ResNet")
     return {s:m.shape[1] for s,m in maps.items()}
 
-# %% ../../nbs/03c_unets.ipynb #018
+# %% ../../nbs/03c_unets.ipynb #019
 class Join(nn.Module):
     "One step up: the coarse map x2 + the finer one, 3x3 convolution, batch norm, ReLU"
     def __init__(self, n_in, n_skip, n_out): # channels: coarse map, finer one, result
@@ -61,7 +67,7 @@ class Join(nn.Module):
     def forward(self, x, skip): # [B,n_in,h,w], [B,n_skip,2h,2w] -> [B,n_out,2h,2w]
         return self.conv(F.interpolate(x, scale_factor=2, mode='bilinear') + self.skip(skip))
 
-# %% ../../nbs/03c_unets.ipynb #022
+# %% ../../nbs/03c_unets.ipynb #023
 class Extractor(nn.Module):
     "Images to features: down an encoder, up again with its maps joined in"
     def __init__(self,
@@ -89,7 +95,7 @@ class Extractor(nn.Module):
         for s,join in zip(self.strides[1:], self.joins): x = join(x, maps[s])
         return x
 
-# %% ../../nbs/03c_unets.ipynb #024
+# %% ../../nbs/03c_unets.ipynb #025
 class PixelProjector(nn.Sequential):
     "Features to vectors of length one at stride 8"
     def __init__(self, n_in, n_out=128, stride=4): # channels; stride of the features
@@ -98,12 +104,12 @@ class PixelProjector(nn.Sequential):
     def forward(self, h): # [B,n_in,h,w] -> [B,n_out,H/8,W/8]
         return F.normalize(super().forward(h).float(), dim=1)
 
-# %% ../../nbs/03c_unets.ipynb #025
+# %% ../../nbs/03c_unets.ipynb #026
 class UNetOut(Outputs, namedtuple('UNetOut', 'logits z')):
     "`logits` [B,n_classes,H,W] and projections `z` [B,n_projected,H/8,W/8] of length one"
     __slots__ = ()
 
-# %% ../../nbs/03c_unets.ipynb #026
+# %% ../../nbs/03c_unets.ipynb #027
 class UNet(Configured):
     "Images to logits for every pixel, on the maps of an encoder"
     def __init__(self,
@@ -133,7 +139,7 @@ class UNet(Configured):
         logits = self.classifier(h)
         return UNetOut(logits, self.projector(h)) if project else logits
 
-# %% ../../nbs/03c_unets.ipynb #035
+# %% ../../nbs/03c_unets.ipynb #036
 class DenseUNet(UNet):
     "The network of CDCL: DenseNet-161 down, features of 256 channels"
     def __init__(self, n_classes=2, weights=None, **kwargs): # as in `Encoder`

@@ -2,7 +2,7 @@
 
     python tests/bench/bench_step.py [METHOD ...] [--bs 64] [--rounds 8]
 
-ResNet-18 at 64 px, and the contrastive autoencoder at 28 px with batches of 256 as on MNIST. Both steps alternate; medians.
+Seconds are the processor's, on one thread, so that others on the machine count little. ResNet-18 at 64 px, and the contrastive autoencoder at 28 px with batches of 256 as on MNIST. Both steps alternate; medians.
 The bare step takes what the last full step gave to the model and to the loss: `loss_func(model(*xb), *yb)`, backward, optimiser.
 CA2CL is left out: its second pass, with the adversarial pair, is the method itself. Writes nbs/results/step_ratio.csv."""
 import argparse, statistics, time
@@ -19,19 +19,19 @@ class Clock(Callback):
     "Time from before the first callback of a batch to after the last"
     order = -100
     def __init__(self): self.times = []
-    def before_batch(self): self.start = time.perf_counter()
+    def before_batch(self): self.start = time.process_time()
 
 class Stop(Callback):
     order = 100
     def after_pred(self): self.learn.seen = self.xb, self.yb
-    def after_batch(self): self.learn.clock.times.append(time.perf_counter() - self.learn.clock.start)
+    def after_batch(self): self.learn.clock.times.append(time.process_time() - self.learn.clock.start)
 
 def bare_step(learn):
     xb, yb = learn.seen
-    start = time.perf_counter()
+    start = time.process_time()
     learn.loss_func(learn.model(*xb), *yb).backward()
     learn.opt.step(); learn.opt.zero_grad()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 def compare(name, bs, rounds, arch='resnet18', channels=3, size=64): # -> seconds of a full and of a bare step
     torch.manual_seed(0)
