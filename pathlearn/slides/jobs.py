@@ -218,6 +218,7 @@ def _do(tasks, states, model, scheduler, tell): # -> DataFrame of these slides
     last = [*tasks[0].stages][-1] if tasks else None
     todo = [t for t in tasks if not is_done(states.get(t.name, {}), t, last)]
     if scheduler is not None: todo.sort(key=lambda t: -(t.bytes or 0)) # none is left for the end
+    if tell: tell(None, 0, len(todo))
     try:
         rows = work_through(partial(run_task, model=model), todo, scheduler, _lost)
         for k,row in enumerate(rows, 1):
@@ -233,7 +234,7 @@ def tile_slides(slides,          # folder of slides, one slide, or a list of fil
                 shard=None,      # 'i/n': every n-th slide, beginning with number i
                 skip_bad=True,   # note a bad slide and go on; False: raise
                 scheduler=None,  # of Dask: address or cluster; None: work here
-                tell=None,       # function of a row, how many are done, and of how many
+                tell=None,       # function of a row (None at the start), how many are done, of how many
 ):                               # -> DataFrame, one row per slide
     "Find tissue and lay tiles over many slides; ValueError if the job has other settings"
     tiling = dict(px=px, mpp=mpp, overlap=overlap, min_tissue=min_tissue, slide_mpp=slide_mpp)
