@@ -196,7 +196,7 @@ def _embed_parser():
     _slide_arguments(p, 'the job\'s, else ')
     return p
 
-# %% ../nbs/65_cli.ipynb #d8094d00
+# %% ../nbs/65_cli.ipynb #034
 def _which_encoder(p, args): # a parser, what it has read
     "Two ways to say it: WEIGHTS --data DATA, and SLIDES --encoder FILE"
     args.slides_first = bool(args.weights and args.encoder and not args.data)
@@ -207,7 +207,7 @@ def _which_encoder(p, args): # a parser, what it has read
     if not (args.weights or args.encoder): p.error("one of the arguments WEIGHTS --encoder is "
                                                    "required")
 
-# %% ../nbs/65_cli.ipynb #033
+# %% ../nbs/65_cli.ipynb #035
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches or slides by trained weights"
     p = _embed_parser()
@@ -217,7 +217,7 @@ def pathlearn_embed(argv=None): # argv: list of str; None: the command line
         return _later('embed', 'embed_patches')(args)
     return run(p, work, argv)
 
-# %% ../nbs/65_cli.ipynb #0ae5a316
+# %% ../nbs/65_cli.ipynb #037
 def _slide_arguments(p, first=''): # first: words before the usual value; '' sets it
     "How slides are cut, and who does it"
     def usual(value): return dict(default=None if first else value)
@@ -239,7 +239,7 @@ def _slide_arguments(p, first=''): # first: words before the usual value; '' set
     add('--scheduler', type=filled, metavar='ADDRESS',
         help="of a Dask scheduler, such as tcp://10.0.0.1:8786 (default: work here)")
 
-# %% ../nbs/65_cli.ipynb #6437754a
+# %% ../nbs/65_cli.ipynb #038
 _TILE = [
     "Find tissue on whole slides and lay tiles over it, one file per slide, in a job folder with\n"
     "a report. The same command goes on where it stopped. Exit code 1: some slides are bad.",
@@ -247,7 +247,7 @@ _TILE = [
      'pathlearn_tile photos/ --out job --slide-mpp .25',
      'pathlearn_tile slides/ --out job --shard 0/8']]
 
-# %% ../nbs/65_cli.ipynb #111c5026
+# %% ../nbs/65_cli.ipynb #039
 def pathlearn_tile(argv=None): # argv: list of str; None: the command line
     "Tiles of a folder of slides"
     p = make_parser('pathlearn_tile', *_TILE)
@@ -257,13 +257,13 @@ def pathlearn_tile(argv=None): # argv: list of str; None: the command line
         metavar='JOB', help="the job folder, where everything goes")
     return run(p, _later('tile', 'tile'), argv)
 
-# %% ../nbs/65_cli.ipynb #035
+# %% ../nbs/65_cli.ipynb #041
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
 
-# %% ../nbs/65_cli.ipynb #036
+# %% ../nbs/65_cli.ipynb #042
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
     p = make_parser('pathlearn_demo', *_DEMO)
@@ -279,12 +279,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
         metavar='FOLDER', help="where everything goes")
     return run(p, _later('demo', 'demo'), argv)
 
-# %% ../nbs/65_cli.ipynb #038
+# %% ../nbs/65_cli.ipynb #044
 def _papers(methods): # rows -> names of those whose paper has a module
     here = files('pathlearn.commands')/'reproduce'
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
-# %% ../nbs/65_cli.ipynb #039
+# %% ../nbs/65_cli.ipynb #045
 _REPRODUCE = [
     "Train what a paper's tables hold, under one protocol, "
     "and append a row each to a CSV file in OUT.\n"
@@ -303,7 +303,7 @@ _REPRODUCE = [
      'pathlearn_reproduce autoencoder --data FOLDER',
      'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
 
-# %% ../nbs/65_cli.ipynb #041
+# %% ../nbs/65_cli.ipynb #047
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
     add('--parts', nargs='+', metavar='PART',
@@ -318,7 +318,7 @@ def _ca2cl_rows(p):
         help="encoders to carry over to masks and boxes, "
         "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #042
+# %% ../nbs/65_cli.ipynb #048
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW',
@@ -326,7 +326,7 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
-# %% ../nbs/65_cli.ipynb #043
+# %% ../nbs/65_cli.ipynb #049
 def _where_to(p):
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, default='nbs/results', metavar='FOLDER',
@@ -340,7 +340,7 @@ def _where_to(p):
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #044
+# %% ../nbs/65_cli.ipynb #050
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     p.add_argument('method', choices=_papers(methods), metavar='PAPER',
@@ -357,7 +357,7 @@ def _reproduce_parser(known): # dict: name -> row
     _where_to(p)
     return p
 
-# %% ../nbs/65_cli.ipynb #045
+# %% ../nbs/65_cli.ipynb #051
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()
@@ -366,12 +366,12 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
         return _later(f'reproduce.{args.method}', 'reproduce')(args)
     return run(_reproduce_parser(known), work, argv)
 
-# %% ../nbs/65_cli.ipynb #046
+# %% ../nbs/65_cli.ipynb #052
 _PREPARE = ["Make a file of patches of a published set, copies of a photograph in one part.",
             ['pathlearn_prepare lc25000 lung_colon_image_set --out lc25000_lung_64.npz',
              'pathlearn_prepare pneumoniamnist']]
 
-# %% ../nbs/65_cli.ipynb #047
+# %% ../nbs/65_cli.ipynb #053
 def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     "The files that the pages read, made of published sets"
     p = make_parser('pathlearn_prepare', *_PREPARE)

@@ -56,10 +56,10 @@ def _entry(out, row): # row of the report -> dict for the template
     n = f"{row.tiles:,} tiles, {row.tissue_mm2:.1f} mm² of tissue, {row.seconds:.1f} s"
     entry = dict(name=readable(row.name), words=n, error=row.error, pictures=[])
     file = Path(out)/'tissue'/f'{row.name}.png'
-    if row.state != 'done' or not file.exists(): return entry
+    if not file.exists(): return entry
     afar = _afar(file)
     entry['pictures'] = [dict(src=_as_jpeg(afar), words=f'{row.name}, the edge of its tissue')]
-    if (found := _clusters(out, row)) is not None:
+    if row.state == 'done' and (found := _clusters(out, row)) is not None:
         map_ = cluster_picture(load_tiles(Path(out)/'tiles'/f'{row.name}.h5'), found, afar)
         entry['pictures'].append(dict(src=_as_jpeg(map_), words=f'{row.name}, its clusters'))
     return entry

@@ -32,9 +32,9 @@ def _tile(task, _=None):
     with attempt(task, 'tiles') as facts:
         with open_slide(task.slide, task.tiling['slide_mpp']) as slide:
             slide.name,tissue = task.name,find_tissue(slide)
+            _save_picture(slide, tissue, Path(task.out)/'tissue'/f'{task.name}.png')
             grid = {n: v for n,v in task.tiling.items() if n != 'slide_mpp'}
             tiles = tile_slide(slide, tissue=tissue, **grid)
-            _save_picture(slide, tissue, Path(task.out)/'tissue'/f'{task.name}.png')
         tiles.save(task.file('tiles'))
         area = tissue.mask.sum()*tissue.mpp**2/1e6
         facts.update(n=len(tiles), tissue_mm2=round(float(area), 3), slide_mpp=slide.mpp)
