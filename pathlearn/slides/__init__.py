@@ -11,7 +11,9 @@ from .reading import *
 from .tissue import *
 from .tiles import *
 from .embedding import *
+from .work import shard_of_environment, slide_files
+from .jobs import embed_slides, job_report, tile_slides
 
 # %% ../../nbs/50_slides.ipynb #011
-__all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__,
-           *embedding.__all__]
+__all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__, *embedding.__all__, 'slide_files',
+           'shard_of_environment', 'tile_slides', 'embed_slides', 'job_report']
