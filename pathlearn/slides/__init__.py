@@ -6,12 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/50_slides.ipynb #010
-from . import reading, tissue, tiles, embedding
+from . import reading, tissue, tiles, embedding, hotspots
 from .reading import *
 from .tissue import *
 from .tiles import *
 from .embedding import *
+from .hotspots import *
 
 # %% ../../nbs/50_slides.ipynb #011
 __all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__,
-           *embedding.__all__]
+           *embedding.__all__, *hotspots.__all__]
