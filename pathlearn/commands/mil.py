@@ -23,7 +23,7 @@ from ..mil.scores import _best_cell, _scores
 from fastai.torch_core import default_device
 
 # %% ../../nbs/60p2_verdicts.ipynb #013
-_KEPT = 'epochs','lr','wd','balanced','max_patches','classes','valid','test'
+_KEPT = 'lr','wd','balanced','max_patches','classes','valid','test','epochs'
 
 def _settings(args, cohort): # -> dict
     parts = [p for p in (cohort.train, cohort.val, cohort.test) if p is not None]
@@ -157,7 +157,7 @@ def _predict(args):
     _check_fits(model, bags, encoder, args.predict)
     _check_maps(args, bags)
     mark = hashlib.blake2b(Path(args.predict).read_bytes(), digest_size=8).hexdigest()
-    settings = dict(epochs=0, seed=0, predict=mark, features=seen(where, bags))
+    settings = dict(predict=mark, features=seen(where, bags), epochs=0, seed=0)
     with run_folder(args.out, settings) as (out,_):
         wanted = out/'attention' if args.attention != 'none' else None
         logits = looked(model, bags, wanted, args.features if args.geojson else None)

@@ -123,7 +123,7 @@ def _units(bags): return bags.names if bags.groups is None else bags.groups.toli
 def _check_sides(parts, file): # dict: part -> Bags
     seen = {}
     for part,bags in parts.items():
-        for unit in {*_units(bags)}:
+        for unit in sorted({*_units(bags)}):
             if seen.setdefault(unit, part) != part: raise ValueError(
                 f"patient {unit} has slides in the part {seen[unit]} and in the part {part} of "
                 f"{file}: the score would be too good, so one part is expected")
