@@ -30,22 +30,14 @@ def _auc_rows(y, p, of, drawn, level, classes, shown): # -> dict: row -> Interva
     return rows
 
 # %% ../../nbs/51d_slide_scores.ipynb #010
-def mil_scores(learn,        # Learner or model
-               bags,         # Bags with labels
-               threshold=.5, # from which on a slide is positive, see `choose_threshold`
-               groups=None,  # patient of each slide; None: those of the bags, if any
-               n=1000,       # draws of the bootstrap
-               level=.95,    # share of the draws inside the interval
-               seed=0,
-):                           # -> DataFrame, one row per score: value, low, high, over
-    "Accuracy, its floor, and AUC by class, with intervals over slides or patients"
+def _scores(logits, bags, threshold, groups, n, level, seed): # logits [n,C]; else as `mil_scores`
     if bags.labels is None:
         raise ValueError("these slides have no labels to compare with")
     y,classes = bags.labels.numpy(), bags.classes
     if len(np.unique(y)) < 2: raise ValueError(
         f"all {len(y)} slides are {classes[y[0]]}: no score can tell anything, and an "
         "AUC of one class is not 1")
-    logits,groups = predict_bags(learn, bags), bags.groups if groups is None else groups
+    groups = bags.groups if groups is None else groups
     probs = class_probabilities(logits, len(classes))
     right = name_classes(probs, threshold).numpy() == y
     of,units = _groups(groups, len(y), 'slide', 'slides')
@@ -58,7 +50,20 @@ def mil_scores(learn,        # Learner or model
     table = pd.DataFrame.from_dict(rows, orient='index', columns=['value','low','high'])
     return table.assign(over=f"{units} {'slides' if groups is None else 'patients'}")
 
-# %% ../../nbs/51d_slide_scores.ipynb #013
+# %% ../../nbs/51d_slide_scores.ipynb #011
+def mil_scores(learn,        # Learner or model
+               bags,         # Bags with labels
+               threshold=.5, # from which on a slide is positive, see `choose_threshold`
+               groups=None,  # patient of each slide; None: those of the bags, if any
+               n=1000,       # draws of the bootstrap
+               level=.95,    # share of the draws inside the interval
+               seed=0,
+):                           # -> DataFrame, one row per score: value, low, high, over
+    "Accuracy, its floor, and AUC by class, with intervals over slides or patients"
+    logits = None if bags.labels is None else predict_bags(learn, bags)
+    return _scores(logits, bags, threshold, groups, n, level, seed)
+
+# %% ../../nbs/51d_slide_scores.ipynb #014
 def choose_threshold(labels, # int64 [n], of validation slides
                      probs,  # float [n,K]
 ):                           # -> float
@@ -75,7 +80,7 @@ def choose_threshold(labels, # int64 [n], of validation slides
     best = cuts[np.isclose(youden, max(youden))]
     return float(best[np.abs(best - .5).argmin()]) # of equals the nearest to .5
 
-# %% ../../nbs/51d_slide_scores.ipynb #017
+# %% ../../nbs/51d_slide_scores.ipynb #018
 def _judge(learn, valid): # -> AUC of the positive classes, loss
     outs = [look_at(learn, b) for b in valid]
     losses = [learn.loss_func(o, y[None]) for o,y in zip(outs, valid.labels)]
@@ -83,7 +88,7 @@ def _judge(learn, valid): # -> AUC of the positive classes, loss
     aucs = class_aucs(valid.labels, probs)[1:]
     return float(np.nanmean(aucs)), float(torch.stack(losses).mean())
 
-# %% ../../nbs/51d_slide_scores.ipynb #018
+# %% ../../nbs/51d_slide_scores.ipynb #019
 def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or None
     learn = mil_learner(train, valid, **kw)
     try:
@@ -95,7 +100,7 @@ def _cell(train, valid, epochs, **kw): # one model trained -> row, Learner or No
     entropy = watch.history[-1]['attention'] if watch and watch.history else np.nan
     return {'val AUC': auc, 'val loss': loss, 'attention': entropy, 'stopped': ''}, learn
 
-# %% ../../nbs/51d_slide_scores.ipynb #019
+# %% ../../nbs/51d_slide_scores.ipynb #020
 def _chosen(rows): # of one model and seed -> number of the best: by AUC, of equals by loss
     fine = [i for i,r in enumerate(rows) if r['val AUC'] == r['val AUC']]
     if not fine: raise ValueError(
@@ -112,7 +117,16 @@ def _on_test(learn, valid, test): # -> columns of the chosen row
         row |= {name: r.value, f'{name} low': r.low, f'{name} high': r.high}
     return row
 
-# %% ../../nbs/51d_slide_scores.ipynb #020
+# %% ../../nbs/51d_slide_scores.ipynb #021
+def _best_cell(train, valid, lrs, wds, epochs, **kw): # -> rows, which is best, its Learner
+    rows,best = [],None
+    for lr,wd in product(lrs, wds):
+        row,learn = _cell(train, valid, epochs, lr=lr, wd=wd, **kw)
+        rows.append(dict(lr=lr, wd=wd) | row)
+        if learn and _chosen(rows) == len(rows)-1: best = learn
+    return rows, _chosen(rows), best
+
+# %% ../../nbs/51d_slide_scores.ipynb #022
 def mil_grid(train, test,             # Bags; part of `train` is set aside to choose by
              models=('max','dsmil'),  # names, as for `mil_learner`
              lrs=(1e-2,1e-3,1e-4),    # learning rates to choose from
@@ -127,18 +141,13 @@ def mil_grid(train, test,             # Bags; part of `train` is set aside to ch
     rows = []
     for model,seed in product(models, seeds):
         part,held = train.split(valid, seed)
-        cells,best,top = [],None,None
-        for lr,wd in product(lrs, wds):
-            own = dict(model=model, seed=seed, lr=lr, wd=wd)
-            row,learn = _cell(part, held, epochs, **own, **kw)
-            cells.append(own | row)
-            if learn and (i := _chosen(cells)) == len(cells)-1: best,top = learn,i
-        top = _chosen(cells)
+        own = dict(model=model, seed=seed)
+        cells,top,best = _best_cell(part, held, lrs, wds, epochs, **own, **kw)
         cells[top] |= dict(chosen=True) | _on_test(best, held, test)
-        rows += cells
+        rows += [own | c for c in cells]
     return pd.DataFrame(rows).assign(chosen=lambda t: t['chosen'].eq(True))
 
-# %% ../../nbs/51d_slide_scores.ipynb #024
+# %% ../../nbs/51d_slide_scores.ipynb #026
 def save_mil(learn, path, **meta): # Learner or model; meta: what to know later
     "A slide model as one safetensors file that says how to build it"
     model = getattr(learn, 'model', learn)
