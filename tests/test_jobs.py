@@ -4,7 +4,7 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from forking import RUNNER
-from pathlearn import cli
+from pathlearn import cli, cli_slides
 from pathlearn.commands import tile as room
 from pathlearn.data import PatchData
 from pathlearn.evaluate import untrained_encoder
@@ -154,7 +154,7 @@ def test_real_slides(shared, net, tmp_path):
 
 def call(name, *args, capsys):
     capsys.readouterr()
-    code = getattr(cli, f'pathlearn_{name}')([*map(str, args)])
+    code = getattr(cli if name == "embed" else cli_slides, f'pathlearn_{name}')([*map(str, args)])
     found = capsys.readouterr()
     return code, found.out, found.err
 

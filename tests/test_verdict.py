@@ -2,7 +2,7 @@
 import json, os, shutil, subprocess, sys
 from types import SimpleNamespace
 import numpy as np, pandas as pd, pytest, torch
-from pathlearn import cli
+from pathlearn import cli_slides
 from pathlearn.mil import Bag, drawn_bags, load_mil, predict_bags, read_bag, save_bag
 from pathlearn.slides import load_tiles, open_slide, save_geojson, tile_labels, tile_slide, top_places, top_tiles
 
@@ -34,7 +34,7 @@ def job(source, tmp_path): return shutil.copytree(source, tmp_path/'job')
 def call(job, out, *more, labels='labels.csv', classes=('--classes','normal','tumor')):
     "In this process -> exit code"
     given = ['--labels', job/labels] if labels else []
-    return cli.pathlearn_mil([str(a) for a in (job, *given, *classes, '--out', out, *OPTIONS, *more)])
+    return cli_slides.pathlearn_mil([str(a) for a in (job, *given, *classes, '--out', out, *OPTIONS, *more)])
 
 def files(out): return {p.relative_to(out): (p.read_bytes(), p.stat().st_mtime_ns) for p in sorted(out.rglob('*')) if p.is_file() and p.name not in ('log.txt','settings.json')}
 
@@ -42,7 +42,7 @@ def files(out): return {p.relative_to(out): (p.read_bytes(), p.stat().st_mtime_n
 def run(source, tmp_path_factory):
     "The command as a process, two models -> folder, what it printed"
     out = tmp_path_factory.mktemp('run')/'verdicts'
-    code = 'import sys; from pathlearn.cli import pathlearn_mil as f; sys.exit(f())'
+    code = 'import sys; from pathlearn.cli_slides import pathlearn_mil as f; sys.exit(f())'
     args = [source, '--labels', source/'labels.csv', '--classes', 'normal', 'tumor', '--out', out, *OPTIONS, '--model', 'max', 'dsmil', '--geojson']
     done = subprocess.run([sys.executable, '-c', code, *map(str, args)], capture_output=True, text=True, env={**os.environ, 'OMP_NUM_THREADS': '1'})
     assert done.returncode == 0, done.stderr
