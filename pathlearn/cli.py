@@ -10,6 +10,7 @@ import argparse, importlib, re
 from importlib.resources import files
 from .commands.known import known_methods, methods_for, own_arguments
 from .commands.shell import filled, make_parser, number, run, seed
+from .commands.slide_options import encoder_arguments, slide_arguments, which_encoder
 
 # %% ../nbs/65_cli.ipynb #005
 def _later(module, function): # -> function of the parsed arguments
@@ -164,44 +165,9 @@ _EMBED = [
      'pathlearn_embed slides/ --encoder runs/lung/clusiam.safetensors --out job --mpp .5']]
 
 # %% ../nbs/65_cli.ipynb #031
-def _encoder_arguments(p):
-    p.add_argument('weights', type=filled, metavar='WEIGHTS', nargs='?',
-        help="a .safetensors file that pathlearn wrote, or a folder that holds one; beside "
-        "--encoder the slides: a folder, a file or a job folder")
-    add = p.add_argument_group('encoder').add_argument
-    add('--encoder', type=filled, metavar='NAME',
-        help="instead of WEIGHTS, a network from elsewhere: 'lite0', which brings ImageNet's "
-        "weights; a name of timm or torchvision; or UNI, UNI2-h, Virchow, Virchow2, "
-        "Prov-GigaPath, H-optimus-0; for slides also a file of pathlearn's weights")
-    add('--weights', dest='file', type=filled, metavar='FILE',
-        help="weights of the network that --encoder names: safetensors, or torch's tensors")
-
-# %% ../nbs/65_cli.ipynb #037
-def _slide_arguments(p, first=''): # first: words before the usual value; '' sets it
-    "How slides are cut, and who does it"
-    def usual(value): return dict(default=None if first else value)
-    def words(text, value): return f"{text} (default: {first}{value})" if first else text
-    add = p.add_argument_group('slides').add_argument
-    add('--px', type=number(int, 8, 10_000), **usual(224), help=words("pixels per side of a tile", 224))
-    add('--mpp', type=number(float, .05, 20), **usual(.5),
-        help=words("micrometres that a pixel of a tile spans", .5))
-    add('--overlap', type=number(int, 0), **usual(0),
-        help=words("pixels that neighbours share", 0), metavar='PX')
-    add('--min-tissue', type=number(float, 0, 1), **usual(.25), metavar='SHARE',
-        help=words("least share of tissue in a tile", .25))
-    add('--slide-mpp', type=number(float, .05, 20), metavar='MPP',
-        help="micrometres per pixel of the scans (default: as each file says; "
-        "pictures say none)")
-    add('--shard', type=filled, metavar='I/N',
-        help="every N-th slide, beginning with number I, counted from 0 "
-        "(default: all; in a job array of Slurm the share of this run)")
-    add('--scheduler', type=filled, metavar='ADDRESS',
-        help="of a Dask scheduler, such as tcp://10.0.0.1:8786 (default: work here)")
-
-# %% ../nbs/65_cli.ipynb #032
 def _embed_parser():
     p = make_parser('pathlearn_embed', *_EMBED)
-    _encoder_arguments(p)
+    encoder_arguments(p)
     add = _data_arguments(p, required=False)
     _device(add, "where to compute")
     add('--groups', type=filled, metavar='FILE',
@@ -215,37 +181,26 @@ def _embed_parser():
     add('--html', nargs='?', const='umap', choices=('umap','tsne','pca'),
         help="also write map.html: the map as one interactive file "
         "that opens without Python (by UMAP unless another is named)")
-    _slide_arguments(p, 'the job\'s, else ')
+    slide_arguments(p, 'the job\'s, else ')
     return p
 
-# %% ../nbs/65_cli.ipynb #034
-def _which_encoder(p, args): # a parser, what it has read
-    "Two ways to say it: WEIGHTS --data DATA, and SLIDES --encoder FILE"
-    args.slides_first = bool(args.weights and args.encoder and not args.data)
-    if args.slides_first: args.data,args.weights = args.weights,None
-    if not args.data: p.error("the following arguments are required: --data")
-    if args.weights and args.encoder: p.error("argument --encoder: not allowed with WEIGHTS and "
-                                              "--data: name one encoder")
-    if not (args.weights or args.encoder): p.error("one of the arguments WEIGHTS --encoder is "
-                                                   "required")
-
-# %% ../nbs/65_cli.ipynb #035
+# %% ../nbs/65_cli.ipynb #033
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches or slides by trained weights"
     p = _embed_parser()
     def work(args):
-        _which_encoder(p, args)
+        which_encoder(p, args)
         if _later('tile', 'means_slides')(args): return _later('tile', 'embed_job')(args)
         return _later('embed', 'embed_patches')(args)
     return run(p, work, argv)
 
-# %% ../nbs/65_cli.ipynb #041
+# %% ../nbs/65_cli.ipynb #038
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
 
-# %% ../nbs/65_cli.ipynb #042
+# %% ../nbs/65_cli.ipynb #039
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
     p = make_parser('pathlearn_demo', *_DEMO)
@@ -261,12 +216,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
         metavar='FOLDER', help="where everything goes")
     return run(p, _later('demo', 'demo'), argv)
 
-# %% ../nbs/65_cli.ipynb #044
+# %% ../nbs/65_cli.ipynb #041
 def _papers(methods): # rows -> names of those whose paper has a module
     here = files('pathlearn.commands')/'reproduce'
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
-# %% ../nbs/65_cli.ipynb #045
+# %% ../nbs/65_cli.ipynb #042
 _REPRODUCE = [
     "Train what a paper's tables hold, under one protocol, "
     "and append a row each to a CSV file in OUT.\n"
@@ -285,7 +240,7 @@ _REPRODUCE = [
      'pathlearn_reproduce autoencoder --data FOLDER',
      'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
 
-# %% ../nbs/65_cli.ipynb #047
+# %% ../nbs/65_cli.ipynb #044
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
     add('--parts', nargs='+', metavar='PART',
@@ -300,7 +255,7 @@ def _ca2cl_rows(p):
         help="encoders to carry over to masks and boxes, "
         "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #048
+# %% ../nbs/65_cli.ipynb #045
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW',
@@ -308,7 +263,7 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
-# %% ../nbs/65_cli.ipynb #049
+# %% ../nbs/65_cli.ipynb #046
 def _where_to(p):
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, default='nbs/results', metavar='FOLDER',
@@ -322,7 +277,7 @@ def _where_to(p):
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #050
+# %% ../nbs/65_cli.ipynb #047
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     p.add_argument('method', choices=_papers(methods), metavar='PAPER',
@@ -339,7 +294,7 @@ def _reproduce_parser(known): # dict: name -> row
     _where_to(p)
     return p
 
-# %% ../nbs/65_cli.ipynb #051
+# %% ../nbs/65_cli.ipynb #048
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()
@@ -348,12 +303,12 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
         return _later(f'reproduce.{args.method}', 'reproduce')(args)
     return run(_reproduce_parser(known), work, argv)
 
-# %% ../nbs/65_cli.ipynb #052
+# %% ../nbs/65_cli.ipynb #049
 _PREPARE = ["Make a file of patches of a published set, copies of a photograph in one part.",
             ['pathlearn_prepare lc25000 lung_colon_image_set --out lc25000_lung_64.npz',
              'pathlearn_prepare pneumoniamnist']]
 
-# %% ../nbs/65_cli.ipynb #053
+# %% ../nbs/65_cli.ipynb #050
 def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     "The files that the pages read, made of published sets"
     p = make_parser('pathlearn_prepare', *_PREPARE)

@@ -6,8 +6,9 @@
 __all__ = ['pathlearn_tile', 'pathlearn_mil']
 
 # %% ../nbs/65a_cli_slides.ipynb
-from .cli import _device, _later, _slide_arguments
+from .cli import _device, _later
 from .commands.shell import filled, make_parser, number, run, seed
+from .commands.slide_options import slide_arguments
 
 # %% ../nbs/65a_cli_slides.ipynb #038
 _TILE = [
@@ -22,7 +23,7 @@ def pathlearn_tile(argv=None): # argv: list of str; None: the command line
     "Tiles of a folder of slides"
     p = make_parser('pathlearn_tile', *_TILE)
     p.add_argument('slides', type=filled, metavar='SLIDES', help="a folder of slides, or one slide")
-    _slide_arguments(p)
+    slide_arguments(p)
     p.add_argument_group('output').add_argument('--out', type=filled, required=True,
         metavar='JOB', help="the job folder, where everything goes")
     return run(p, _later('tile', 'tile'), argv)

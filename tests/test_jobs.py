@@ -5,13 +5,12 @@ import h5py, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from forking import RUNNER
 from pathlearn import cli, cli_slides
-from pathlearn.commands import tile as room
 from pathlearn.data import PatchData
 from pathlearn.evaluate import untrained_encoder
 from pathlearn.mil.bags import read_bag
 from pathlearn.slides import *
 from pathlearn.slides import jobs
-from pathlearn.slides.records import MOST, Task, attempt, read_state, settings_hash
+from pathlearn.slides.records import MOST, Task, attempt, read_state
 from pathlearn.synthetic import synthetic_slide
 
 GRID = dict(px=32, mpp=1.75, slide_mpp=1.75)

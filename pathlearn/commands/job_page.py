@@ -31,11 +31,12 @@ def _afar(file, most=360): # -> PIL image
     return image
 
 # %% ../../nbs/60o1_job_page.ipynb #008
-def cluster_picture(tiles, clusters, image): # `Tiles`, int [N], PIL image of the whole slide
+def cluster_picture(tiles, clusters, image): # `Tiles`, int [N], the whole slide from afar
     "The slide from afar, each tile in the colour of its cluster"
     grid = tiles.as_grid(clusters, -1)
-    colours = np.array([to_rgb(group_style(int(k))['color']) for k in range(clusters.max()+1)])
-    at = np.array(image.size)*tiles.step/np.array(tiles.size) # px of the picture for a tile
+    ks = range(clusters.max()+1)
+    colours = np.array([to_rgb(group_style(k)['color']) for k in ks])
+    at = np.array(image.size)*tiles.step/np.array(tiles.size) # pixels for a tile
     size = [round(n*float(a)) for n,a in zip(grid.shape[::-1], at)]
     rgba = np.zeros((*grid.shape,4), np.uint8)
     rgba[grid >= 0,:3] = (colours[grid[grid >= 0]]*255).round()
@@ -73,6 +74,6 @@ def write_job_page(out): # job folder -> path of report.html
     done = (table.state == 'done').sum()
     lead = (f"{done} of {len(table)} slides are done, with {table.tiles.sum():,} tiles. "
             "Green is the edge of what is taken for tissue.")
-    return write_page(Path(out)/'report.html', 'slides.html', title=Path(out).absolute().name,
-                      lead=lead, entries=[_entry(out, r) for r in rows],
+    return write_page(Path(out)/'report.html', 'slides.html', lead=lead,
+                      title=Path(out).absolute().name, entries=[_entry(out, r) for r in rows],
                       about=f'pathlearn, code {code_version()}.')

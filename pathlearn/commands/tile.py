@@ -24,13 +24,15 @@ class Progress:
     "A line for each slide that is done, here or elsewhere"
     def __init__(self, clock=time.monotonic):
         self.clock,self.began,self.tiles = clock,clock(),0
-    def __call__(self, row, k, n): # row of the report or None, how many are done, and of how many
+    def __call__(self, row, k, n): # row of the report or None, how many are done, of how many
         if row is None: return print(f"{n} slide{'s'*(n != 1)} to do", flush=True)
         self.tiles += row['tiles']*(row['state'] == 'done')
         passed = max(self.clock() - self.began, 1e-3)
-        how = f"{row['tiles']:,} tiles" if row['state'] == 'done' else f"BAD: {row['error']}"
+        how = f"{row['tiles']:,} tiles"
+        if row['state'] != 'done': how = f"BAD: {row['error']}"
         left = f", {_duration(passed/k*(n-k))} left" if k < n else ''
-        print(f"{k}/{n} {row['name']}: {how}; {self.tiles/passed:.0f} tiles/s{left}", flush=True)
+        rate = f'{self.tiles/passed:.0f} tiles/s'
+        print(f"{k}/{n} {row['name']}: {how}; {rate}{left}", flush=True)
 
 # %% ../../nbs/60o_tile.ipynb #010
 def _end(table, out): # the slides of this run; SystemExit 1 where some are bad
@@ -57,8 +59,8 @@ def _grid(args): # -> dict: settings of the tiles
 def tile(args): # what `pathlearn_tile` has read
     "Tiles of many slides; SystemExit 1 where some slide is bad"
     share,out = _share(args),folder(args.out)
-    _end(tile_slides(args.slides, out, **_grid(args), shard=share, scheduler=args.scheduler,
-                     tell=Progress()), out)
+    _end(tile_slides(args.slides, out, **_grid(args), shard=share,
+                     scheduler=args.scheduler, tell=Progress()), out)
 
 # %% ../../nbs/60o_tile.ipynb #016
 _SURE = {*SLIDES} - {'.tif','.tiff','.dcm'}
@@ -86,7 +88,7 @@ def embed_job(args): # what `pathlearn_embed` has read
     _check_options(args)
     share,out = _share(args),folder(args.out or args.data)
     args.out = str(out)
-    table = embed_slides(args.weights or args.encoder, args.data, out, **_grid(args), shard=share,
-                         weights=args.file, device=args.device, scheduler=args.scheduler,
-                         tell=Progress())
+    table = embed_slides(args.weights or args.encoder, args.data, out, **_grid(args),
+                         shard=share, weights=args.file, device=args.device,
+                         scheduler=args.scheduler, tell=Progress())
     _end(table, out)

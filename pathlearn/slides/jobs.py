@@ -10,7 +10,7 @@ import errno, glob, hashlib, json, re
 from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
-import numpy as np, pandas as pd, pathlearn, torch
+import numpy as np, pandas as pd, torch
 from PIL import Image
 from scipy import ndimage
 from ..learning import load_encoder, whole_file
@@ -63,8 +63,8 @@ def _embed(task, model):
 def _half(x, name): # float [N,F] -> float16 array
     most = x.abs().max().item()
     if most < 65504: return x.half().numpy()
-    raise ValueError(f"{name}: features reach {most:.3g}, and 16-bit floats end at 65504: scale "
-                     "the encoder's output, for instance by a norm as its last layer")
+    raise ValueError(f"{name}: features reach {most:.3g}, and 16-bit floats end at 65504: "
+                     "scale the encoder's output, for instance by a norm as its last layer")
 
 # %% ../../nbs/50e_jobs.ipynb #021
 def _save_features(bag, tiles, task, stage):
@@ -129,7 +129,7 @@ def _clear(task, stage):
 
 # %% ../../nbs/50e_jobs.ipynb #033
 def run_task(task, model=None): # -> row of the report
-    "All that is left to do for one slide; ValueError only where bad slides are not skipped"
+    "All that is left to do for one slide; it raises only where bad ones are not skipped"
     if task.encoder and model is None: model = _sent(task)
     for stage,work in zip(task.stages, (_tile, _embed)):
         state = read_state(task.out, task.name)
@@ -234,7 +234,7 @@ def tile_slides(slides,          # folder of slides, one slide, or a list of fil
                 shard=None,      # 'i/n': every n-th slide, beginning with number i
                 skip_bad=True,   # note a bad slide and go on; False: raise
                 scheduler=None,  # of Dask: address or cluster; None: work here
-                tell=None,       # function of a row (None at the start), how many are done, of how many
+                tell=None,       # function of a row (None at first), how many are done, of how many
 ):                               # -> DataFrame, one row per slide
     "Find tissue and lay tiles over many slides; ValueError if the job has other settings"
     tiling = dict(px=px, mpp=mpp, overlap=overlap, min_tissue=min_tissue, slide_mpp=slide_mpp)

@@ -57,7 +57,7 @@ def _read(file): # -> dict
                      "remove it, and the slide is done anew")
 
 # %% ../../nbs/50e1_records.ipynb #015
-def read_state(out, name): # job folder, name of a slide -> dict, {} where nothing is known
+def read_state(out, name): # job folder, name of a slide -> dict; {}: nothing is known
     "What is known of one slide"
     return _read(_state_file(out, name))
 
@@ -140,19 +140,20 @@ def lost(task, stage, entry=None): # entry of its last start; -> the sentence
     entry = entry or read_state(task.out, task.name).get('stages', {}).get(stage) or dict(
         settings=task.stages[stage], hash=settings_hash(task.stages[stage]), attempts=MOST)
     file = f'state/{task.name}.json'
-    said = (f"{task.name}: the process that worked on it was killed {entry['attempts']} times, most "
-            f"often for lack of memory. It is left alone now: remove {file} to try again")
+    said = (f"{task.name}: the process that worked on it was killed {entry['attempts']} times, "
+            f"most often for lack of memory. It is left alone now: remove {file} to try again")
     _record(task, stage, entry | dict(state='killed', error=said))
     return said
 
 # %% ../../nbs/50e1_records.ipynb #029
-def check_settings(out, states, stages): # `read_states`; dict: stage -> settings asked for
+def check_settings(out, states, stages): # of `read_states`; stage -> what is asked for
     "ValueError that names each setting by which a job differs from what is asked"
     for state in states.values():
         for stage,asked in stages.items():
             found = state['stages'].get(stage, {}).get('settings', asked)
             if found == asked: continue
             names = [n for n in {**found, **asked} if found.get(n) != asked.get(n)]
-            told = ', '.join(f'{n} (found {found.get(n)}, asked {asked.get(n)})' for n in names)
-            raise ValueError(f"{out} holds {stage} of other settings: {told}. Take those that "
-                             "it has, or another folder, out=")
+            told = ', '.join(f'{n} (found {found.get(n)}, asked {asked.get(n)})'
+                             for n in names)
+            raise ValueError(f"{out} holds {stage} of other settings: {told}. Take those "
+                             "that it has, or another folder, out=")

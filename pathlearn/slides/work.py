@@ -12,8 +12,8 @@ from pathlib import Path
 from ..networks.published import extra_package
 
 # %% ../../nbs/50e2_work.ipynb #008
-SLIDES = ('.svs','.tif','.tiff','.ndpi','.mrxs','.scn','.vms','.vmu','.bif','.svslide','.czi',
-          '.dcm')
+SLIDES = ('.svs','.tif','.tiff','.ndpi','.mrxs','.scn','.vms','.vmu','.bif','.svslide',
+          '.czi','.dcm')
 PICTURES = '.png','.jpg','.jpeg'
 
 def slide_files(path,     # of a slide, of a folder, or a list of files
@@ -25,8 +25,8 @@ def slide_files(path,     # of a slide, of a folder, or a list of files
     named = {}
     for file in found:
         if (other := named.setdefault(job_name(file), file)) != file: raise ValueError(
-            f"{other} and {file} are two slides of one name: results are filed by name, rename "
-            "one of them, or give each folder a job of its own")
+            f"{other} and {file} are two slides of one name: results are filed by name, "
+            "rename one of them, or give each folder a job of its own")
     return [named[n].absolute() for n in sorted(named)]
 
 # %% ../../nbs/50e2_work.ipynb #010
@@ -58,20 +58,23 @@ def shard_of(shard, # 'i/n', such as '0/8'; None: everything
     if shard is None: return 0, 1
     found = re.fullmatch(r'(\d+)/(\d+)', str(shard).strip())
     if found and (i := int(found[1])) < (n := int(found[2])): return i, n
-    raise ValueError(f"shard={shard}: 'i/n' is expected, i from 0 to n-1, such as 0/8 and 7/8 for "
-                     "the first and the last of eight")
+    raise ValueError(f"shard={shard}: 'i/n' is expected, i from 0 to n-1, such as 0/8 and "
+                     "7/8 for the first and the last of eight")
 
 # %% ../../nbs/50e2_work.ipynb #018
 def shard_of_environment(environ=os.environ): # -> 'i/n', or None outside of a job array
     "The share of a run in a Slurm job array; ValueError for arrays with gaps"
-    told = {n: environ.get(f'SLURM_ARRAY_TASK_{n}') for n in ('ID','MIN','MAX','COUNT','STEP')}
+    names = 'ID','MIN','MAX','COUNT','STEP'
+    told = {n: environ.get(f'SLURM_ARRAY_TASK_{n}') for n in names}
     if told['ID'] is None: return None
-    try: at,low,high,count,step = (int(v or 1) if n == 'STEP' else int(v) for n,v in told.items())
+    told['STEP'] = told['STEP'] or 1
+    try: at,low,high,count,step = map(int, told.values())
     except (TypeError, ValueError): raise ValueError(
-        f"the environment tells half of a job array ({_array(told)}): give shard='i/n'") from None
+        f"the environment tells half of a job array ({_array(told)}): "
+        "give shard='i/n'") from None
     if step != 1 or high-low+1 != count: raise ValueError(
-        f"a job array with gaps ({_array(told)}) leaves slides out: number its runs without a step, "
-        "as --array=0-7 does, or give shard='i/n'")
+        f"a job array with gaps ({_array(told)}) leaves slides out: number its runs "
+        "without a step, as --array=0-7 does, or give shard='i/n'")
     return f'{at-low}/{count}'
 
 def _array(told): return ', '.join(f'SLURM_ARRAY_TASK_{n}={v}' for n,v in told.items())
