@@ -6,19 +6,11 @@
 __all__ = ['pathlearn_train', 'pathlearn_embed', 'pathlearn_demo', 'pathlearn_reproduce', 'pathlearn_prepare']
 
 # %% ../nbs/65_cli.ipynb #003
-import argparse, importlib, re
 from importlib.resources import files
 from .commands.known import known_methods, methods_for, own_arguments
-from .commands.shell import filled, make_parser, number, run, seed
+from .commands.shell import (_device, _later, filled, make_parser, number,
+                                      run, seed)
 from .commands.slide_options import encoder_arguments, slide_arguments, which_encoder
-
-# %% ../nbs/65_cli.ipynb #005
-def _later(module, function): # -> function of the parsed arguments
-    "A command that is imported when it is wanted: fastai takes seconds, and `--help` should not"
-    def work(args):
-        room = importlib.import_module(f'pathlearn.commands.{module}')
-        return getattr(room, function)(args)
-    return work
 
 # %% ../nbs/65_cli.ipynb #007
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
@@ -27,18 +19,6 @@ _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
          "or as images/ and masks/")
-
-# %% ../nbs/65_cli.ipynb #008
-def _place(text): # 'cuda:1' is no choice
-    if not re.match(r'(cuda|gpu):\d', text): return text
-    raise argparse.ArgumentTypeError(
-        f"expected cpu or cuda, found {text!r}: to choose among several GPUs set "
-        "CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
-
-# %% ../nbs/65_cli.ipynb #009
-def _device(add, doing):
-    add('--device', type=_place, choices=('cpu','cuda'),
-        help=f"{doing} (default: a GPU if there is one)")
 
 # %% ../nbs/65_cli.ipynb #010
 _SIZE = number(int, 16, 10_000) # pixels per side

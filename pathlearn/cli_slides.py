@@ -6,8 +6,8 @@
 __all__ = ['pathlearn_tile', 'pathlearn_mil']
 
 # %% ../nbs/65a_cli_slides.ipynb
-from .cli import _device, _later
-from .commands.shell import filled, make_parser, number, run, seed
+from .commands.shell import (_device, _later, filled, make_parser, number,
+                                      run, seed)
 from .commands.slide_options import slide_arguments
 
 # %% ../nbs/65a_cli_slides.ipynb #038
