@@ -33,9 +33,9 @@ _MIL = [
     "Train slide models on features of tiles and a label for each slide, test them once, and "
     "write a verdict\nfor each slide. The same command on the same folder adds what is missing.",
     ['pathlearn_mil JOB --labels labels.csv --out verdicts',
-     'pathlearn_mil JOB --labels labels.csv --out verdicts --model max dsmil abmil --seed 0 1 2 3 4',
+     'pathlearn_mil JOB --labels labels.csv --model max dsmil abmil --seed 0 1 2 3 4',
      'pathlearn_mil JOB --labels labels.csv --classes normal tumor --groups case_id',
-     'pathlearn_mil JOB --encoder lite0 --labels labels.csv --lr 1e-2 1e-3 1e-4 --wd 1e-2 1e-3 1e-4',
+     'pathlearn_mil JOB --encoder lite0 --labels labels.csv --lr 1e-2 1e-3 --wd 1e-2 1e-4',
      'pathlearn_mil NEW --predict verdicts/models/dsmil_0.safetensors --out new_verdicts']]
 
 # %% ../nbs/65a_cli_slides.ipynb #40d6b9e3
@@ -71,7 +71,8 @@ def _part_arguments(p):
 # %% ../nbs/65a_cli_slides.ipynb #b91607c0
 def _slide_models(p):
     add = p.add_argument_group('training').add_argument
-    add('--model', nargs='+', choices=('max','dsmil','abmil'), default=['dsmil'], help="slide models")
+    add('--model', nargs='+', choices=('max','dsmil','abmil'), default=['dsmil'],
+        help="slide models")
     add('--epochs', type=number(int, 1), default=50, help="rounds through the slides")
     add('--lr', type=number(float, 1e-8), nargs='+', default=[1e-2, 1e-3],
         help="learning rates, of which the validation part chooses")

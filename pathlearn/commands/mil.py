@@ -9,8 +9,7 @@ __all__ = ['mil']
 import hashlib, time
 from itertools import product
 from pathlib import Path
-import pandas as pd, torch
-from .. import views # before fastai, whose import warns of torch.jit.script otherwise
+import pandas as pd
 from .folders import run_folder
 from .runs import code_version
 from .shell import note
@@ -104,7 +103,8 @@ def _train(args):
     cohort,n = read_cohort(args)
     _check_maps(args, cohort.test)
     with run_folder(args.out, _settings(args, cohort)) as (out,_):
-        tested = sorted(f'{c} {(cohort.test.labels == i).sum()}' for i,c in enumerate(cohort.test.classes))
+        y = cohort.test.labels
+        tested = sorted(f'{c} {(y == i).sum()}' for i,c in enumerate(cohort.test.classes))
         print(f"{n:,} tiles of {cohort.train.n_in} features ({cohort.encoder}); test part: "
               f"{len(cohort.test)} slides, {', '.join(tested)}", flush=True)
         for model,seed in product(dict.fromkeys(args.model), dict.fromkeys(args.seed)):
@@ -146,7 +146,8 @@ def _told(bags, rows, logits, cut): # what a prediction says in the terminal
     print(f"{len(bags)} slides: {', '.join(f'{c} {counts.get(c, 0)}' for c in bags.classes)}",
           flush=True)
     if bags.labels is None: return
-    if len(bags.labels.unique()) < 2: return note("all slides have one label: no score tells anything")
+    if len(bags.labels.unique()) < 2:
+        return note("all slides have one label: no score tells anything")
     print(_scores(logits, bags, cut, None, 1000, .95, 0).round(3).to_string(), flush=True)
 
 # %% ../../nbs/60p2_verdicts.ipynb #027

@@ -50,7 +50,8 @@ def _text_table(file, option): # csv -> DataFrame of text, columns in small lett
         "expected")
     try: t = pd.read_csv(file, dtype=str, encoding='utf-8-sig', keep_default_na=False)
     except ValueError as e: raise ValueError(
-        f"{option} {file} is no CSV table in UTF-8: {str(e).strip().splitlines()[0][:120]}") from None
+        f"{option} {file} is no CSV table in UTF-8: "
+        f"{str(e).strip().splitlines()[0][:120]}") from None
     if not len(t): raise ValueError(f"{option} {file} has no line below its first one")
     t.columns = [str(c).strip().lower() for c in t.columns]
     return t.apply(lambda c: c.str.strip())
@@ -79,7 +80,8 @@ def _labels(found, classes, file): # dict of text -> dict of int or of text
     return found
 
 # %% ../../nbs/60p_slide_inputs.ipynb #013
-_PARTS = dict(train='train', training='train', val='val', valid='val', validation='val', test='test')
+_PARTS = dict(train='train', training='train', val='val', valid='val', validation='val',
+              test='test')
 
 def _parts(t, slides, file): # -> dict: slide -> part, or None where there is no such column
     if 'part' not in t: return None
@@ -113,7 +115,8 @@ def read_table(file, classes=None, groups=None): # csv; names of classes; column
     "Labels of slides, and the parts and patients if they are told"
     t = _text_table(file, '--labels')
     slides = t[_column(t, _NAMES, file, 'slide')].map(slide_name)
-    found = _by_slide(slides, t[_column(t, ('label','class','target'), file, 'label')], 'label', file)
+    column = _column(t, ('label','class','target'), file, 'label')
+    found = _by_slide(slides, t[column], 'label', file)
     return Table(_labels(found, classes, file), _parts(t, slides, file),
                  _patients(t, slides, file, groups))
 
@@ -159,7 +162,10 @@ class Cohort(NamedTuple):
         return _drawn(self.train, self.share, seed, 'validation')
 
 # %% ../../nbs/60p_slide_inputs.ipynb #023
-def divided(bags, parts, file, valid=None, test=None): # parts: list or None -> train, val or None, test
+def divided(bags,
+            parts, # list or None
+            file, valid=None, test=None,
+):                 # -> train, val or None, test
     "The parts that the table names; a test part is drawn if it names none"
     parts = np.array(parts if parts is not None else ['train']*len(bags))
     named = {p: bags[parts == p] for p in ('train','val','test') if (parts == p).any()}
@@ -219,7 +225,7 @@ def read_cohort(args): # what `pathlearn_mil` has read -> Cohort, patches
 def seen(folder, bags): # -> text: other features or labels give another one
     "A fingerprint of the files: names, sizes, the last 64 KiB of each"
     h,files = hashlib.blake2b(digest_size=8), _files(folder)
-    for i,name in enumerate(bags.names):
+    for name in bags.names:
         size = files[name].stat().st_size
         with open(files[name], 'rb') as f:
             f.seek(max(0, size - 2**16))

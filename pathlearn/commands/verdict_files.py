@@ -37,7 +37,10 @@ def add_rows(file, new): # csv, list of dicts or DataFrame that have model and s
     with whole_file(file) as tmp: table.to_csv(tmp, index=False)
 
 # %% ../../nbs/60p1_verdict_files.ipynb #009
-def verdict_rows(logits, bags, threshold, **own): # float [n,C], Bags; own: further columns -> DataFrame
+def verdict_rows(logits, # float [n,C]
+                 bags, threshold,
+                 **own,  # further columns
+):                       # -> DataFrame
     "Probabilities and verdict of each slide"
     probs = class_probabilities(logits, len(bags.classes))
     name = lambda y: [bags.classes[i] for i in y.tolist()]
@@ -90,12 +93,14 @@ def looked(model, bags, folder=None, job=None): # folder: for `save_attention` -
 def as_lines(rows): # DataFrame of mil.csv -> text
     "Each score with its interval; the first line is the floor"
     scored = [c for c in rows if f'{c} low' in rows and c != 'majority class']
-    def cells(r, names): return [with_ends(*(r[f'{n}{e}'] for e in ('',' low',' high'))) for n in names]
+    def cells(r, names):
+        return [with_ends(*(r[f'{n}{e}'] for e in ('',' low',' high'))) for n in names]
     body = [[r.model, r.seed, f'{r.threshold:.2f}', *cells(r, scored)] for _,r in rows.iterrows()]
     floor = cells(rows.iloc[0], ['majority class'])[0]
     top = ['majority class','','', *(floor if c.startswith('accuracy') else '' for c in scored)]
     table = pd.DataFrame([top, *body], columns=['model','seed','threshold', *scored])
-    return f"{table.to_string(index=False)}\n[95 % intervals over {rows.over.iloc[0]} of the test part]"
+    return (f"{table.to_string(index=False)}\n"
+            f"[95 % intervals over {rows.over.iloc[0]} of the test part]")
 
 # %% ../../nbs/60p1_verdict_files.ipynb #019
 def cautions(rows): # DataFrame of mil.csv -> list of sentences

@@ -46,7 +46,7 @@ def top_places(tiles,      # `Tiles`
                score,      # float [N], of each tile
                n=8,        # tiles to take
                apart=None, # least distance of two of them in um; None: as they come
-):                         # -> int64 [n or fewer], numbers of the tiles, the highest first
+):                         # -> int64 [n or fewer], numbers of tiles, the highest first
     "The tiles of highest score, no two nearer than `apart`; of equals the first"
     score = _one_each(tiles, score, 'scores')
     if n < 1: raise ValueError(f"n={n}: one tile or more is expected")
@@ -54,8 +54,8 @@ def top_places(tiles,      # `Tiles`
         f"apart={apart}: a distance in micrometres is expected, such as 300")
     found = _greedy(tiles.xy*tiles.mpp0, score, n, apart or 0)
     if len(found) < min(n, len(tiles)): warnings.warn(
-        f"{tiles.name}: {len(found)} of {n} tiles are found, as no further one is {apart:g} um "
-        "away from them: take a smaller apart=", stacklevel=2)
+        f"{tiles.name}: {len(found)} of {n} tiles are found, as no further one is "
+        f"{apart:g} um away from them: take a smaller apart=", stacklevel=2)
     return np.array(found, np.int64)
 
 # %% ../../nbs/50f_hotspots.ipynb #018
@@ -133,7 +133,7 @@ def _scale(values, heading): # float [N] -> list of properties
 def save_geojson(path,    # file to write, such as NAME.geojson
                  tiles,   # `Tiles`
                  values,  # [N]: whole numbers are groups, -1 none; others a scale
-                 names=None, # of the groups, a list or dict; None: the heading and the number
+                 names=None, # of groups, list or dict; None: heading and number
                  heading=None, # what the values are; None: 'cluster' or 'score'
 ):                        # -> number of tiles that were written
     "The tiles of a slide as squares that QuPath opens, in pixels of the scan"

@@ -63,8 +63,9 @@ def _embed(task, model):
 def _half(x, name): # float [N,F] -> float16 array
     most = x.abs().max().item()
     if most < 65504: return x.half().numpy()
-    raise ValueError(f"{name}: features reach {most:.3g}, and 16-bit floats end at 65504: "
-                     "scale the encoder's output, for instance by a norm as its last layer")
+    raise ValueError(f"{name}: features reach {most:.3g}, and 16-bit floats end at "
+                     "65504: scale the encoder's output, for instance by a norm as its "
+                     "last layer")
 
 # %% ../../nbs/50e_jobs.ipynb #021
 def _save_features(bag, tiles, task, stage):

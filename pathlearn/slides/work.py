@@ -58,8 +58,8 @@ def shard_of(shard, # 'i/n', such as '0/8'; None: everything
     if shard is None: return 0, 1
     found = re.fullmatch(r'(\d+)/(\d+)', str(shard).strip())
     if found and (i := int(found[1])) < (n := int(found[2])): return i, n
-    raise ValueError(f"shard={shard}: 'i/n' is expected, i from 0 to n-1, such as 0/8 and "
-                     "7/8 for the first and the last of eight")
+    raise ValueError(f"shard={shard}: 'i/n' is expected, i from 0 to n-1, such as 0/8 "
+                     "and 7/8 for the first and the last of eight")
 
 # %% ../../nbs/50e2_work.ipynb #018
 def shard_of_environment(environ=os.environ): # -> 'i/n', or None outside of a job array
