@@ -75,5 +75,6 @@ def write_job_page(out): # job folder -> path of report.html
     lead = (f"{done} of {len(table)} slides are done, with {table.tiles.sum():,} tiles. "
             "Green is the edge of what is taken for tissue.")
     return write_page(Path(out)/'report.html', 'slides.html', lead=lead,
-                      title=Path(out).absolute().name, entries=[_entry(out, r) for r in rows],
+                      title=Path(out).absolute().name,
+                      entries=[_entry(out, r) for r in rows],
                       about=f'pathlearn, code {code_version()}.')

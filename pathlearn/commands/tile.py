@@ -24,7 +24,7 @@ class Progress:
     "A line for each slide that is done, here or elsewhere"
     def __init__(self, clock=time.monotonic):
         self.clock,self.began,self.tiles = clock,clock(),0
-    def __call__(self, row, k, n): # row of the report or None, how many are done, of how many
+    def __call__(self, row, k, n): # row of the report or None, done, of how many
         if row is None: return print(f"{n} slide{'s'*(n != 1)} to do", flush=True)
         self.tiles += row['tiles']*(row['state'] == 'done')
         passed = max(self.clock() - self.began, 1e-3)
