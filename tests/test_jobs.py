@@ -274,7 +274,7 @@ if __name__ == '__main__':
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
         threading.Thread(target=kill, daemon=True).start()
         told = []
-        table = embed_slides(root/'small.safetensors', root/'slides', root/'job', px=32, mpp=1.75, overlap=24, slide_mpp=1.75, bs=2,
+        table = embed_slides(root/'small.safetensors', root/'slides', root/'job', px=32, mpp=1.75, overlap=16, slide_mpp=1.75, bs=2,
                              scheduler=cluster.scheduler_address, tell=lambda row, k, n: told.append((row and row['name'], k, n)))
     print(json.dumps(dict(killed=killed, states=[*table.state], attempts=[*map(int, table.attempts)], told=told)))
 '''
@@ -284,7 +284,7 @@ def test_a_worker_of_dask_is_killed(slides, weights, tmp_path):
     (tmp_path/'slides').symlink_to(slides)
     (tmp_path/'run.py').write_text(DASK)
     run = subprocess.Popen([sys.executable, tmp_path/'run.py', tmp_path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | dict(OMP_NUM_THREADS='1', MPLBACKEND='Agg'))
-    embed_slides(weights, slides, tmp_path/'calm', **GRID, overlap=24, bs=2) # meanwhile
+    embed_slides(weights, slides, tmp_path/'calm', **GRID, overlap=16, bs=2) # meanwhile
     out,err = run.communicate(timeout=400) # of which a free machine takes a tenth
     assert run.returncode == 0, out[-2000:] + err[-3000:]
     r = json.loads(out.splitlines()[-1])
