@@ -12,7 +12,7 @@ from .commands.shell import (_device, _later, filled, make_parser, number,
                                       run, seed)
 from .commands.slide_options import encoder_arguments, slide_arguments, which_encoder
 
-# %% ../nbs/65_cli.ipynb #007
+# %% ../nbs/65_cli.ipynb #006
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder per class, with train, val and test in it, "
          "or as NCT-CRC, PCam, GlaS, CRAG and LC25000 were published), "
@@ -20,10 +20,10 @@ _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
          "or as images/ and masks/")
 
-# %% ../nbs/65_cli.ipynb #010
+# %% ../nbs/65_cli.ipynb #007
 _SIZE = number(int, 16, 10_000) # pixels per side
 
-# %% ../nbs/65_cli.ipynb #011
+# %% ../nbs/65_cli.ipynb #008
 def _data_arguments(parser, required=True):
     add = parser.add_argument_group('data').add_argument
     add('--data', required=required, type=filled, metavar='NAME|FILE|FOLDER', help=_DATA)
@@ -36,7 +36,7 @@ def _data_arguments(parser, required=True):
         help="3 makes every image colour, 1 grey (default: as they are, all of one kind)")
     return add
 
-# %% ../nbs/65_cli.ipynb #013
+# %% ../nbs/65_cli.ipynb #010
 def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     "The commonest value, and the methods that take another one"
     values = [getattr(m, name) for m in methods]
@@ -44,7 +44,7 @@ def _by_method(methods, name): # rows, a column -> text such as '256; of cdcl 8'
     others = [f'of {m.name} {v}' for m,v in zip(methods, values) if v != usual]
     return '; '.join([str(usual), *([', '.join(others)] if others else [])])
 
-# %% ../nbs/65_cli.ipynb #015
+# %% ../nbs/65_cli.ipynb #012
 def _network_arguments(parser, methods):
     add = parser.add_argument_group('network').add_argument
     add('--arch', type=filled, metavar='NAME',
@@ -55,7 +55,7 @@ def _network_arguments(parser, methods):
     add('--k', type=number(int, 2), help=f"number of clusters (default: at most {clusters}; "
         "for the autoencoder the knee of an elbow search)")
 
-# %% ../nbs/65_cli.ipynb #016
+# %% ../nbs/65_cli.ipynb #013
 def _view_arguments(parser):
     add = parser.add_argument_group('views').add_argument
     add('--view', choices=('standard','weak','gentle','strong','autoencoder'),
@@ -67,10 +67,10 @@ def _view_arguments(parser):
     add('--no-flip', dest='flip', action='store_false',
         help="without left-right flips: for digits, and for all that has a left and a right")
 
-# %% ../nbs/65_cli.ipynb #017
+# %% ../nbs/65_cli.ipynb #014
 _VARIES = " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"
 
-# %% ../nbs/65_cli.ipynb #018
+# %% ../nbs/65_cli.ipynb #015
 def _training_arguments(parser, methods, epochs): # -> `add_argument` of the group
     add = parser.add_argument_group('training').add_argument
     add('--epochs', type=number(int, 1), default=epochs,
@@ -83,7 +83,7 @@ def _training_arguments(parser, methods, epochs): # -> `add_argument` of the gro
     _device(add, "where to compute")
     return add
 
-# %% ../nbs/65_cli.ipynb #019
+# %% ../nbs/65_cli.ipynb #016
 def _common(parser, methods, epochs=100): # methods: rows; -> `add_argument` of the training's group
     "The arguments that every training command takes"
     _data_arguments(parser)
@@ -92,7 +92,7 @@ def _common(parser, methods, epochs=100): # methods: rows; -> `add_argument` of 
     _view_arguments(parser)
     return add
 
-# %% ../nbs/65_cli.ipynb #021
+# %% ../nbs/65_cli.ipynb #018
 _TRAIN = [
     "Train a method on patches and write weights, log, table, maps and a report into a folder.\n"
     "The same command on the same folder goes on where it stopped.",
@@ -103,7 +103,7 @@ _TRAIN = [
      'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
      'pathlearn_train cdcl --data nuclei/ --share 1/8']]
 
-# %% ../nbs/65_cli.ipynb #022
+# %% ../nbs/65_cli.ipynb #019
 def _train_arguments(p, named): # named: name -> row, or None: another package's, not asked for
     methods = [m for m in named.values() if m]
     p.add_argument('method', choices=[*named], metavar='METHOD', help=', '.join(named))
@@ -116,11 +116,11 @@ def _train_arguments(p, named): # named: name -> row, or None: another package's
     add('--continue-on-new-data', action='store_true',
         help="go on with the run in that folder although its data have changed")
 
-# %% ../nbs/65_cli.ipynb #024
+# %% ../nbs/65_cli.ipynb #021
 # data of the method: module, function
 _ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei'))
 
-# %% ../nbs/65_cli.ipynb #025
+# %% ../nbs/65_cli.ipynb #022
 def pathlearn_train(argv=None): # argv: list of str; None: the command line
     "Train a method on your patches, and report"
     named = {}
@@ -130,7 +130,7 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     def work(args): return _later(*_ROOMS[named[args.method].data])(args)
     return run(make_parser('pathlearn_train', *_TRAIN), work, argv, arguments)
 
-# %% ../nbs/65_cli.ipynb #030
+# %% ../nbs/65_cli.ipynb #027
 _EMBED = [
     "Write features, names, labels and clusters of patches into one file, with a map, a montage\n"
     "and, where there are labels, the table of scores.\n"
@@ -144,7 +144,7 @@ _EMBED = [
      'pathlearn_embed --encoder UNI --weights pytorch_model.bin --data patches/',
      'pathlearn_embed slides/ --encoder runs/lung/clusiam.safetensors --out job --mpp .5']]
 
-# %% ../nbs/65_cli.ipynb #031
+# %% ../nbs/65_cli.ipynb #028
 def _embed_parser():
     p = make_parser('pathlearn_embed', *_EMBED)
     encoder_arguments(p)
@@ -164,7 +164,7 @@ def _embed_parser():
     slide_arguments(p, 'the job\'s, else ')
     return p
 
-# %% ../nbs/65_cli.ipynb #033
+# %% ../nbs/65_cli.ipynb #030
 def pathlearn_embed(argv=None): # argv: list of str; None: the command line
     "Features of your patches or slides by trained weights"
     p = _embed_parser()
@@ -174,13 +174,13 @@ def pathlearn_embed(argv=None): # argv: list of str; None: the command line
         return _later('embed', 'embed_patches')(args)
     return run(p, work, argv)
 
-# %% ../nbs/65_cli.ipynb #038
+# %% ../nbs/65_cli.ipynb #032
 _DEMO = ["Train SimSiam and CluSiam on drawn tissue without labels, "
          "compare them with what needs no training,\n"
          "and write a folder with tables, maps, weights and report.html.",
          ['pathlearn_demo', 'pathlearn_demo --out first --seed 1']]
 
-# %% ../nbs/65_cli.ipynb #039
+# %% ../nbs/65_cli.ipynb #033
 def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     "CluSiam on drawn tissue, in under four minutes"
     p = make_parser('pathlearn_demo', *_DEMO)
@@ -196,12 +196,12 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
         metavar='FOLDER', help="where everything goes")
     return run(p, _later('demo', 'demo'), argv)
 
-# %% ../nbs/65_cli.ipynb #041
+# %% ../nbs/65_cli.ipynb #035
 def _papers(methods): # rows -> names of those whose paper has a module
     here = files('pathlearn.commands')/'reproduce'
     return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
 
-# %% ../nbs/65_cli.ipynb #042
+# %% ../nbs/65_cli.ipynb #036
 _REPRODUCE = [
     "Train what a paper's tables hold, under one protocol, "
     "and append a row each to a CSV file in OUT.\n"
@@ -220,7 +220,7 @@ _REPRODUCE = [
      'pathlearn_reproduce autoencoder --data FOLDER',
      'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
 
-# %% ../nbs/65_cli.ipynb #044
+# %% ../nbs/65_cli.ipynb #038
 def _ca2cl_rows(p):
     add = p.add_argument_group('ca2cl: what is compared').add_argument
     add('--parts', nargs='+', metavar='PART',
@@ -235,7 +235,7 @@ def _ca2cl_rows(p):
         help="encoders to carry over to masks and boxes, "
         "where --data holds images with masks (GlaS, CRAG, nuclei)")
 
-# %% ../nbs/65_cli.ipynb #045
+# %% ../nbs/65_cli.ipynb #039
 def _cdcl_rows(p, shares): # shares: of the masks, as text
     add = p.add_argument_group('cdcl: what is compared').add_argument
     add('--schemes', nargs='+', metavar='ROW',
@@ -243,7 +243,7 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
         "'scheme 1' to 'scheme 6', CDCL (default: SupOnly CDCL)")
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
-# %% ../nbs/65_cli.ipynb #046
+# %% ../nbs/65_cli.ipynb #040
 def _where_to(p):
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, default='nbs/results', metavar='FOLDER',
@@ -257,7 +257,7 @@ def _where_to(p):
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #047
+# %% ../nbs/65_cli.ipynb #041
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     p.add_argument('method', choices=_papers(methods), metavar='PAPER',
@@ -274,7 +274,7 @@ def _reproduce_parser(known): # dict: name -> row
     _where_to(p)
     return p
 
-# %% ../nbs/65_cli.ipynb #048
+# %% ../nbs/65_cli.ipynb #042
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()
@@ -283,12 +283,12 @@ def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
         return _later(f'reproduce.{args.method}', 'reproduce')(args)
     return run(_reproduce_parser(known), work, argv)
 
-# %% ../nbs/65_cli.ipynb #049
+# %% ../nbs/65_cli.ipynb #043
 _PREPARE = ["Make a file of patches of a published set, copies of a photograph in one part.",
             ['pathlearn_prepare lc25000 lung_colon_image_set --out lc25000_lung_64.npz',
              'pathlearn_prepare pneumoniamnist']]
 
-# %% ../nbs/65_cli.ipynb #050
+# %% ../nbs/65_cli.ipynb #044
 def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     "The files that the pages read, made of published sets"
     p = make_parser('pathlearn_prepare', *_PREPARE)

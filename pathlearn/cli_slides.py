@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['pathlearn_tile', 'pathlearn_mil']
 
-# %% ../nbs/65a_cli_slides.ipynb
+# %% ../nbs/65a_cli_slides.ipynb #003
 from .commands.shell import (_device, _later, filled, make_parser, number,
                                       run, seed)
 from .commands.slide_options import slide_arguments
 
-# %% ../nbs/65a_cli_slides.ipynb #038
+# %% ../nbs/65a_cli_slides.ipynb #008
 _TILE = [
     "Find tissue on whole slides and lay tiles over it, one file per slide, in a job folder with\n"
     "a report. The same command goes on where it stopped. Exit code 1: some slides are bad.",
@@ -18,7 +18,7 @@ _TILE = [
      'pathlearn_tile photos/ --out job --slide-mpp .25',
      'pathlearn_tile slides/ --out job --shard 0/8']]
 
-# %% ../nbs/65a_cli_slides.ipynb #039
+# %% ../nbs/65a_cli_slides.ipynb #009
 def pathlearn_tile(argv=None): # argv: list of str; None: the command line
     "Tiles of a folder of slides"
     p = make_parser('pathlearn_tile', *_TILE)
@@ -28,7 +28,7 @@ def pathlearn_tile(argv=None): # argv: list of str; None: the command line
         metavar='JOB', help="the job folder, where everything goes")
     return run(p, _later('tile', 'tile'), argv)
 
-# %% ../nbs/65a_cli_slides.ipynb #e8c72aa4
+# %% ../nbs/65a_cli_slides.ipynb #011
 _MIL = [
     "Train slide models on features of tiles and a label for each slide, test them once, and "
     "write a verdict\nfor each slide. The same command on the same folder adds what is missing.",
@@ -38,7 +38,7 @@ _MIL = [
      'pathlearn_mil JOB --encoder lite0 --labels labels.csv --lr 1e-2 1e-3 --wd 1e-2 1e-4',
      'pathlearn_mil NEW --predict verdicts/models/dsmil_0.safetensors --out new_verdicts']]
 
-# %% ../nbs/65a_cli_slides.ipynb #40d6b9e3
+# %% ../nbs/65a_cli_slides.ipynb #012
 def _bag_arguments(p):
     p.add_argument('features', type=filled, metavar='JOB|FOLDER',
         help="folder of a job, with features_ENCODER in it, or a folder with a file of features "
@@ -57,7 +57,7 @@ def _bag_arguments(p):
     add('--memory', type=number(float, 0), default=2., metavar='GIB',
         help="features to keep once they are read")
 
-# %% ../nbs/65a_cli_slides.ipynb #ec4ea143
+# %% ../nbs/65a_cli_slides.ipynb #013
 _SHARE = number(float, .01, .9)
 
 def _part_arguments(p):
@@ -68,7 +68,7 @@ def _part_arguments(p):
     add('--test', type=_SHARE, metavar='SHARE',
         help="of all slides, to test on, where the table names no part test (default: 0.3)")
 
-# %% ../nbs/65a_cli_slides.ipynb #b91607c0
+# %% ../nbs/65a_cli_slides.ipynb #014
 def _slide_models(p):
     add = p.add_argument_group('training').add_argument
     add('--model', nargs='+', choices=('max','dsmil','abmil'), default=['dsmil'],
@@ -85,7 +85,7 @@ def _slide_models(p):
         help="of the weights, the order and the validation part; a row for each")
     _device(add, "where to train")
 
-# %% ../nbs/65a_cli_slides.ipynb #bf4c93f5
+# %% ../nbs/65a_cli_slides.ipynb #015
 def pathlearn_mil(argv=None): # argv: list of str; None: the command line
     "A verdict for each slide, from features of its tiles"
     p = make_parser('pathlearn_mil', *_MIL)

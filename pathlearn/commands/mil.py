@@ -21,7 +21,7 @@ from ..mil import choose_threshold, class_probabilities, load_mil, save_mil
 from ..mil.scores import _best_cell, _scores
 from fastai.torch_core import default_device
 
-# %% ../../nbs/60p2_verdicts.ipynb #013
+# %% ../../nbs/60p2_verdicts.ipynb #014
 _KEPT = 'lr','wd','balanced','max_patches','classes','valid','test','epochs'
 
 def _settings(args, cohort): # -> dict
@@ -33,7 +33,7 @@ def _settings(args, cohort): # -> dict
     kept = {n: getattr(args, n) for n in _KEPT} # `seed` is that of the test part
     return kept | dict(seed=0, encoder=cohort.encoder, features=files, labels=mark)
 
-# %% ../../nbs/60p2_verdicts.ipynb #015
+# %% ../../nbs/60p2_verdicts.ipynb #016
 class _SomeLines(EpochLines):
     "A line for the first epoch and about every tenth"
     def before_fit(self): self.every = max(1, self.n_epoch//10)
@@ -41,7 +41,7 @@ class _SomeLines(EpochLines):
         n = self.epoch + 1
         if n == 1 or n % self.every == 0 or n == self.n_epoch: self.line(self.recorder.log)
 
-# %% ../../nbs/60p2_verdicts.ipynb #016
+# %% ../../nbs/60p2_verdicts.ipynb #017
 def _trained(model, seed, train, val, args): # -> the chosen cell of the grid, its Learner
     print(f"{model}, seed {seed}: {len(train)} slides to learn from, {len(val)} to choose by",
           flush=True)
@@ -53,7 +53,7 @@ def _trained(model, seed, train, val, args): # -> the chosen cell of the grid, i
                                 f"{r['val AUC']:.3f}{' (taken)'*(r is rows[top])}", flush=True)
     return rows[top], learn
 
-# %% ../../nbs/60p2_verdicts.ipynb #017
+# %% ../../nbs/60p2_verdicts.ipynb #018
 def _row(model, seed, cell, cut, logits, test): # logits of the test part -> dict
     "What is known of a run: the scores, at the threshold of the validation part and at .5"
     at,half = (_scores(logits, test, t, None, 1000, .95, 0) for t in (cut,.5))
@@ -63,7 +63,7 @@ def _row(model, seed, cell, cut, logits, test): # logits of the test part -> dic
         row |= {name: r.value, f'{name} low': r.low, f'{name} high': r.high}
     return row | dict(over=at.over.iloc[0])
 
-# %% ../../nbs/60p2_verdicts.ipynb #018
+# %% ../../nbs/60p2_verdicts.ipynb #019
 def _run(model, seed, cohort, out, args):
     "Train, choose, test once, and write: the row comes last"
     began,name = time.time(), f'{model}_{seed}'
@@ -83,7 +83,7 @@ def _run(model, seed, cohort, out, args):
     add_rows(out/'mil.csv', [_row(model, seed, cell, cut, logits['test'], cohort.test) | sizes |
         dict(seconds=round(time.time()-began, 1), code=code_version())])
 
-# %% ../../nbs/60p2_verdicts.ipynb #019
+# %% ../../nbs/60p2_verdicts.ipynb #020
 def _done(out, model, seed): # is all of this run there?
     def has(file):
         t = read_rows(out/file)
@@ -91,14 +91,14 @@ def _done(out, model, seed): # is all of this run there?
     return all(map(has, ('mil.csv','verdicts.csv'))) and (
         out/'models'/f'{model}_{seed}.safetensors').is_file()
 
-# %% ../../nbs/60p2_verdicts.ipynb #021
+# %% ../../nbs/60p2_verdicts.ipynb #022
 def _check_maps(args, bags): # before hours of training: are there tiles to draw on?
     if not args.geojson: return
     if args.attention == 'none': raise ValueError(
         "--geojson draws attention, and --attention none writes none: leave one of them out")
     for b in bags: tiles_of(args.features, b)
 
-# %% ../../nbs/60p2_verdicts.ipynb #022
+# %% ../../nbs/60p2_verdicts.ipynb #023
 def _train(args):
     cohort,n = read_cohort(args)
     _check_maps(args, cohort.test)
@@ -116,7 +116,7 @@ def _train(args):
         print(f"complete: {len(rows)} rows in {out/'mil.csv'}, verdicts in {out/'verdicts.csv'}",
               flush=True)
 
-# %% ../../nbs/60p2_verdicts.ipynb #024
+# %% ../../nbs/60p2_verdicts.ipynb #025
 def _loaded(args): # -> model with meta, names of its classes
     if args.groups and not args.labels: raise ValueError(
         "--groups is about scores, and without --labels there are none: leave it out")
@@ -130,7 +130,7 @@ def _loaded(args): # -> model with meta, names of its classes
     args.classes = classes
     return model.to(args.device or default_device()), classes
 
-# %% ../../nbs/60p2_verdicts.ipynb #025
+# %% ../../nbs/60p2_verdicts.ipynb #026
 def _check_fits(model, bags, encoder, file):
     width,meta = len(model.norm.mean), model.meta
     if bags.n_in != width: raise ValueError(
@@ -140,7 +140,7 @@ def _check_fits(model, bags, encoder, file):
         f"the model learned from features of {meta['encoder']}, and these are in a folder of "
         f"{encoder}: its verdicts mean nothing if that is another encoder")
 
-# %% ../../nbs/60p2_verdicts.ipynb #026
+# %% ../../nbs/60p2_verdicts.ipynb #027
 def _told(bags, rows, logits, cut): # what a prediction says in the terminal
     counts = rows.verdict.value_counts()
     print(f"{len(bags)} slides: {', '.join(f'{c} {counts.get(c, 0)}' for c in bags.classes)}",
@@ -150,7 +150,7 @@ def _told(bags, rows, logits, cut): # what a prediction says in the terminal
         return note("all slides have one label: no score tells anything")
     print(_scores(logits, bags, cut, None, 1000, .95, 0).round(3).to_string(), flush=True)
 
-# %% ../../nbs/60p2_verdicts.ipynb #027
+# %% ../../nbs/60p2_verdicts.ipynb #028
 def _predict(args):
     model,classes = _loaded(args)
     table = read_table(args.labels, classes, args.groups) if args.labels else None
@@ -169,7 +169,7 @@ def _predict(args):
         _told(bags, rows, logits, cut)
         print(f"complete: verdicts in {out/'verdicts.csv'}", flush=True)
 
-# %% ../../nbs/60p2_verdicts.ipynb #028
+# %% ../../nbs/60p2_verdicts.ipynb #029
 def mil(args): # what `pathlearn_mil` has read
     "Slide models from features and labels, or verdicts by a model that is there"
     if args.predict: return _predict(args)

@@ -173,7 +173,7 @@ def run(parser, # what reads the arguments
     "0 fine, 1 a fault inside, 2 of usage or input, 130 after Ctrl-C, 143 after SIGTERM"
     with calm_streams(), stoppable() as came: return _work(parser, work, argv, came, fill)
 
-# %% ../../nbs/60a_shell.ipynb #005
+# %% ../../nbs/60a_shell.ipynb #036
 def _later(module, function): # -> function of the parsed arguments
     "A command that is imported when it is wanted: fastai takes seconds, and `--help` should not"
     def work(args):
@@ -181,14 +181,14 @@ def _later(module, function): # -> function of the parsed arguments
         return getattr(room, function)(args)
     return work
 
-# %% ../../nbs/60a_shell.ipynb #008
+# %% ../../nbs/60a_shell.ipynb #037
 def _place(text): # 'cuda:1' is no choice
     if not re.match(r'(cuda|gpu):\d', text): return text
     raise argparse.ArgumentTypeError(
         f"expected cpu or cuda, found {text!r}: to choose among several GPUs set "
         "CUDA_VISIBLE_DEVICES=1, the number of one, and take --device cuda")
 
-# %% ../../nbs/60a_shell.ipynb #009
+# %% ../../nbs/60a_shell.ipynb #038
 def _device(add, doing):
     add('--device', type=_place, choices=('cpu','cuda'),
         help=f"{doing} (default: a GPU if there is one)")

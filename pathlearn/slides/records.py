@@ -145,7 +145,7 @@ def lost(task, stage, entry=None): # entry of its last start; -> the sentence
     _record(task, stage, entry | dict(state='killed', error=said))
     return said
 
-# %% ../../nbs/50e1_records.ipynb #029
+# %% ../../nbs/50e1_records.ipynb #030
 def check_settings(out, states, stages): # of `read_states`; stage -> what is asked for
     "ValueError that names each setting by which a job differs from what is asked"
     for state in states.values():
