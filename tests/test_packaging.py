@@ -76,7 +76,7 @@ plt.style.use('pathlearn.pathlearn')'''
 
 def test_console_scripts_point_at_functions(settings):
     scripts = dict(line.split('=') for line in settings['console_scripts'].split('\n'))
-    assert set(scripts) >= {'pathlearn_demo', 'pathlearn_train', 'pathlearn_embed', 'pathlearn_reproduce'}
+    assert set(scripts) >= {'pathlearn_demo', 'pathlearn_train', 'pathlearn_embed', 'pathlearn_tile', 'pathlearn_mil', 'pathlearn_reproduce'}
     for command, where in scripts.items():
         module, function = where.split(':')
         assert callable(getattr(importlib.import_module(module), function, None)), f'{command} points at {where}, which is no function'

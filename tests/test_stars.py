@@ -28,7 +28,7 @@ PUBLIC = dict(
     cdcl='CDCL cdcl_learner segment PatchData embed split_touching',
     basics='PatchData standard_view encoder embed ssl_learner plot_map', knobs='gumbel_knobs stain_knobs mixing_knobs',
     all='clusiam_learner ca2cl_learner autoencoder_learner cdcl_learner barlow_learner moco_learner swav_learner pcl_learner supervised_learner gumbel_knobs',
-    cli='pathlearn_demo pathlearn_train pathlearn_embed pathlearn_reproduce')
+    cli='pathlearn_demo pathlearn_train pathlearn_embed pathlearn_reproduce', cli_slides='pathlearn_tile pathlearn_mil')
 
 # Other packages are loaded once; each module is then imported by a child in which nothing of pathlearn has been.
 SCRIPT = '''

@@ -19,7 +19,7 @@ from ..mil.bags import open_h5
 from ..slides.jobs import job_report
 from ..slides.tiles import load_tiles
 
-# %% ../../nbs/60o1_job_page.ipynb #006
+# %% ../../nbs/60o1_job_page.ipynb #007
 def _as_jpeg(image): # PIL -> text for the page, some 10 kB
     kept = io.BytesIO()
     image.convert('RGB').save(kept, 'jpeg', quality=80)
@@ -30,7 +30,7 @@ def _afar(file, most=360): # -> PIL image
     image.thumbnail((most,most))
     return image
 
-# %% ../../nbs/60o1_job_page.ipynb #008
+# %% ../../nbs/60o1_job_page.ipynb #009
 def cluster_picture(tiles, clusters, image): # `Tiles`, int [N], the whole slide from afar
     "The slide from afar, each tile in the colour of its cluster"
     grid = tiles.as_grid(clusters, -1)
@@ -46,13 +46,13 @@ def cluster_picture(tiles, clusters, image): # `Tiles`, int [N], the whole slide
     found.paste(over, (0,0), over)
     return found
 
-# %% ../../nbs/60o1_job_page.ipynb #010
+# %% ../../nbs/60o1_job_page.ipynb #012
 def _clusters(out, row): # -> int [N] or None, of the first encoder that makes some
     for name in row.encoders.split():
         with open_h5(Path(out)/f'features_{name}'/f'{row.name}.h5') as f:
             if 'assignments' in f: return f['assignments'][:]
 
-# %% ../../nbs/60o1_job_page.ipynb #011
+# %% ../../nbs/60o1_job_page.ipynb #013
 def _entry(out, row): # row of the report -> dict for the template
     n = f"{row.tiles:,} tiles, {row.tissue_mm2:.1f} mm² of tissue, {row.seconds:.1f} s"
     entry = dict(name=readable(row.name), words=n, error=row.error, pictures=[])
@@ -65,7 +65,7 @@ def _entry(out, row): # row of the report -> dict for the template
         entry['pictures'].append(dict(src=_as_jpeg(map_), words=f'{row.name}, its clusters'))
     return entry
 
-# %% ../../nbs/60o1_job_page.ipynb #012
+# %% ../../nbs/60o1_job_page.ipynb #014
 def write_job_page(out): # job folder -> path of report.html
     "One entry per slide, bad ones first"
     table = job_report(out)

@@ -31,7 +31,7 @@ def slide_arguments(p, first=''): # first: words before the usual value; '' sets
     add('--scheduler', type=filled, metavar='ADDRESS',
         help="of a Dask scheduler, such as tcp://10.0.0.1:8786 (default: work here)")
 
-# %% ../../nbs/60o2_slide_options.ipynb #009
+# %% ../../nbs/60o2_slide_options.ipynb #010
 def encoder_arguments(p):
     p.add_argument('weights', type=filled, metavar='WEIGHTS', nargs='?',
         help="a .safetensors file that pathlearn wrote, or a folder that holds one; beside "
@@ -44,7 +44,7 @@ def encoder_arguments(p):
     add('--weights', dest='file', type=filled, metavar='FILE',
         help="weights of the network that --encoder names: safetensors, or torch's tensors")
 
-# %% ../../nbs/60o2_slide_options.ipynb #011
+# %% ../../nbs/60o2_slide_options.ipynb #012
 def which_encoder(p, args): # a parser, what it has read
     "Two ways to say it: WEIGHTS --data DATA, and SLIDES --encoder FILE"
     args.slides_first = bool(args.weights and args.encoder and not args.data)
