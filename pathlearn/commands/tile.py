@@ -6,7 +6,7 @@
 __all__ = ['Progress', 'tile', 'means_slides', 'embed_job']
 
 # %% ../../nbs/60o_tile.ipynb #003
-import sys, time
+import re, sys, time
 from pathlib import Path
 from .folders import folder
 from .job_page import write_job_page
@@ -19,6 +19,10 @@ def _duration(seconds): # -> text
     if minutes >= 60: return f'{minutes//60} h {minutes%60:02} min'
     return f'{minutes} min' if minutes > 1 else f'{seconds:.0f} s'
 
+# %% ../../nbs/60o_tile.ipynb #1fbe5557
+def _as_option(error): # a sentence of the library -> of the command
+    return re.sub(r'open_slide\([^)]*mpp=([.\d]*)\)', r'--slide-mpp \1', error).rstrip()
+
 # %% ../../nbs/60o_tile.ipynb #007
 class Progress:
     "A line for each slide that is done, here or elsewhere"
@@ -29,7 +33,7 @@ class Progress:
         self.tiles += row['tiles']*(row['state'] == 'done')
         passed = max(self.clock() - self.began, 1e-3)
         how = f"{row['tiles']:,} tiles"
-        if row['state'] != 'done': how = f"BAD: {row['error']}"
+        if row['state'] != 'done': how = f"BAD: {_as_option(row['error'])}"
         left = f", {_duration(passed/k*(n-k))} left" if k < n else ''
         rate = f'{self.tiles/passed:.0f} tiles/s'
         print(f"{k}/{n} {row['name']}: {how}; {rate}{left}", flush=True)
@@ -41,7 +45,7 @@ def _end(table, out): # the slides of this run; SystemExit 1 where some are bad
     n = f"{len(table) - len(bad)} of {len(table)} slide{'s'*(len(table) != 1)}"
     print(f"complete: {n}, {table.tiles.sum():,} tiles, in {out}, report in {page}", flush=True)
     if not len(bad): return
-    for error in bad.error[:5]: print(f"bad slide: {error}", file=sys.stderr)
+    for e in bad.error[:5]: print(f"bad slide: {_as_option(e)}", file=sys.stderr)
     if len(bad) > 5: print(f"and {len(bad)-5} more, see {Path(out)/'report.csv'}", file=sys.stderr)
     raise SystemExit(1)
 
