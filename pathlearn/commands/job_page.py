@@ -6,7 +6,7 @@
 __all__ = ['cluster_picture', 'write_job_page']
 
 # %% ../../nbs/60o1_job_page.ipynb #003
-import base64, io
+import base64, io, re
 from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -53,9 +53,13 @@ def _clusters(out, row): # -> int [N] or None, of the first encoder that makes s
             if 'assignments' in f: return f['assignments'][:]
 
 # %% ../../nbs/60o1_job_page.ipynb #013
+def _as_option(error): # a sentence of the library -> of the command
+    return re.sub(r'open_slide\([^)]*mpp=([.\d]*)\)', r'--slide-mpp \1', error).rstrip()
+
+# %% ../../nbs/60o1_job_page.ipynb #015
 def _entry(out, row): # row of the report -> dict for the template
     n = f"{row.tiles:,} tiles, {row.tissue_mm2:.1f} mm² of tissue, {row.seconds:.1f} s"
-    entry = dict(name=readable(row.name), words=n, error=row.error, pictures=[])
+    entry = dict(name=readable(row.name), words=n, error=_as_option(row.error), pictures=[])
     file = Path(out)/'tissue'/f'{row.name}.png'
     if not file.exists(): return entry
     afar = _afar(file)
@@ -65,7 +69,7 @@ def _entry(out, row): # row of the report -> dict for the template
         entry['pictures'].append(dict(src=_as_jpeg(map_), words=f'{row.name}, its clusters'))
     return entry
 
-# %% ../../nbs/60o1_job_page.ipynb #014
+# %% ../../nbs/60o1_job_page.ipynb #016
 def write_job_page(out): # job folder -> path of report.html
     "One entry per slide, bad ones first"
     table = job_report(out)
