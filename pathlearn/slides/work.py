@@ -62,8 +62,9 @@ def shard_of(shard, # 'i/n', such as '0/8'; None: everything
                      "and 7/8 for the first and the last of eight")
 
 # %% ../../nbs/50e2_work.ipynb #018
-def shard_of_environment(environ=os.environ): # -> 'i/n', or None outside of a job array
+def shard_of_environment(environ=None): # dict, None: this process's; -> 'i/n' or None
     "The share of a run in a Slurm job array; ValueError for arrays with gaps"
+    if environ is None: environ = os.environ
     names = 'ID','MIN','MAX','COUNT','STEP'
     told = {n: environ.get(f'SLURM_ARRAY_TASK_{n}') for n in names}
     if told['ID'] is None: return None
