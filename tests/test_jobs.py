@@ -161,7 +161,7 @@ def test_tile_then_embed(slides, weights, tmp_path, capsys):
     job = tmp_path/'job'
     code,out,_ = call('tile', slides, '--out', job, *LINE, capsys=capsys)
     assert code == 0 and out.startswith('4 slides to do\n') and 'complete: 4 of 4 slides' in out
-    assert re.search(r'^2/4 b: \d+ tiles; \d+ tiles/s, \d+ s left$', out, re.M), out
+    assert re.search(r'^2/4 b: \d+ tiles; \d+ tiles/s, \d\d:\d\d left$', out, re.M), out
     code,out,_ = call('embed', job, '--encoder', weights, capsys=capsys)
     assert code == 0 and [*outputs(job)][-1] == 'features_small/d.h5' or 'features_small/a.h5' in outputs(job), out
     with h5py.File(job/'features_small'/'a.h5') as f: assert f['assignments'].shape == f['features'].shape[:1]

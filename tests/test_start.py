@@ -24,7 +24,7 @@ def test_cdcl_from_imagenet(tmp_path):
     from pathlearn.synthetic import synthetic_nuclei
     data = synthetic_nuclei(n=6, size=64)
     learn = cdcl_learner(semi_dls(data[:2], data[2:], bs=2, device='cpu'), 'lite0', start=0, grid=4, lr=1e-9)
-    stem = learn.model.student.encoder.body.conv_stem.weight if hasattr(learn.model, 'student') else learn.model.encoder.body.conv_stem.weight
+    stem = learn.model.encoder.body.conv_stem.weight
     assert torch.allclose(stem, imagenet_lite0().conv_stem.weight)
     with learn.no_bar(), learn.no_logging(): learn.fit(1, 1e-9)
     save_encoder(learn, tmp_path/'c.safetensors')

@@ -6,7 +6,6 @@
 __all__ = ['cluster_picture', 'write_job_page']
 
 # %% ../../nbs/60o1_job_page.ipynb #003
-import base64, io, re
 from pathlib import Path
 import numpy as np
 from matplotlib.colors import to_rgb
@@ -14,17 +13,13 @@ from PIL import Image
 from .report import write_page
 from .runs import code_version
 from ..explore import group_style
+from ..explore.page import jpeg_url
 from ..explore.plots import readable
 from ..mil.bags import open_h5
 from ..slides.jobs import job_report
 from ..slides.tiles import load_tiles
 
 # %% ../../nbs/60o1_job_page.ipynb #007
-def _as_jpeg(image): # PIL -> text for the page, some 10 kB
-    kept = io.BytesIO()
-    image.convert('RGB').save(kept, 'jpeg', quality=80)
-    return 'data:image/jpeg;base64,' + base64.b64encode(kept.getvalue()).decode()
-
 def _afar(file, most=360): # -> PIL image
     image = Image.open(file).convert('RGB')
     image.thumbnail((most,most))
@@ -54,7 +49,7 @@ def _clusters(out, row): # -> int [N] or None, of the first encoder that makes s
 
 # %% ../../nbs/60o1_job_page.ipynb #013
 def _as_option(error): # a sentence of the library -> of the command
-    return re.sub(r'open_slide\([^)]*mpp=([.\d]*)\)', r'--slide-mpp \1', error).rstrip()
+    return error.replace('slide_mpp=', '--slide-mpp ').rstrip()
 
 # %% ../../nbs/60o1_job_page.ipynb #015
 def _entry(out, row): # row of the report -> dict for the template
@@ -63,10 +58,10 @@ def _entry(out, row): # row of the report -> dict for the template
     file = Path(out)/'tissue'/f'{row.name}.png'
     if not file.exists(): return entry
     afar = _afar(file)
-    entry['pictures'] = [dict(src=_as_jpeg(afar), words=f'{row.name}, the edge of its tissue')]
+    entry['pictures'] = [dict(src=jpeg_url(afar), words=f'{row.name}, the edge of its tissue')]
     if row.state == 'done' and (found := _clusters(out, row)) is not None:
         map_ = cluster_picture(load_tiles(Path(out)/'tiles'/f'{row.name}.h5'), found, afar)
-        entry['pictures'].append(dict(src=_as_jpeg(map_), words=f'{row.name}, its clusters'))
+        entry['pictures'].append(dict(src=jpeg_url(map_), words=f'{row.name}, its clusters'))
     return entry
 
 # %% ../../nbs/60o1_job_page.ipynb #016

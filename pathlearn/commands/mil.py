@@ -13,7 +13,8 @@ import pandas as pd
 from .folders import run_folder
 from .runs import code_version
 from .shell import note
-from .slide_inputs import read_bags, read_cohort, read_table, seen
+from .slide_inputs import (features_mark, read_bags,
+                                            read_cohort, read_table)
 from pathlearn.commands.verdict_files import (add_rows, as_lines, cautions, looked, read_rows,
     tiles_of, verdict_rows)
 from ..learning import EpochLines
@@ -29,7 +30,7 @@ def _settings(args, cohort): # -> dict
     lines = [f'{i} {n} {y}' for i,p in enumerate(parts) for n,y in zip(p.names, p.labels.tolist())]
     who = [str(g) for p in parts if p.groups is not None for g in p.groups]
     mark = hashlib.blake2b('\n'.join(lines + who).encode(), digest_size=8).hexdigest()
-    files = ' and '.join(seen(cohort.folder, p) for p in parts)
+    files = ' and '.join(features_mark(cohort.folder, p) for p in parts)
     kept = {n: getattr(args, n) for n in _KEPT} # `seed` is that of the test part
     return kept | dict(seed=0, encoder=cohort.encoder, features=files, labels=mark)
 
@@ -158,7 +159,7 @@ def _predict(args):
     _check_fits(model, bags, encoder, args.predict)
     _check_maps(args, bags)
     mark = hashlib.blake2b(Path(args.predict).read_bytes(), digest_size=8).hexdigest()
-    settings = dict(predict=mark, features=seen(where, bags), epochs=0, seed=0)
+    settings = dict(predict=mark, features=features_mark(where, bags), epochs=0, seed=0)
     with run_folder(args.out, settings) as (out,_):
         wanted = out/'attention' if args.attention != 'none' else None
         logits = looked(model, bags, wanted, args.features if args.geojson else None)

@@ -12,14 +12,9 @@ from .folders import folder
 from .job_page import _as_option, write_job_page
 from ..slides.jobs import embed_slides, is_job, tile_slides
 from ..slides.work import SLIDES, shard_of_environment
+from fastprogress.fastprogress import format_time
 
 # %% ../../nbs/60o_tile.ipynb #006
-def _duration(seconds): # -> text
-    minutes = round(seconds/60)
-    if minutes >= 60: return f'{minutes//60} h {minutes%60:02} min'
-    return f'{minutes} min' if minutes > 1 else f'{seconds:.0f} s'
-
-# %% ../../nbs/60o_tile.ipynb #007
 class Progress:
     "A line for each slide that is done, here or elsewhere"
     def __init__(self, clock=time.monotonic):
@@ -30,11 +25,11 @@ class Progress:
         passed = max(self.clock() - self.began, 1e-3)
         how = f"{row['tiles']:,} tiles"
         if row['state'] != 'done': how = f"BAD: {_as_option(row['error'])}"
-        left = f", {_duration(passed/k*(n-k))} left" if k < n else ''
+        left = f", {format_time(passed/k*(n-k))} left" if k < n else ''
         rate = f'{self.tiles/passed:.0f} tiles/s'
         print(f"{k}/{n} {row['name']}: {how}; {rate}{left}", flush=True)
 
-# %% ../../nbs/60o_tile.ipynb #010
+# %% ../../nbs/60o_tile.ipynb #009
 def _end(table, out): # the slides of this run; SystemExit 1 where some are bad
     page = write_job_page(out)
     bad = table[table.state != 'done']
@@ -45,7 +40,7 @@ def _end(table, out): # the slides of this run; SystemExit 1 where some are bad
     if len(bad) > 5: print(f"and {len(bad)-5} more, see {Path(out)/'report.csv'}", file=sys.stderr)
     raise SystemExit(1)
 
-# %% ../../nbs/60o_tile.ipynb #012
+# %% ../../nbs/60o_tile.ipynb #011
 def _share(args): # -> 'i/n' or None
     if args.shard or not (found := shard_of_environment()): return args.shard
     print(f"share {found} of the slides, by SLURM_ARRAY_TASK_ID", flush=True)
@@ -55,14 +50,14 @@ def _grid(args): # -> dict: settings of the tiles
     names = 'px','mpp','overlap','min_tissue','slide_mpp'
     return {n: getattr(args, n) for n in names}
 
-# %% ../../nbs/60o_tile.ipynb #013
+# %% ../../nbs/60o_tile.ipynb #012
 def tile(args): # what `pathlearn_tile` has read
     "Tiles of many slides; SystemExit 1 where some slide is bad"
     share,out = _share(args),folder(args.out)
     _end(tile_slides(args.slides, out, **_grid(args), shard=share,
                      scheduler=args.scheduler, tell=Progress()), out)
 
-# %% ../../nbs/60o_tile.ipynb #016
+# %% ../../nbs/60o_tile.ipynb #015
 _SURE = {*SLIDES} - {'.tif','.tiff','.dcm'}
 _OPTIONS = 'px','mpp','overlap','min_tissue','slide_mpp','shard','scheduler'
 
@@ -74,7 +69,7 @@ def means_slides(args): # what `pathlearn_embed` has read -> bool
     files = path.rglob('*') if path.is_dir() else [path]
     return any(f.suffix.lower() in _SURE and f.is_file() for f in files)
 
-# %% ../../nbs/60o_tile.ipynb #018
+# %% ../../nbs/60o_tile.ipynb #017
 def _check_options(args): # those of patches do nothing here
     for name in ('size','channels','groups','html'):
         if getattr(args, name): raise ValueError(
@@ -82,7 +77,7 @@ def _check_options(args): # those of patches do nothing here
     if not args.out and not is_job(args.data): raise ValueError(
         "slides go into a job folder: name it, --out JOB")
 
-# %% ../../nbs/60o_tile.ipynb #019
+# %% ../../nbs/60o_tile.ipynb #018
 def embed_job(args): # what `pathlearn_embed` has read
     "Features of many slides; SystemExit 1 where some slide is bad"
     _check_options(args)

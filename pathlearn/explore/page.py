@@ -21,6 +21,11 @@ PER_ROW, PER_SHEET = 32, 1024
 
 def _text(data): return base64.b64encode(data).decode() # bytes as JSON can hold them
 
+def jpeg_url(image): # PIL -> data URL for a page
+    file = io.BytesIO()
+    image.convert('RGB').save(file, 'jpeg', quality=80)
+    return 'data:image/jpeg;base64,' + _text(file.getvalue())
+
 # %% ../../nbs/06e_page.ipynb #010
 def _sheet_url(small): # uint8 [N,3,S,S], at most a sheet of them -> data URL of a JPEG
     side, lines = small.shape[-1], -(-len(small)//PER_ROW)
@@ -28,9 +33,7 @@ def _sheet_url(small): # uint8 [N,3,S,S], at most a sheet of them -> data URL of
     for i,image in enumerate(small.permute(0,2,3,1).numpy()):
         y,x = i//PER_ROW*side, i%PER_ROW*side
         sheet[y:y+side,x:x+side] = image
-    file = io.BytesIO()
-    Image.fromarray(sheet).save(file, 'jpeg', quality=80)
-    return 'data:image/jpeg;base64,' + _text(file.getvalue())
+    return jpeg_url(Image.fromarray(sheet))
 
 # %% ../../nbs/06e_page.ipynb #012
 def _sheets(images, side): # uint8 [N,C,H,W], pixels -> yields data URLs

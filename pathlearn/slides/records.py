@@ -6,7 +6,7 @@
 __all__ = ['MOST', 'Task', 'settings_hash', 'read_state', 'read_states', 'is_done', 'attempt', 'lost', 'check_settings']
 
 # %% ../../nbs/50e1_records.ipynb #002
-import hashlib, json, os, socket, time
+import hashlib, json, os, re, socket, time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +132,7 @@ def _begun(task, stage, before): # entry of the last start -> entry of this one
 
 def _sentence(error, task): # -> one line
     said = ' '.join(str(error).split()) or type(error).__name__
+    said = re.sub(r'open_slide\([^)]*mpp=([.\d]*)\)', r'slide_mpp=\1', said) # a job's word
     return said[:500] if task.name in said else f'{task.name}: {said}'[:500]
 
 # %% ../../nbs/50e1_records.ipynb #025

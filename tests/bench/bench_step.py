@@ -2,7 +2,8 @@
 
     python tests/bench/bench_step.py [METHOD ...] [--bs 64] [--rounds 8]
 
-Seconds are the processor's, on one thread, so that others on the machine count little. ResNet-18 at 64 px, and the contrastive autoencoder at 28 px with batches of 256 as on MNIST. Both steps alternate; medians.
+Seconds are the processor's, on one thread, so that others on the machine count little. Both steps alternate; medians.
+ResNet-18 at 64 px, and the contrastive autoencoder at 28 px with batches of 256 as on MNIST.
 The bare step takes what the last full step gave to the model and to the loss: `loss_func(model(*xb), *yb)`, backward, optimiser.
 CA2CL is left out: its second pass, with the adversarial pair, is the method itself. Writes nbs/results/step_ratio.csv."""
 import argparse, statistics, time
