@@ -36,3 +36,19 @@ def shown(): # -> (notebook, number, line) of each line of code that the site sh
 def test_shown_lines_fit_the_site():
     long = [f'{nb} cell {i}: {len(l)} characters' for nb,i,l in shown() if len(l) > 90]
     assert not long
+
+SHOWN = 'Markdown', 'HTML', 'Image', 'folded' # what a cell ends with to be seen
+
+def unseen(source): # of a cell -> names of those that stand before its last statement, where nothing shows them
+    lines = [l for l in source.splitlines() if not l.lstrip().startswith(('%','!'))]
+    calls = [o.value for o in ast.parse('\n'.join(lines)).body[:-1] if isinstance(o, ast.Expr) and isinstance(o.value, ast.Call)]
+    return [c.func.id for c in calls if isinstance(c.func, ast.Name) and c.func.id in SHOWN]
+
+def test_what_a_cell_shows_is_its_last_statement():
+    assert unseen("Markdown('lost')\nassert True") == ['Markdown'] and not unseen("assert True\nMarkdown('seen')")
+    found = {}
+    for nb in sorted((ROOT/'nbs').rglob('*.ipynb')):
+        if '.ipynb_checkpoints' in nb.parts: continue
+        for i,c in enumerate(json.loads(nb.read_text(encoding='utf-8'))['cells']):
+            if c['cell_type'] == 'code' and (lost := unseen(''.join(c['source']))): found[f'{nb.name} cell {i}'] = lost
+    assert not found
