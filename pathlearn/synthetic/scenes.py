@@ -64,37 +64,67 @@ def _regions(c, n=24): # -> [S,S] number of the region, n = outside
     return np.where(far+c.side*.02*c.noise(c.side/6) < .43*c.side, who, n)
 
 # %% ../../nbs/01c_scenes.ipynb #023
-def _kinds(region, rng): # [S,S] -> class number of each region
+def _kinds(region, rng, without=()): # [S,S], kinds to leave out -> class number of each region
     names = list(TISSUES)
-    solid = [k for k,name in enumerate(names) if name != 'background']
+    solid = [k for k,name in enumerate(names) if name not in ('background', *without)]
     return np.append(rng.permutation(np.resize(solid, region.max())), names.index('background'))
 
 # %% ../../nbs/01c_scenes.ipynb #026
 def _grown(box, size, pad=10): # slices of a box -> the same, `pad` pixels larger to all sides
     return [slice(max(s.start-pad,0), min(s.stop+pad,size)) for s in box]
 
+def _soft(inside): return ndimage.gaussian_filter(inside.astype(np.float32), 2.)
+
 def _melting(inside, kind, rng, px): # [H,W] bool -> amounts [2,H,W], fading out at the border
-    weight = ndimage.gaussian_filter(inside.astype(np.float32), 2.)
+    weight = _soft(inside)
     side,(h,w) = max(weight.shape),weight.shape
     return weight*amounts(kind, Canvas(rng, side, side*px))[:,:h,:w]
+
+# %% ../../nbs/01c_scenes.ipynb #57b123cb
+def _lesion(c, tissue, share): # Canvas, bool [S,S], share of it -> bool [S,S]
+    "One spot, or where there is more tumour up to three"
+    n = 1 if share < .015 else int(c.rng.integers(1, 4))
+    at = np.argwhere(tissue)[c.rng.integers(tissue.sum(), size=n)]*c.px
+    far = cKDTree(at).query(np.stack([c.y,c.x], -1))[0] + 12*c.noise(40)
+    far[~tissue] = np.inf
+    k = max(1, round(share*tissue.sum()))
+    return far <= np.partition(far, k-1, None)[k-1]
+
+# %% ../../nbs/01c_scenes.ipynb #4a58ea9b
+def _check_share(tumour):
+    if tumour is not None and not 0 <= tumour <= .5: raise ValueError(
+        f"tumour={tumour}: a share of the tissue from 0 to .5 is expected, or None")
+
+def _add_tumour(total, found, share, rng, px): # amounts [2,S,S], kinds [S,S]: both are changed
+    names,size = list(TISSUES),len(found)
+    c = Canvas(rng, size, size*px)
+    spot = _lesion(c, found != names.index('background'), share)
+    y,x = _grown(ndimage.find_objects(spot.astype(int))[0], size)
+    total[:,y,x] *= 1 - _soft(spot[y,x])
+    total[:,y,x] += _melting(spot[y,x], 'tumour', rng, px)
+    found[spot] = names.index('tumour')
 
 # %% ../../nbs/01c_scenes.ipynb #029
 def synthetic_slide(
     size=2048, # pixels per side, 1.75 um each as in `synthetic_tissue` at 64 px
-    seed=0     # another seed draws another slide
+    seed=0,    # another seed draws another slide
+    tumour=None, # share of the tissue, 0 to .5; None: one of the nine kinds, about a seventh
 ):             # -> image uint8 [3,size,size], regions int64 [size,size] numbered as `TISSUES`
-    "A drawn slide with regions of all nine kinds"
+    "A drawn slide with regions of all nine kinds, or of eight and spots of tumour"
     check_request(1, size, seed)
+    _check_share(tumour)
     rng,names,px = np.random.default_rng([seed,4]), list(TISSUES), 1.75
     c = Canvas(rng, size, size*px)
     region = _regions(c)
-    kinds,total = _kinds(region, rng), np.zeros((2,size,size), np.float32)
+    kinds,total = _kinds(region, rng, ('tumour',)*(tumour is not None)), np.zeros((2,size,size), 'f4')
     for i,box in enumerate(ndimage.find_objects(region+1)):
         if box is None: continue
         y,x = _grown(box, size)
         total[:,y,x] += _melting(region[y,x]==i, names[kinds[i]], rng, px)
+    found = kinds[region]
+    if tumour: _add_tumour(total, found, tumour, np.random.default_rng([seed,4,1]), px)
     light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
-    return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(kinds[region])
+    return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(found)
 
 # %% ../../nbs/01c_scenes.ipynb #035
 def digits_data(size=32, # pixels per side that the 8 x 8 scans are brought to
