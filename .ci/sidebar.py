@@ -19,7 +19,7 @@ PATH = {
     'The ground': [
         ('00_data', ['00a_patches', '00b_arrays', '00c_files', '00f_pixels', '00g_walk', '00l_reading_labels', '00d_nuclei', '00h_pairs',
                      '00i_meanings', '00j_reading_masks', '00k_outlines', '00e_published', '00m_real_data']),
-        ('01_synthetic', ['01a_brushes', '01b_tissue', '01c_scenes']),
+        ('01_synthetic', ['01a_brushes', '01b_tissue', '01c_scenes', '01d_drawn_cohort']),
         ('02_views', ['02a_geometry', '02b_colour', '02c_recipes']),
         ('03_networks', ['03a_encoders', '03b_heads', '03c_unets', '03d_frozen', '03e_elsewhere']),
         ('04_learning', ['04a_loop', '04a_callbacks', '04b_watch', '04c_log', '04d_resume', '04d_whole_files', '04e_weights', '04f_methods']),

@@ -9,7 +9,8 @@ __all__ = []
 from .brushes import *
 from .tissue import *
 from .scenes import *
-from . import tissue, scenes
+from .cohort import *
+from . import tissue, scenes, cohort
 
 # %% ../../nbs/01_synthetic.ipynb #012
-__all__ = [*tissue.__all__, *scenes.__all__]
+__all__ = [*tissue.__all__, *scenes.__all__, *cohort.__all__]

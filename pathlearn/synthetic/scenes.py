@@ -80,7 +80,7 @@ def _melting(inside, kind, rng, px): # [H,W] bool -> amounts [2,H,W], fading out
     side,(h,w) = max(weight.shape),weight.shape
     return weight*amounts(kind, Canvas(rng, side, side*px))[:,:h,:w]
 
-# %% ../../nbs/01c_scenes.ipynb #57b123cb
+# %% ../../nbs/01c_scenes.ipynb #029
 def _lesion(c, tissue, share): # Canvas, bool [S,S], share of it -> bool [S,S]
     "One spot, or where there is more tumour up to three"
     n = 1 if share < .015 else int(c.rng.integers(1, 4))
@@ -90,7 +90,7 @@ def _lesion(c, tissue, share): # Canvas, bool [S,S], share of it -> bool [S,S]
     k = max(1, round(share*tissue.sum()))
     return far <= np.partition(far, k-1, None)[k-1]
 
-# %% ../../nbs/01c_scenes.ipynb #4a58ea9b
+# %% ../../nbs/01c_scenes.ipynb #032
 def _check_share(tumour):
     if tumour is not None and not 0 <= tumour <= .5: raise ValueError(
         f"tumour={tumour}: a share of the tissue from 0 to .5 is expected, or None")
@@ -104,7 +104,7 @@ def _add_tumour(total, found, share, rng, px): # amounts [2,S,S], kinds [S,S]: b
     total[:,y,x] += _melting(spot[y,x], 'tumour', rng, px)
     found[spot] = names.index('tumour')
 
-# %% ../../nbs/01c_scenes.ipynb #029
+# %% ../../nbs/01c_scenes.ipynb #033
 def synthetic_slide(
     size=2048, # pixels per side, 1.75 um each as in `synthetic_tissue` at 64 px
     seed=0,    # another seed draws another slide
@@ -126,7 +126,7 @@ def synthetic_slide(
     light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
     return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(found)
 
-# %% ../../nbs/01c_scenes.ipynb #035
+# %% ../../nbs/01c_scenes.ipynb #041
 def digits_data(size=32, # pixels per side that the 8 x 8 scans are brought to
                 seed=0,  # of the split
 ):                       # -> Splits of grey images: 1,197 / 300 / 300, each digit shared out evenly
