@@ -30,7 +30,7 @@ PATH = {
         '62_your_files', ('65_cli', ['65a_cli_slides']),
         ('60_commands', ['60a_shell', '60a1_terminal', '60a2_faults', '60b_known', '60c_inputs', '60j_archives', '60d_runs', '60k_fingerprint',
                          '60l_folders', '60e1_scores', '60e_report', '60f_train', '60m_nuclei_inputs', '60g_train_nuclei', '60h1_groups', '60h_embed', '60i_demo', '60n_prepare', '60o_tile', '60o1_job_page', '60o2_slide_options', '60p_slide_inputs', '60p1_verdict_files', '60p2_verdicts']),
-        ('61_reproduce', ['61a_rows', '61b_reproduce_clusiam', '61c_reproduce_autoencoder', '61d_reproduce_ca2cl', '61e_reproduce_cdcl'])],
+        ('61_reproduce', ['61a_rows', '61b_reproduce_clusiam', '61c_reproduce_autoencoder', '61d_reproduce_ca2cl', '61e_reproduce_cdcl', '61f_reproduce_slides', '61f1_cohort_tiles'])],
     'Contribute': ['91_docs']}
 CONTRIBUTING = {'text': 'Working on pathlearn', 'href': 'https://github.com/pathlearn/pathlearn/blob/main/CONTRIBUTING.md'}
 WORDS, LINES, FORMULAS = 200, 20, 4   # a minute reads so many words, or lines of code, or formulas

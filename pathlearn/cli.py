@@ -68,7 +68,7 @@ def _view_arguments(parser):
         help="without left-right flips: for digits, and for all that has a left and a right")
 
 # %% ../nbs/65_cli.ipynb #014
-_VARIES = " (default: 200; autoencoder: 100, but for mnist without a GPU 20)"
+_VARIES = " (default: 200; slides: 30; autoencoder: 100, but for mnist without a GPU 20)"
 
 # %% ../nbs/65_cli.ipynb #015
 def _training_arguments(parser, methods, epochs): # -> `add_argument` of the group
@@ -84,9 +84,10 @@ def _training_arguments(parser, methods, epochs): # -> `add_argument` of the gro
     return add
 
 # %% ../nbs/65_cli.ipynb #016
-def _common(parser, methods, epochs=100): # methods: rows; -> `add_argument` of the training's group
+def _common(parser, methods, epochs=100, data=True): # methods: rows; data: is it required?
+    # -> `add_argument` of the training's group
     "The arguments that every training command takes"
-    _data_arguments(parser)
+    _data_arguments(parser, data)
     _network_arguments(parser, methods)
     add = _training_arguments(parser, methods, epochs)
     _view_arguments(parser)
@@ -197,9 +198,9 @@ def pathlearn_demo(argv=None): # argv: list of str; None: the command line
     return run(p, _later('demo', 'demo'), argv)
 
 # %% ../nbs/65_cli.ipynb #035
-def _papers(methods): # rows -> names of those whose paper has a module
+def _papers(methods): # rows -> names of those whose paper has a module, and the drawn slides
     here = files('pathlearn.commands')/'reproduce'
-    return [m.name for m in methods if (here/f'{m.name}.py').is_file()]
+    return [n for n in (*(m.name for m in methods), 'slides') if (here/f'{n}.py').is_file()]
 
 # %% ../nbs/65_cli.ipynb #036
 _REPRODUCE = [
@@ -213,12 +214,14 @@ _REPRODUCE = [
     "autoencoder: both phases, three evaluations and the baselines\n"
     "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures. "
     "cdcl: nuclei with few masks,\n"
-    "from dsb2018*.tar.xz in the folder --data, or images and masks in it, with overlays.",
+    "from dsb2018*.tar.xz in the folder --data, or images and masks in it, with overlays.\n"
+    "slides: CluSiam's tables 1 to 3 on drawn slides, without --data: methods, floors, slide models.",
     ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
      'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
      'pathlearn_reproduce ca2cl --data lc25000_lung_64.npz --arch resnet18 --epochs 100',
      'pathlearn_reproduce autoencoder --data FOLDER',
-     'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8']]
+     'pathlearn_reproduce cdcl --data FOLDER --schemes SupOnly CDCL --shares 1/32 1/8',
+     'pathlearn_reproduce slides --methods simsiam clusiam --models max dsmil']]
 
 # %% ../nbs/65_cli.ipynb #038
 def _ca2cl_rows(p):
@@ -244,6 +247,36 @@ def _cdcl_rows(p, shares): # shares: of the masks, as text
     add('--shares', nargs='+', choices=shares, help="shares of the masks (default: 1/32)")
 
 # %% ../nbs/65_cli.ipynb #040
+def _slides_rows(p):
+    add = p.add_argument_group('slides: what is compared').add_argument
+    add('--slides', type=number(int, 8), default=120, metavar='N',
+        help="drawn slides, half of them with tumour (default: %(default)s)")
+    add('--slide-size', type=number(int, 128), default=1024, metavar='PX',
+        help="pixels per side of a slide, 1.75 um each (default: %(default)s)")
+    add('--tumour', type=number(float, 1e-4, .5), nargs=2, default=(.005,.1),
+        metavar=('LOW','HIGH'), help="shares of the tissue (default: 0.005 0.1)")
+    add('--px', type=number(int, 16), default=32,
+        help="pixels per side of a tile (default: %(default)s)")
+    add('--tiles', type=number(int, 16), default=6000, metavar='N',
+        help="most tiles of training slides that an encoder learns from (default: %(default)s)")
+    add('--methods', nargs='+', metavar='NAME',
+        help="features: mean RGB, colour histogram, oracle, untrained, imagenet, or a method "
+        "(default: all)")
+
+# %% ../nbs/65_cli.ipynb #041
+def _slide_models(p):
+    add = p.add_argument_group('slides: models of a slide').add_argument
+    add('--models', nargs='+', choices=('max','dsmil','abmil'), default=['max','dsmil','abmil'],
+        help="(default: all three)")
+    add('--mil-seeds', type=seed, nargs='+', default=[*range(5)], metavar='SEED',
+        help="of the slide models (default: 0 1 2 3 4)")
+    add('--mil-epochs', type=number(int, 1), default=50, metavar='N',
+        help="rounds through the training slides (default: %(default)s)")
+    for name,what in (('lrs','learning rates'),('wds','weight decays')):
+        add(f'--{name}', type=number(float, 0), nargs='+', default=[1e-2,1e-3,1e-4],
+            metavar='VALUE', help=f"{what} to choose from (default: 0.01 0.001 0.0001)")
+
+# %% ../nbs/65_cli.ipynb #042
 def _where_to(p):
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, default='nbs/results', metavar='FOLDER',
@@ -257,38 +290,43 @@ def _where_to(p):
         help="clusiam: also train K = 10 and K = 100, "
         "scores of every epoch in OUT/clusiam_DATA_curves.csv")
 
-# %% ../nbs/65_cli.ipynb #041
+# %% ../nbs/65_cli.ipynb #043
 def _reproduce_parser(known): # dict: name -> row
     p, methods = make_parser('pathlearn_reproduce', *_REPRODUCE), [*known.values()]
     p.add_argument('method', choices=_papers(methods), metavar='PAPER',
                    help=f"which paper: {', '.join(_papers(methods))}")
-    add = _common(p, methods, epochs=None)
+    add = _common(p, methods, epochs=None, data=False)
     add('--seed', type=seed, nargs='+',
-        help="one run per seed (default: 0; autoencoder: 0 1 2, but for mnist "
+        help="one run per seed (default: 0; slides: 0 1 2; autoencoder: 0 1 2, but for mnist "
              "without a GPU 0 alone)")
     add('--opt', choices=('lars','adamw'),
         help="autoencoder: the optimiser (default: lars, but for mnist without a GPU adamw)")
     own_arguments(p, [known['ca2cl'], known['cdcl']], to=('learner',))
     _ca2cl_rows(p)
     _cdcl_rows(p, next(o.choices for o in known['cdcl'].own if o.name == 'share'))
+    _slides_rows(p)
+    _slide_models(p)
     _where_to(p)
     return p
 
-# %% ../nbs/65_cli.ipynb #042
+# %% ../nbs/65_cli.ipynb #044
 def pathlearn_reproduce(argv=None): # argv: list of str; None: the command line
     "The runs behind the results page"
     known = known_methods()
+    p = _reproduce_parser(known)
     def work(args):
-        args.bs = args.bs or known[args.method].bs
+        if not args.data and args.method != 'slides':
+            p.error("the following arguments are required: --data")
+        args.bs = args.bs or (128 if args.method == 'slides' else known[args.method].bs)
         return _later(f'reproduce.{args.method}', 'reproduce')(args)
-    return run(_reproduce_parser(known), work, argv)
+    return run(p, work, argv)
 
-# %% ../nbs/65_cli.ipynb #043
+# %% ../nbs/65_cli.ipynb #045
 _PREPARE = ["Make a file of patches of a published set, copies of a photograph in one part.",
             ['pathlearn_prepare lc25000 lung_colon_image_set --out lc25000_lung_64.npz',
              'pathlearn_prepare pneumoniamnist']]
 
-# %% ../nbs/65_cli.ipynb #044
+# %% ../nbs/65_cli.ipynb #046
 def pathlearn_prepare(argv=None): # argv: list of str; None: the command line
     "The files that the pages read, made of published sets"
     p = make_parser('pathlearn_prepare', *_PREPARE)

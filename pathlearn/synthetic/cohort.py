@@ -5,18 +5,18 @@
 # %% auto #0
 __all__ = ['drawn_cohort', 'drawn_slide', 'save_cohort']
 
-# %% ../../nbs/01d_drawn_cohort.ipynb #d8fdb492
+# %% ../../nbs/01d_drawn_cohort.ipynb #004
 from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
 from .scenes import synthetic_slide
 from .tissue import TISSUES, check_request
 
-# %% ../../nbs/01d_drawn_cohort.ipynb #4c63a882
+# %% ../../nbs/01d_drawn_cohort.ipynb #009
 def _shares(n, low, high, rng): # -> [n], log-uniform
     return np.exp(rng.uniform(np.log(low), np.log(high), n))
 
-# %% ../../nbs/01d_drawn_cohort.ipynb #4a4c1740
+# %% ../../nbs/01d_drawn_cohort.ipynb #012
 def drawn_cohort(n=120,    # slides, every second one positive
                  seed=0,   # another seed draws other slides
                  shares=(.005,.1), # least and largest share of tumour in the tissue, eq. 1
@@ -34,14 +34,14 @@ def drawn_cohort(n=120,    # slides, every second one positive
         patient=[f'pair{k:03d}' for k in pair], label=label, part=part,
         tumour=(label*share[pair]).round(5), seed=[10_000*seed+int(k) for k in pair]))
 
-# %% ../../nbs/01d_drawn_cohort.ipynb #7715d027
+# %% ../../nbs/01d_drawn_cohort.ipynb #013
 def drawn_slide(row,       # of `drawn_cohort`
                 size=1024, # pixels per side, 1.75 um each
 ):                         # -> image uint8 [3,size,size], regions int64 [size,size]
     "A slide of the cohort, always the same one"
     return synthetic_slide(size, row.seed, tumour=row.tumour)
 
-# %% ../../nbs/01d_drawn_cohort.ipynb #c14da80a
+# %% ../../nbs/01d_drawn_cohort.ipynb #016
 def save_cohort(table,  # of `drawn_cohort`
                 folder, # to write into: slides/, regions/ and labels.csv
                 size=1024, # pixels per side, 1.75 um each
