@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from PIL import Image
 from .scenes import synthetic_slide
-from .tissue import TISSUES, check_request
+from .tissue import check_request
 
 # %% ../../nbs/01d_drawn_cohort.ipynb #009
 def _shares(n, low, high, rng): # -> [n], log-uniform
