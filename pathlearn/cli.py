@@ -251,6 +251,8 @@ def _slides_rows(p):
     add = p.add_argument_group('slides: what is compared').add_argument
     add('--slides', type=number(int, 8), default=120, metavar='N',
         help="drawn slides, half of them with tumour (default: %(default)s)")
+    add('--classes', type=int, choices=(2,3), default=2,
+        help="3: no lesion, neoplasia and tumour, as in table 3 (default: %(default)s)")
     add('--slide-size', type=number(int, 128), default=1024, metavar='PX',
         help="pixels per side of a slide, 1.75 um each (default: %(default)s)")
     add('--tumour', type=number(float, 1e-4, .5), nargs=2, default=(.005,.1),

@@ -52,11 +52,16 @@ def test_rows_hold_what_an_interval_needs(run):
     found = rows(run)
     assert len(found) == 6 and set(found.method) == {'oracle','simsiam','clusiam'} and found['mil seed'].tolist() == [0,1]*3
     test = drawn_cohort(8, shares=(.05,.1)).query("part == 'test'")
-    for r in found.itertuples():
-        assert roc_auc_score(test.label, list(map(int, r.ranks.split()))) == pytest.approx(r.AUC, abs=1e-4)
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(str(r.right).zfill(2)), np.uint8))[:len(test)]
-        assert bits.mean() == pytest.approx(r.accuracy)
+    for r in found.to_dict('records'):
+        assert roc_auc_score(test.label, list(map(int, r['ranks tumour'].split()))) == pytest.approx(r['AUC tumour'], abs=1e-4)
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(str(r['right']).zfill(2)), np.uint8))[:len(test)]
+        assert bits.mean() == pytest.approx(r['accuracy'])
     assert found.cells.tolist() == [2,1]*3 # the grid for the first seed, its choice for the others
+
+def test_three_classes_have_an_auc_each(tmp_path):
+    assert not call(tmp_path, '--classes', '3', '--slides', '12', '--methods', 'oracle', 'without Gumbel noise', '--lrs', '.01')
+    found = pd.read_csv(tmp_path/'slides_drawn_3.csv')
+    assert {'AUC none','AUC neoplasia','AUC tumour','ranks none'} <= {*found} and len(found) == 4
 
 def test_clusters_stand_beside_floors(run):
     found = rows(run, '_tiles').query("method == 'clusiam'")

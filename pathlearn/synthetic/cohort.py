@@ -17,31 +17,41 @@ def _shares(n, low, high, rng): # -> [n], log-uniform
     return np.exp(rng.uniform(np.log(low), np.log(high), n))
 
 # %% ../../nbs/01d_drawn_cohort.ipynb #012
-def drawn_cohort(n=120,    # slides, every second one positive
-                 seed=0,   # another seed draws other slides
-                 shares=(.005,.1), # least and largest share of tumour in the tissue, eq. 1
-):                         # -> DataFrame: slide, patient, label, part, tumour, seed
-    "The table of a drawn cohort: pairs that differ in nothing but tumour"
-    check_request(n, 16, seed, least=4)
-    if n % 4: raise ValueError(f"n={n}: pairs in two equal parts need a multiple of 4")
+def _check_cohort(n, shares, classes):
+    if classes not in (2,3): raise ValueError(f"classes={classes}: 2 or 3 are expected")
+    if n % (2*classes): raise ValueError(f"n={n}: {'pairs' if classes == 2 else 'triples'} in "
+                                         f"two equal parts need a multiple of {2*classes}")
     low,high = shares
     if not 0 < low <= high <= .5: raise ValueError(
         f"shares={shares}: two shares above 0 and up to .5 are expected, the smaller first")
-    pair,label = np.arange(n)//2, np.arange(n)%2
-    share = _shares(n//2, low, high, np.random.default_rng([seed,5]))
-    part = np.where(pair < n//4, 'train', 'test')
-    return pd.DataFrame(dict(slide=[f'{"np"[y]}{k:03d}' for k,y in zip(pair,label)],
-        patient=[f'pair{k:03d}' for k in pair], label=label, part=part,
-        tumour=(label*share[pair]).round(5), seed=[10_000*seed+int(k) for k in pair]))
 
 # %% ../../nbs/01d_drawn_cohort.ipynb #013
+def drawn_cohort(n=120,    # slides, every second one with tumour
+                 seed=0,   # another seed draws other slides
+                 shares=(.005,.1), # least and largest share of the lesion in the tissue, eq. 1
+                 classes=2, # 3: triples of none, neoplasia and tumour
+):                         # -> DataFrame: slide, patient, label, part, tumour, lesion, seed
+    "The table of a drawn cohort: pairs that differ in nothing but tumour"
+    check_request(n, 16, seed, least=4)
+    _check_cohort(n, shares, classes)
+    pair,label = np.arange(n)//classes, np.arange(n)%classes
+    lesions = ['', *('neoplasia','tumour')[3-classes:]]
+    share = _shares(n//classes, *shares, np.random.default_rng([seed,5]))
+    part = np.where(pair < n//classes//2, 'train', 'test')
+    return pd.DataFrame(dict(
+        slide=[f'{(lesions[y] or "clean")[0]}{k:03d}' for k,y in zip(pair,label)],
+        patient=[f'pair{k:03d}' for k in pair], label=label, part=part,
+        tumour=((label > 0)*share[pair]).round(5), lesion=[lesions[y] for y in label],
+        seed=[10_000*seed+int(k) for k in pair]))
+
+# %% ../../nbs/01d_drawn_cohort.ipynb #014
 def drawn_slide(row,       # of `drawn_cohort`
                 size=1024, # pixels per side, 1.75 um each
 ):                         # -> image uint8 [3,size,size], regions int64 [size,size]
     "A slide of the cohort, always the same one"
-    return synthetic_slide(size, row.seed, tumour=row.tumour)
+    return synthetic_slide(size, row.seed, tumour=row.tumour, lesion=row.lesion or 'tumour')
 
-# %% ../../nbs/01d_drawn_cohort.ipynb #016
+# %% ../../nbs/01d_drawn_cohort.ipynb #019
 def save_cohort(table,  # of `drawn_cohort`
                 folder, # to write into: slides/, regions/ and labels.csv
                 size=1024, # pixels per side, 1.75 um each

@@ -12,7 +12,7 @@ from scipy.spatial import cKDTree
 from sklearn.datasets import load_digits
 from ..data import PatchData
 from .brushes import Canvas, photograph, random_stain, stain, step
-from .tissue import TISSUES, amounts, check_request
+from .tissue import LESIONS, TISSUES, amounts, check_request
 
 # %% ../../nbs/01c_scenes.ipynb #010
 def _some_nuclei(c): # Canvas -> haematoxylin [H,W], cover [H,W], owner [H,W]
@@ -91,28 +91,31 @@ def _lesion(c, tissue, share): # Canvas, bool [S,S], share of it -> bool [S,S]
     return far <= np.partition(far, k-1, None)[k-1]
 
 # %% ../../nbs/01c_scenes.ipynb #032
-def _check_share(tumour):
-    if tumour is not None and not 0 <= tumour <= .5: raise ValueError(
-        f"tumour={tumour}: a share of the tissue from 0 to .5 is expected, or None")
+def _check_lesion(share, kind):
+    if share is not None and not 0 <= share <= .5: raise ValueError(
+        f"tumour={share}: a share of the tissue from 0 to .5 is expected, or None")
+    if kind not in LESIONS:
+        raise ValueError(f"lesion={kind!r}: expected one of {', '.join(LESIONS)}")
 
-def _add_tumour(total, found, share, rng, px): # amounts [2,S,S], kinds [S,S]: both are changed
-    names,size = list(TISSUES),len(found)
+def _add_lesion(total, found, share, kind, rng, px): # amounts [2,S,S], kinds [S,S]: both change
+    names,size = list(TISSUES | LESIONS),len(found)
     c = Canvas(rng, size, size*px)
     spot = _lesion(c, found != names.index('background'), share)
     y,x = _grown(ndimage.find_objects(spot.astype(int))[0], size)
     total[:,y,x] *= 1 - _soft(spot[y,x])
-    total[:,y,x] += _melting(spot[y,x], 'tumour', rng, px)
-    found[spot] = names.index('tumour')
+    total[:,y,x] += _melting(spot[y,x], kind, rng, px)
+    found[spot] = names.index(kind)
 
 # %% ../../nbs/01c_scenes.ipynb #033
 def synthetic_slide(
     size=2048, # pixels per side, 1.75 um each as in `synthetic_tissue` at 64 px
     seed=0,    # another seed draws another slide
     tumour=None, # share of the tissue, 0 to .5; None: one of the nine kinds, about a seventh
-):             # -> image uint8 [3,size,size], regions int64 [size,size] numbered as `TISSUES`
+    lesion='tumour', # or 'neoplasia': what the spots of that share are
+):             # -> image uint8 [3,size,size], regions int64 [size,size] numbered as `TISSUES`, 9 neoplasia
     "A drawn slide with regions of all nine kinds, or of eight and spots of tumour"
     check_request(1, size, seed)
-    _check_share(tumour)
+    _check_lesion(tumour, lesion)
     rng,names,px = np.random.default_rng([seed,4]), list(TISSUES), 1.75
     c = Canvas(rng, size, size*px)
     region = _regions(c)
@@ -122,7 +125,7 @@ def synthetic_slide(
         y,x = _grown(box, size)
         total[:,y,x] += _melting(region[y,x]==i, names[kinds[i]], rng, px)
     found = kinds[region]
-    if tumour: _add_tumour(total, found, tumour, np.random.default_rng([seed,4,1]), px)
+    if tumour: _add_lesion(total, found, tumour, lesion, np.random.default_rng([seed,4,1]), px)
     light = stain(total*np.exp(.12*c.noise(c.side/6)), *random_stain(rng, spread=.03))
     return torch.from_numpy(photograph(light, rng, px)), torch.from_numpy(found)
 

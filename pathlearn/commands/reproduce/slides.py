@@ -10,8 +10,8 @@ import time, warnings
 from pathlib import Path
 import numpy as np, pandas as pd
 from .rows import append_rows, has_row, made_by, read_rows
-from .slide_tiles import (FLOORS, cohort_tiles, slide_bags,
-                                                      tile_features)
+from .slide_tiles import (FLOORS, VARIANTS, cohort_tiles,
+                                                      slide_bags, tile_features)
 from ...evaluate import fair_clusters, knn_probabilities
 from ...evaluate.embeddings import Embeddings
 from ...mil import (AttentionWarning, choose_threshold, class_probabilities,
@@ -24,18 +24,26 @@ from sklearn.metrics import f1_score, roc_auc_score
 def _bits(right): # bool [n] -> text
     return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
+def _ranks(scores): # float [n] -> text; twice the rank, so that equals have a whole number too
+    return ' '.join(map(str, pd.Series(scores).rank().mul(2).astype(int)))
+
+# %% ../../../nbs/61f_reproduce_slides.ipynb #006
 def _verdict(learn, val, test): # Learner, Bags, Bags -> dict
     "Scores of the test slides, at threshold .5 and at that of the validation slides"
+    k,y = len(test.classes), test.labels.numpy()
     logits = predict_bags(learn, test)
-    cut = choose_threshold(val.labels, class_probabilities(predict_bags(learn, val), 2))
-    probs,y = class_probabilities(logits, 2), test.labels.numpy()
+    cut = choose_threshold(val.labels, class_probabilities(predict_bags(learn, val), k))
+    probs = class_probabilities(logits.double(), k).double()
     half,at = (name_classes(probs, t).numpy() == y for t in (.5,cut))
-    ranks = pd.Series(logits[:,0].numpy()).rank().mul(2).astype(int) # of equals the mean
-    return {'AUC': roc_auc_score(y, logits[:,0].double().numpy()),
-            'accuracy': half.mean(), 'accuracy, threshold of val': at.mean(), 'threshold': cut,
-            'ranks': ' '.join(map(str, ranks)), 'right': _bits(half), 'right at': _bits(at)}
+    row = {'accuracy': half.mean(), 'accuracy, threshold of val': at.mean(), 'threshold': cut,
+           'right': _bits(half), 'right at': _bits(at)}
+    for c in range(k == 2, k): # of two classes one says it all
+        s = logits[:,0].numpy() if k == 2 else probs[:,c].numpy() # logits have fewer ties
+        row |= {f'AUC {test.classes[c]}': roc_auc_score(y == c, s),
+                f'ranks {test.classes[c]}': _ranks(s)}
+    return row
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #007
+# %% ../../../nbs/61f_reproduce_slides.ipynb #008
 def _grid(rows, key, args): # rows so far -> learning rates, weight decays to try
     "The whole grid for the first row of its kind, what was chosen there for the others"
     if not {*key} <= {*rows}: return args.lrs, args.wds
@@ -44,7 +52,7 @@ def _grid(rows, key, args): # rows so far -> learning rates, weight decays to tr
     if old.empty: return args.lrs, args.wds
     return [float(old.lr.iloc[0])], [float(old.wd.iloc[0])]
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #008
+# %% ../../../nbs/61f_reproduce_slides.ipynb #009
 def _slide_row(file, train, test, key, args): # file of the rows
     start = time.process_time()
     lrs,wds = _grid(read_rows(file), key, args)
@@ -57,10 +65,10 @@ def _slide_row(file, train, test, key, args): # file of the rows
     row = key | cell | _verdict(learn, val, test)
     row |= dict(cells=len(cells), seconds=round(time.process_time()-start, 1)) | made_by(args)
     append_rows(file, pd.DataFrame([row]).round(5))
-    print(f"  {key['model']}, seed {key['mil seed']}: lr {cell['lr']:g}, AUC {row['AUC']:.3f}",
+    print(f"  {key['model']}, seed {key['mil seed']}: lr {cell['lr']:g}, AUC of tumour {row['AUC tumour']:.3f}",
           flush=True)
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #010
+# %% ../../../nbs/61f_reproduce_slides.ipynb #011
 def _some(emb, tiles, part, most): # -> Embeddings of some tiles of a part
     names = tiles.table.slide[tiles.table.part == part]
     rows = np.flatnonzero(np.isin(tiles.data.groups, names))
@@ -68,19 +76,21 @@ def _some(emb, tiles, part, most): # -> Embeddings of some tiles of a part
     a = None if emb.assignments is None else emb.assignments[rows]
     return Embeddings(emb.features[rows], emb.labels[rows], a)
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #011
+# %% ../../../nbs/61f_reproduce_slides.ipynb #012
 def _tile_rows(emb, tiles, most): # -> DataFrame, the first row of the features, others of clusters
     train,test = (_some(emb, tiles, part, most) for part in ('train','test'))
     near = knn_probabilities(train, test, 1).argmax(1)
-    first = {'clusters by': '', 'F1 of tumour': f1_score(test.labels, near, zero_division=0),
-             'share of tumour': float(test.labels.float().mean()), 'tiles': len(test)}
+    is_tumour = (test.labels == test.labels.max()).float()
+    f1 = f1_score(is_tumour, near == test.labels.max(), zero_division=0)
+    first = {'clusters by': '', 'F1 of tumour': f1, 'share of tumour': float(is_tumour.mean()),
+             'tiles': len(test)}
     rows = pd.DataFrame([first])
     if emb.assignments is None: return rows
-    return pd.concat([rows, fair_clusters(train, test, label=1).reset_index()])
+    return pd.concat([rows, fair_clusters(train, test, label=int(test.labels.max())).reset_index()])
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #013
+# %% ../../../nbs/61f_reproduce_slides.ipynb #014
 def _features(name, seed, tiles, files, args): # files: of slides, of tiles
-    about = dict(n=args.slides, size=args.slide_size, px=args.px, tumour='{:g} to {:g}'.format(*args.tumour),
+    about = dict(n=args.slides, classes=args.classes, size=args.slide_size, px=args.px, tumour='{:g} to {:g}'.format(*args.tumour),
                  arch=args.arch, epochs=args.epochs)
     if name in FLOORS or name == 'untrained': about['epochs'] = 0
     if name in FLOORS: about['arch'] = 'lite0, 64 px' if name == 'imagenet' else ''
@@ -96,9 +106,9 @@ def _features(name, seed, tiles, files, args): # files: of slides, of tiles
     train,test = slide_bags(tiles, emb.features)
     for k in todo: _slide_row(files[0], train, test, k, args)
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #014
+# %% ../../../nbs/61f_reproduce_slides.ipynb #015
 METHODS = (*FLOORS[:3], 'untrained', 'simsiam', 'clusiam', 'supervised', 'simclr', 'byol', 'clubyol',
-           'imagenet', 'moco', 'barlow', 'vicreg', 'swav', 'pcl', 'ca2cl')
+           'imagenet', 'moco', 'barlow', 'vicreg', 'swav', 'pcl', 'ca2cl', *VARIANTS)
 
 def reproduce(args): # what `pathlearn_reproduce` has read
     "Slide models on features of each method, into OUT/slides_drawn*.csv"
@@ -107,10 +117,10 @@ def reproduce(args): # what `pathlearn_reproduce` has read
     if unknown := [n for n in names if n not in METHODS]: raise ValueError(
         f"--methods {unknown[0]}: expected some of {', '.join(METHODS)}")
     out = Path(args.out)
-    files = out/'slides_drawn.csv', out/'slides_drawn_tiles.csv'
-    table = drawn_cohort(args.slides, shares=args.tumour)
+    files = [out/f'slides_drawn{"_3"*(args.classes == 3)}{n}.csv' for n in ('','_tiles')]
+    table = drawn_cohort(args.slides, shares=args.tumour, classes=args.classes)
     tiles = cohort_tiles(table, args.slide_size, args.px,
-        Path(args.runs)/f'slides_drawn_{args.slides}_{args.slide_size}_{args.px}.npz')
+        Path(args.runs)/f'slides_{args.classes}_{args.slides}_{args.slide_size}_{args.px}.npz')
     for seed in args.seed:
         for name in names:
             if name not in FLOORS or seed == args.seed[0]: _features(name, seed, tiles, files, args)
