@@ -22,7 +22,7 @@ from fastai.basics import Callback
 from torch._functorch import config as functorch
 from fastcore.foundation import L
 
-# %% ../nbs/22_ca2cl.ipynb #017
+# %% ../nbs/22_ca2cl.ipynb #019
 def false_negatives(labels,        # [N] classes of a batch, for the reader only
                     clusters=None, # [N] clusters of the same batch
 ):                                 # -> share of pairs of one class; also of these in one cluster
@@ -33,13 +33,13 @@ def false_negatives(labels,        # [N] classes of a batch, for the reader only
     together = (clusters[:,None] == clusters)[off]
     return same.float().mean().item(), together[same].float().mean().item()
 
-# %% ../nbs/22_ca2cl.ipynb #022
+# %% ../nbs/22_ca2cl.ipynb #024
 def _check_batch(n, k): # patches, K
     if n < k:
         raise ValueError(f"a batch of {n} cannot begin k={k} clusters: take bs >= {k}, "
                          "or a smaller k")
 
-# %% ../nbs/22_ca2cl.ipynb #024
+# %% ../nbs/22_ca2cl.ipynb #026
 def batch_kmeans(u,       # [N,D] vectors of length one
                  k=10,    # K
                  steps=10,# Lloyd steps
@@ -57,7 +57,7 @@ def batch_kmeans(u,       # [N,D] vectors of length one
         c = share @ u.detach()
     return share @ u, a # the same values, now with a gradient
 
-# %% ../nbs/22_ca2cl.ipynb #028
+# %% ../nbs/22_ca2cl.ipynb #030
 def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
                        k=10,     # K of the k-means inside the batch
                        temp=.2,  # tau
@@ -70,7 +70,7 @@ def cluster_aware_loss(g1, g2,   # [N,D] vectors of both views, any length
     g1,g2 = F.normalize(g1.float(), dim=1), F.normalize(g2.float(), dim=1)
     return (one_way(g1, g2) + one_way(g2, g1))/2
 
-# %% ../nbs/22_ca2cl.ipynb #034
+# %% ../nbs/22_ca2cl.ipynb #036
 class CosineLinear(nn.Module):
     "Cosines to `n_out` learned directions: [B,n_in] -> [B,n_out] in [-1,1]"
     def __init__(self, n_in, n_out):
@@ -78,10 +78,10 @@ class CosineLinear(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_out, n_in)/n_in**.5)
     def forward(self, h): return F.linear(F.normalize(h, dim=1), F.normalize(self.weight, dim=1))
 
-# %% ../nbs/22_ca2cl.ipynb #037
+# %% ../nbs/22_ca2cl.ipynb #039
 class CA2CLOut(Outputs, namedtuple('CA2CLOut', 'z1 z2 g1 g2 x1 h1')): __slots__ = ()
 
-# %% ../nbs/22_ca2cl.ipynb #038
+# %% ../nbs/22_ca2cl.ipynb #040
 class CA2CL(nn.Module):
     "SimCLR with a second head for the cluster-aware loss"
     def __init__(self,
@@ -99,7 +99,7 @@ class CA2CL(nn.Module):
         heads = self.projector, self.cluster_projector
         return CA2CLOut(*(head(h) for head in heads for h in (h1,h2)), x1, h1)
 
-# %% ../nbs/22_ca2cl.ipynb #040
+# %% ../nbs/22_ca2cl.ipynb #042
 class CA2CLLoss:
     "NT-Xent + lam x cluster-aware loss; the parts are kept in `parts` for the log"
     def __init__(self,
@@ -119,7 +119,7 @@ class CA2CLLoss:
         self.parts['cluster'] = cluster.detach()
         return loss + self.lam*cluster
 
-# %% ../nbs/22_ca2cl.ipynb #043
+# %% ../nbs/22_ca2cl.ipynb #045
 class _Listener(Callback):
     "Keeps the gradient of each batch at the place of an `adversarial_pair`"
     def __init__(self, pair): self.pair,self.grad = pair,None
@@ -138,13 +138,13 @@ class _Listener(Callback):
         self.heard = self.pair.place(self.pred.x1, self.pred.h1).register_hook(self.keep)
     def keep(self, grad): self.grad = grad
 
-# %% ../nbs/22_ca2cl.ipynb #045
+# %% ../nbs/22_ca2cl.ipynb #047
 def _same_precision(learn): # as that of the first pass -> context
     mixed = getattr(learn, 'mixed_precision', None)
     dtype = mixed.autocast.fast_dtype if mixed else None
     return torch.autocast(learn.pred.z1.device.type, dtype, enabled=mixed is not None)
 
-# %% ../nbs/22_ca2cl.ipynb #046
+# %% ../nbs/22_ca2cl.ipynb #048
 class AdversarialStep(_Listener):
     "After the backward pass of the loss a second one, of the loss of the adversarial pair"
     order = 50 # after mixed precision has scaled the loss
@@ -172,7 +172,7 @@ class AdversarialStep(_Listener):
         with torch.enable_grad(), _same_precision(self.learn): z_adv,z_weak,_ = self.pair(*self.xb)
         self.learn.loss = self.loss + self.pair.loss(z_adv.float(), z_weak.float()).detach()
 
-# %% ../nbs/22_ca2cl.ipynb #048
+# %% ../nbs/22_ca2cl.ipynb #050
 def _parts_and_step(model, eps, lam, where, temp, detach, pair): # see `ca2cl_learner`
     "The callbacks of its own: parts for the log, and the adversarial step"
     parts = ['instance', *['cluster']*bool(lam), *['adversarial','skipped']*(eps is not None)]
@@ -180,7 +180,7 @@ def _parts_and_step(model, eps, lam, where, temp, detach, pair): # see `ca2cl_le
     hard = adversarial_pair(model, partial(nt_xent, temp=temp), where, eps, **(pair or {}))
     return [LossParts(*parts), AdversarialStep(hard, detach)]
 
-# %% ../nbs/22_ca2cl.ipynb #049
+# %% ../nbs/22_ca2cl.ipynb #051
 def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     arch='resnet18',     # a torchvision name or function, 'tiny', or an encoder
     eps=1.,              # length of the adversarial step; None: without adversarial pairs
@@ -205,7 +205,7 @@ def ca2cl_learner(dls,   # DataLoaders of images, uint8 or in [0,1]
     learn.view_pair.other = getattr(view, 'weak', view)
     return learn
 
-# %% ../nbs/22_ca2cl.ipynb #051
+# %% ../nbs/22_ca2cl.ipynb #053
 def _draw(size, own, **kw): # one strong and one weak view, or two standard ones
     return (StrongWeak if own.get('mixed', True) else standard_view)(size, **kw)
 
@@ -218,7 +218,7 @@ register(Method('ca2cl', 'CA2CL', ca2cl_learner, k=10, lr='0.0006', view=_draw,
     Option('mixed', True, "a strong and a weak view; two standard ones instead"),
     Option('detach', False, "no adversarial gradient into the weak view: cheaper"))))
 
-# %% ../nbs/22_ca2cl.ipynb #065
+# %% ../nbs/22_ca2cl.ipynb #067
 # what a reader of this method's notebook needs in one import, see the five lines at its top
 _brought = basics, siamese, mixing, adversarial
 __all__ = [*globals().get('__all__', []), *(name for m in _brought for name in m.__all__)]
