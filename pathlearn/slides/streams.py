@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['windows_of', 'mixed', 'Closed', 'SlideTiles', 'share_of', 'TileLoader', 'job_tiles', 'slide_dls']
 
-# %% ../../nbs/50g_slide_streams.ipynb #9ad48401
+# %% ../../nbs/50g_slide_streams.ipynb #5ffe7967
 import random, warnings
 from collections import Counter
 from pathlib import Path
@@ -19,10 +19,10 @@ from .tiles import load_tiles
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
 
-# %% ../../nbs/50g_slide_streams.ipynb #70b38c90
+# %% ../../nbs/50g_slide_streams.ipynb #30c9c9e7
 def windows_of(tiles, # `Tiles`
                s=8,   # tiles along a side of a window
-):                    # -> [N,2] corners in the order of reading, [W] the first tile of each window
+):                    # -> [N,2] corners as they are read, [W] first tile of each window
     "Blocks of s x s neighbours, row by row inside"
     bx,by = np.floor((tiles.xy + .5)/(tiles.step*s)).T
     x,y = tiles.xy.T
@@ -30,7 +30,7 @@ def windows_of(tiles, # `Tiles`
     moved = (np.diff(bx[order]) != 0) | (np.diff(by[order]) != 0)
     return tiles.xy[order], np.flatnonzero(np.append(True, moved))
 
-# %% ../../nbs/50g_slide_streams.ipynb #74f7d8c1
+# %% ../../nbs/50g_slide_streams.ipynb #cea399a8
 def mixed(stream, # iterable
           room,   # B, how many wait
           dice,   # `random.Random`
@@ -47,13 +47,13 @@ def _drawn(held, dice): # the last one takes the place of the one that leaves
     held[i],held[-1] = held[-1],held[i]
     return held.pop()
 
-# %% ../../nbs/50g_slide_streams.ipynb #ff3f56cc
+# %% ../../nbs/50g_slide_streams.ipynb #602c14b2
 class Closed(NamedTuple):
     "A slide that nobody has opened yet"
     path: str  # of its file
     mpp: float # micrometres per pixel of the scan
 
-# %% ../../nbs/50g_slide_streams.ipynb #2b7f7c4d
+# %% ../../nbs/50g_slide_streams.ipynb #709e452f
 class _Shelf:
     "Slides by number, of which the last few are open"
     def __init__(self, slides, most): self.slides,self.most,self.open = slides,most,{}
@@ -70,7 +70,7 @@ class _Shelf:
             if isinstance(s, Slide): s.close()
         self.open = {}
 
-# %% ../../nbs/50g_slide_streams.ipynb #b2bb240e
+# %% ../../nbs/50g_slide_streams.ipynb #0b35d63b
 def _same(values, names, what): # one value each -> the one that all share
     for v,n in zip(values, names):
         if v != values[0]: raise ValueError(
@@ -78,7 +78,7 @@ def _same(values, names, what): # one value each -> the one that all share
             "tile them alike to train on them together")
     return values[0]
 
-# %% ../../nbs/50g_slide_streams.ipynb #2e0740dc
+# %% ../../nbs/50g_slide_streams.ipynb #f2f34103
 def _check_pair(slide, tiles): # `Slide`, `Closed` or path; `Tiles` -> `Slide` or `Closed`
     "Is it the slide of these tiles?"
     if not len(tiles): raise ValueError(f"{tiles.name} has no tiles: leave it out")
@@ -90,7 +90,7 @@ def _check_pair(slide, tiles): # `Slide`, `Closed` or path; `Tiles` -> `Slide` o
         raise FileNotFoundError(f"there is no slide at {slide.path}, whose tiles are to be read")
     return slide
 
-# %% ../../nbs/50g_slide_streams.ipynb #a2350107
+# %% ../../nbs/50g_slide_streams.ipynb #0ab41c3e
 def _check_pairs(pairs): # -> slides, Tiles, names
     pairs = [*pairs]
     if not pairs: raise ValueError("no slides: a list of pairs (slide, tiles) is expected")
@@ -104,7 +104,7 @@ def _check_pairs(pairs): # -> slides, Tiles, names
     _same([round(t.mpp, 4) for t in tiles], names, '{} um per pixel')
     return slides, tiles, names
 
-# %% ../../nbs/50g_slide_streams.ipynb #31f98d0d
+# %% ../../nbs/50g_slide_streams.ipynb #65546b22
 _USUAL,_MOST = 2*2**30,8*2**30 # bytes of the buffer that nobody chose, and of any
 
 def _room(buffer, px): # tiles, or None -> tiles
@@ -116,14 +116,14 @@ def _room(buffer, px): # tiles, or None -> tiles
         f"{_MOST//2**30} GiB are the most, buffer={_MOST//each:,}")
     return buffer
 
-# %% ../../nbs/50g_slide_streams.ipynb #fd08991e
+# %% ../../nbs/50g_slide_streams.ipynb #bb6dd426
 class SlideTiles(Moments):
     "Tiles of many slides as one training set; each is read when it is asked for"
     n_in,labels,classes = 3,None,None
     def __init__(self,
         tiles,         # list of pairs (`Slide` or its file, `Tiles`)
         open_slides=8, # most slides that are open at a time, in each process
-        buffer=None,   # B, tiles in memory, 3*B*px*px bytes; None: 4096, fewer beyond 2 GiB
+        buffer=None,   # B, tiles in memory, 3*B*px*px bytes; None: 4096, at most 2 GiB
         window=8,      # s, tiles along a side of a window
         skip_bad=False, # leave out tiles that cannot be read, and count them
         workers=0,     # processes that read, unless `dls` is told; they share the buffer
@@ -150,17 +150,18 @@ class SlideTiles(Moments):
                 f"{self.size} px of {self.mpp:.4g} um")
     def __getstate__(self): return {k: v for k,v in vars(self).items() if k != '_few'}
 
-# %% ../../nbs/50g_slide_streams.ipynb #e9e83743
+# %% ../../nbs/50g_slide_streams.ipynb #521e04be
 @patch
-def read(self:SlideTiles, i): # number of a tile -> uint8 [3,px,px]; None: bad, and left out
+def read(self:SlideTiles, i): # number of a tile -> uint8 [3,px,px]; None: left out
     "One tile; OSError that names slide and tile where it cannot be read"
     s,xy = int(self.slide_of(i)),self.xy[i]
     try: return self.shelf[s].read(xy, self.size, self.mpp)
     except (OSError,ValueError) as e:
         self.bad[i] = True
         if self.skip_bad: return None
-        raise OSError(f"{self.slides[s]}, the tile at ({xy[0]}, {xy[1]}): {e}. Mend the slide or "
-                      "take it out, or leave out such tiles, skip_bad=True") from e
+        raise OSError(
+            f"{self.slides[s]}, the tile at ({xy[0]}, {xy[1]}): {e}. Mend the slide or "
+            "take it out, or leave out such tiles, skip_bad=True") from e
 
 @patch
 def __getitem__(self:SlideTiles, i): return self.read(i), # as a dataset of PyTorch
@@ -171,7 +172,7 @@ def new_empty(self:SlideTiles): # fastai's name
     vars(empty).update(vars(self) | dict(xy=self.xy[:0], windows=self.windows[:0]))
     return empty
 
-# %% ../../nbs/50g_slide_streams.ipynb #431aed91
+# %% ../../nbs/50g_slide_streams.ipynb #b58d38b2
 @patch
 def say_bad(self:SlideTiles):
     "Warn of the tiles that were left out so far, by slide"
@@ -182,7 +183,7 @@ def say_bad(self:SlideTiles):
     warnings.warn(f"skipped {len(at)} of {len(self):,} tiles that cannot be read, "
                   f"of {len(n)} slide{'s'*(len(n) != 1)}: {told}")
 
-# %% ../../nbs/50g_slide_streams.ipynb #e69c2502
+# %% ../../nbs/50g_slide_streams.ipynb #2e0548d6
 @patch
 def sample(self:SlideTiles, n=256): # at most -> `PatchData`, groups = slides
     "Tiles evenly spread over all slides"
@@ -195,16 +196,17 @@ def sample(self:SlideTiles, n=256): # at most -> `PatchData`, groups = slides
     return PatchData(torch.stack(images), name=self.name, groups=whose, names=names)
 
 @patch
-def few(self:SlideTiles, n): # -> the images of `sample`, which are kept until another n is asked for
+def few(self:SlideTiles, n): # -> images of `sample`, kept until another n is asked for
     if len(vars(self).get('_few', ())) != n: # tiles that are bad are made up for
         x = self.sample(n).images
         self._few = x[torch.arange(n) % len(x)]
     return self._few
 
 @patch
-def find_moments(self:SlideTiles): return PatchData(self.few(min(256, len(self)))).find_moments()
+def find_moments(self:SlideTiles):
+    return PatchData(self.few(min(256, len(self)))).find_moments()
 
-# %% ../../nbs/50g_slide_streams.ipynb #dc28a95a
+# %% ../../nbs/50g_slide_streams.ipynb #8f336ebc
 @patch
 def plan(self:SlideTiles, dice): # `random.Random` -> int [N]
     "All tiles, window after window, the windows in random order"
@@ -212,16 +214,16 @@ def plan(self:SlideTiles, dice): # `random.Random` -> int [N]
     first,end = self.windows,np.append(self.windows, len(self))[1:]
     return np.concatenate([np.arange(first[w], end[w]) for w in dice.sample(range(n), n)])
 
-# %% ../../nbs/50g_slide_streams.ipynb #a91dc3c0
-def share_of(order, bs, offs, workers, shuffled): # plan, images in a batch, which of how many
+# %% ../../nbs/50g_slide_streams.ipynb #56adf710
+def share_of(order, bs, offs, workers, shuffled): # plan, batch size, which of how many
     "The tiles of the plan that one worker reads"
     n = -(-len(order)//bs) # batches
     if not shuffled: return order[np.arange(len(order))//bs % workers == offs]
     return order[bs*(n*offs//workers):bs*(n*(offs+1)//workers)]
 
-# %% ../../nbs/50g_slide_streams.ipynb #6d4d0d92
+# %% ../../nbs/50g_slide_streams.ipynb #3c983416
 class TileLoader(DataLoader):
-    "A fastai `DataLoader` over `SlideTiles`: windows at random, tiles at random from a buffer"
+    "A fastai `DataLoader` over `SlideTiles`: random windows, then random tiles"
     n_inp = 1
     def get_idxs(self): # of an epoch
         data,self.seed = self.dataset,self.rng.getrandbits(32)
@@ -250,21 +252,22 @@ class TileLoader(DataLoader):
         x = (self.one_batch() if b is None else b)[0].cpu()
         PatchData(x[np.linspace(0, len(x)-1, max_n).astype(int)]).show(max_n, **kwargs)
 
-# %% ../../nbs/50g_slide_streams.ipynb #b7569f3d
+# %% ../../nbs/50g_slide_streams.ipynb #95fe6ecd
 @patch
 def dls(self:SlideTiles,
     bs=256, device=None, # as in `PatchData.dls`
     workers=None,   # processes that read; None: as this data was told
     drop_last=True, # leave out the tiles that do not fill a last batch of training
     **kw            # for fastai's `DataLoader`
-):                  # -> `DataLoaders` of `(image,)`, uint8 [B,3,px,px]; the valid one is empty
+):                  # -> `DataLoaders` of `(image,)`, uint8 [B,3,px,px]; valid is empty
     "Stream the tiles"
     bs = batch_size(len(self), bs, True, drop_last)
     n = self.workers if workers is None else workers
-    train = TileLoader(self, bs=bs, num_workers=n, shuffle=True, drop_last=drop_last, **kw)
+    train = TileLoader(self, bs=bs, num_workers=n, shuffle=True, drop_last=drop_last,
+                       **kw)
     return data_loaders(train, TileLoader(self.new_empty(), bs=bs), device)
 
-# %% ../../nbs/50g_slide_streams.ipynb #3349fdb1
+# %% ../../nbs/50g_slide_streams.ipynb #acda0f36
 def _why_not(state): # of `read_states` -> why a slide of a job cannot serve, or None
     entry,file = state['stages'].get('tiles', {}),Path(state['slide'])
     if entry.get('state') != 'done': return entry.get('error') or (
@@ -273,8 +276,8 @@ def _why_not(state): # of `read_states` -> why a slide of a job cannot serve, or
     if file.stat().st_size != (state.get('bytes') or file.stat().st_size): return (
         f"{state['name']}: {file} is another file than the one that was tiled, tile it anew")
 
-# %% ../../nbs/50g_slide_streams.ipynb #f0fc66f2
-def job_tiles(out): # job folder -> list of (`Closed`, `Tiles`), dict: name of a bad slide -> why
+# %% ../../nbs/50g_slide_streams.ipynb #add81a48
+def job_tiles(out): # job folder -> list of (`Closed`, `Tiles`), dict: bad slide -> why
     "The slides of a job with their tiles, none of them open"
     ready,bad = [],{}
     for name,state in read_states(out).items():
@@ -284,18 +287,18 @@ def job_tiles(out): # job folder -> list of (`Closed`, `Tiles`), dict: name of a
             mpp = state['stages']['tiles'].get('slide_mpp', tiles.mpp0)
             ready.append((Closed(state['slide'], mpp), tiles))
     if ready: return ready, bad
-    raise ValueError(f"{out} holds no slide that can be read: "
-                     f"{next(iter(bad.values()), 'it is no job folder, pathlearn_tile makes one')}")
+    why = next(iter(bad.values()), 'it is no job folder, pathlearn_tile makes one')
+    raise ValueError(f"{out} holds no slide that can be read: {why}")
 
-# %% ../../nbs/50g_slide_streams.ipynb #a0ce9710
+# %% ../../nbs/50g_slide_streams.ipynb #f0ba526c
 def slide_dls(
     tiles,          # list of pairs (`Slide` or its file, `Tiles`), or a job folder
     bs=256,         # tiles in a batch
     workers=0,      # processes that read; 0 reads in this one
     device=None,    # where batches go, by default the GPU if there is one
     open_slides=8,  # most slides that are open at a time, in each process
-    buffer=None,    # B, tiles in memory, 3*B*px*px bytes; None: 4096, fewer beyond 2 GiB
-    skip_bad=False, # leave out tiles that cannot be read, and warn how many after each epoch
+    buffer=None,    # B, tiles in memory, 3*B*px*px bytes; None: 4096, at most 2 GiB
+    skip_bad=False, # leave out tiles that cannot be read, and warn after each epoch
     seed=None,      # of the order; None: `torch.manual_seed` fixes it
     window=8,       # s, tiles along a side of a window
     drop_last=True, # leave out the tiles that do not fill a last batch
@@ -303,7 +306,8 @@ def slide_dls(
     "Batches straight from slides, each tile once per epoch"
     bad,name = {},'slides'
     if isinstance(tiles, (str,Path)): name,(tiles,bad) = Path(tiles).name,job_tiles(tiles)
-    if bad: warnings.warn(f"{len(bad)} of {len(tiles)+len(bad)} slides of {name} are left out: "
+    n = len(bad) + len(tiles)
+    if bad: warnings.warn(f"{len(bad)} of {n} slides of {name} are left out: "
                           + '; '.join([*bad.values()][:3]))
     data = SlideTiles(tiles, open_slides, buffer, window, skip_bad, workers, name)
     found = data.dls(bs, device, drop_last=drop_last)
