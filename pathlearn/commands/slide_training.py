@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['trains_on_slides', 'slides_seen', 'train_slides']
 
-# %% ../../nbs/60f1_slide_training.ipynb #6ef69544
+# %% ../../nbs/60f1_slide_training.ipynb #003
 import hashlib, sys, zlib
 from argparse import Namespace
 from pathlib import Path
@@ -24,7 +24,7 @@ from ..slides.jobs import _USUAL, _check_tiling, is_job, job_settings, tile_slid
 from ..slides.streams import SlideTiles, job_tiles
 from ..slides.work import slide_files
 
-# %% ../../nbs/60f1_slide_training.ipynb #440d4537
+# %% ../../nbs/60f1_slide_training.ipynb #005
 def trains_on_slides(args): # what `pathlearn_train` has read -> bool
     "Are the data whole slides?"
     own = {o.name for o in load_method(args.method).own}
@@ -33,7 +33,7 @@ def trains_on_slides(args): # what `pathlearn_train` has read -> bool
     raise ValueError(f"--workers {args.workers} is for whole slides, and {args.data} holds none: "
                      "leave it out")
 
-# %% ../../nbs/60f1_slide_training.ipynb #db4c4c10
+# %% ../../nbs/60f1_slide_training.ipynb #007
 def _check_method(method, source): # Method, text
     if method.data == 'nuclei': raise ValueError(
         f"{method.name} learns from masks of nuclei, and {source} holds whole slides: give it a "
@@ -42,7 +42,7 @@ def _check_method(method, source): # Method, text
         f"{method.name} learns from a label for each patch, and tiles of {source} have none: "
         "pathlearn_mil learns from a label for each slide")
 
-# %% ../../nbs/60f1_slide_training.ipynb #13bc5f99
+# %% ../../nbs/60f1_slide_training.ipynb #008
 _GRID = 'px','mpp','overlap','min_tissue','slide_mpp'
 
 def _asked(args): # -> dict: the settings of tiles that were given
@@ -50,7 +50,7 @@ def _asked(args): # -> dict: the settings of tiles that were given
 
 def _flag(name): return '--' + name.replace('_', '-')
 
-# %% ../../nbs/60f1_slide_training.ipynb #1d4d57b6
+# %% ../../nbs/60f1_slide_training.ipynb #009
 def _check_options(args):
     for name in ('size','channels'):
         if getattr(args, name): raise ValueError(
@@ -62,7 +62,7 @@ def _check_options(args):
         "folder and no file of slides: leave it out")
     refuse_others(load_method(args.method), Namespace(**vars(args) | dict(mpp=None)))
 
-# %% ../../nbs/60f1_slide_training.ipynb #be68e959
+# %% ../../nbs/60f1_slide_training.ipynb #011
 def _check_job(args): # does it hold the tiles that are asked for?
     has = job_settings(args.data)
     for n,v in _asked(args).items():
@@ -70,7 +70,7 @@ def _check_job(args): # does it hold the tiles that are asked for?
             f"the tiles of {args.data} were cut with {n} {has.get(n)}, and {_flag(n)} {v} is asked "
             "for: leave it out, or name the slides to cut them anew")
 
-# %% ../../nbs/60f1_slide_training.ipynb #92ec44d8
+# %% ../../nbs/60f1_slide_training.ipynb #012
 def _job_of(args, out): # parsed arguments, folder of the run -> job folder
     "Where the tiles are, cut first if they are not"
     if is_job(args.data):
@@ -86,13 +86,13 @@ def _job_of(args, out): # parsed arguments, folder of the run -> job folder
         write_job_page(job)
     return job
 
-# %% ../../nbs/60f1_slide_training.ipynb #158b3825
+# %% ../../nbs/60f1_slide_training.ipynb #014
 def _print(slide, tiles): # `Closed`, `Tiles` -> bytes
     size = Path(slide.path).stat().st_size
     about = f'{size} {tiles.px} {tiles.mpp:.6g} {tiles.side0:.6g}'
     return hashlib.blake2b(about.encode() + tiles.xy.tobytes(), digest_size=8).digest()
 
-# %% ../../nbs/60f1_slide_training.ipynb #975abf5c
+# %% ../../nbs/60f1_slide_training.ipynb #015
 def slides_seen(pairs): # of `job_tiles` -> dict, as `fingerprint` makes it of images
     "What the tiles of a run were, in a line per slide"
     prints = [_print(*p) for p in pairs]
@@ -103,11 +103,11 @@ def slides_seen(pairs): # of `job_tiles` -> dict, as `fingerprint` makes it of i
     return dict(n=dict(train=n), of='slides', shape=f'3x{px}x{px}', classes=None,
                 content=_whole(rows), lines=_pack(rows))
 
-# %% ../../nbs/60f1_slide_training.ipynb #afafbb81
+# %% ../../nbs/60f1_slide_training.ipynb #016
 def _settings(method, args, job): # -> dict
     return settings_of(method, args) | _USUAL | job_settings(job) | dict(workers=args.workers)
 
-# %% ../../nbs/60f1_slide_training.ipynb #cd9db22d
+# %% ../../nbs/60f1_slide_training.ipynb #018
 def train_slides(args): # what `pathlearn_train` has read
     "Train a method on tiles of slides, and report; SystemExit 1 where some slide is bad"
     method,name = load_method(args.method),data_name(args.data)
@@ -131,18 +131,18 @@ def train_slides(args): # what `pathlearn_train` has read
                     args)
     _say_bad(bad, job)
 
-# %% ../../nbs/60f1_slide_training.ipynb #9fba2944
+# %% ../../nbs/60f1_slide_training.ipynb #019
 def _say_bad(bad, job): # dict: name of a slide -> why
     if not bad: return
     for why in [*bad.values()][:5]: print(f"bad slide: {_as_option(why)}", file=sys.stderr)
     if len(bad) > 5: print(f"and {len(bad)-5} more, see {job/'report.csv'}", file=sys.stderr)
     raise SystemExit(1)
 
-# %% ../../nbs/60f1_slide_training.ipynb #2ab24496
+# %% ../../nbs/60f1_slide_training.ipynb #021
 def _shown(data): # -> number of tiles for the report
     return min(len(data), 2000, max(96, 2**29//(3*data.size**2)))
 
-# %% ../../nbs/60f1_slide_training.ipynb #001803f2
+# %% ../../nbs/60f1_slide_training.ipynb #022
 def _before(past, epochs): # what `same_run` tells of other data -> a sentence
     if not past: return ''
     spans = ' and '.join(f"{o['n'].get('train')} slides for {o['epochs']}" for o in past)
@@ -150,7 +150,7 @@ def _before(past, epochs): # what `same_run` tells of other data -> a sentence
 
 def _count(n, what): return f"{n:,} {what}{'s'*(n != 1)}"
 
-# %% ../../nbs/60f1_slide_training.ipynb #2ef7c029
+# %% ../../nbs/60f1_slide_training.ipynb #023
 def _lead(method, data, bad, past, args): # -> what the page says first
     seen = f"{_count(len(data), 'tile')} of {_count(len(data.slides), 'slide')}"
     left = f" {_count(len(bad), 'slide')} could not be used and was left out." if bad else ''
@@ -160,7 +160,7 @@ def _lead(method, data, bad, past, args): # -> what the page says first
             f"{_before(past, args.epochs)} The page shows {_count(_shown(data), 'tile')}, spread "
             "over the slides.")
 
-# %% ../../nbs/60f1_slide_training.ipynb #a43246d2
+# %% ../../nbs/60f1_slide_training.ipynb #024
 def _report(method, learn, data, out, job, lead, minutes, args):
     title, weights = method.title, _weights(method, out)
     arch = learn.model.encoder.settings['arch']

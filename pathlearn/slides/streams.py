@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['windows_of', 'mixed', 'Closed', 'SlideTiles', 'share_of', 'TileLoader', 'job_tiles', 'slide_dls']
 
-# %% ../../nbs/50g_slide_streams.ipynb #5ffe7967
+# %% ../../nbs/50g_slide_streams.ipynb #002
 import random, warnings
 from collections import Counter
 from pathlib import Path
@@ -19,7 +19,7 @@ from .tiles import load_tiles
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
 
-# %% ../../nbs/50g_slide_streams.ipynb #30c9c9e7
+# %% ../../nbs/50g_slide_streams.ipynb #013
 def windows_of(tiles, # `Tiles`
                s=8,   # tiles along a side of a window
 ):                    # -> [N,2] corners as they are read, [W] first tile of each window
@@ -30,7 +30,7 @@ def windows_of(tiles, # `Tiles`
     moved = (np.diff(bx[order]) != 0) | (np.diff(by[order]) != 0)
     return tiles.xy[order], np.flatnonzero(np.append(True, moved))
 
-# %% ../../nbs/50g_slide_streams.ipynb #cea399a8
+# %% ../../nbs/50g_slide_streams.ipynb #016
 def mixed(stream, # iterable
           room,   # B, how many wait
           dice,   # `random.Random`
@@ -47,13 +47,13 @@ def _drawn(held, dice): # the last one takes the place of the one that leaves
     held[i],held[-1] = held[-1],held[i]
     return held.pop()
 
-# %% ../../nbs/50g_slide_streams.ipynb #602c14b2
+# %% ../../nbs/50g_slide_streams.ipynb #019
 class Closed(NamedTuple):
     "A slide that nobody has opened yet"
     path: str  # of its file
     mpp: float # micrometres per pixel of the scan
 
-# %% ../../nbs/50g_slide_streams.ipynb #709e452f
+# %% ../../nbs/50g_slide_streams.ipynb #020
 class _Shelf:
     "Slides by number, of which the last few are open"
     def __init__(self, slides, most): self.slides,self.most,self.open = slides,most,{}
@@ -70,7 +70,7 @@ class _Shelf:
             if isinstance(s, Slide): s.close()
         self.open = {}
 
-# %% ../../nbs/50g_slide_streams.ipynb #0b35d63b
+# %% ../../nbs/50g_slide_streams.ipynb #022
 def _same(values, names, what): # one value each -> the one that all share
     for v,n in zip(values, names):
         if v != values[0]: raise ValueError(
@@ -78,7 +78,7 @@ def _same(values, names, what): # one value each -> the one that all share
             "tile them alike to train on them together")
     return values[0]
 
-# %% ../../nbs/50g_slide_streams.ipynb #f2f34103
+# %% ../../nbs/50g_slide_streams.ipynb #023
 def _check_pair(slide, tiles): # `Slide`, `Closed` or path; `Tiles` -> `Slide` or `Closed`
     "Is it the slide of these tiles?"
     if not len(tiles): raise ValueError(f"{tiles.name} has no tiles: leave it out")
@@ -90,7 +90,7 @@ def _check_pair(slide, tiles): # `Slide`, `Closed` or path; `Tiles` -> `Slide` o
         raise FileNotFoundError(f"there is no slide at {slide.path}, whose tiles are to be read")
     return slide
 
-# %% ../../nbs/50g_slide_streams.ipynb #0ab41c3e
+# %% ../../nbs/50g_slide_streams.ipynb #024
 def _check_pairs(pairs): # -> slides, Tiles, names
     pairs = [*pairs]
     if not pairs: raise ValueError("no slides: a list of pairs (slide, tiles) is expected")
@@ -104,7 +104,7 @@ def _check_pairs(pairs): # -> slides, Tiles, names
     _same([round(t.mpp, 4) for t in tiles], names, '{} um per pixel')
     return slides, tiles, names
 
-# %% ../../nbs/50g_slide_streams.ipynb #65546b22
+# %% ../../nbs/50g_slide_streams.ipynb #026
 _USUAL,_MOST = 2*2**30,8*2**30 # bytes of the buffer that nobody chose, and of any
 
 def _room(buffer, px): # tiles, or None -> tiles
@@ -116,7 +116,7 @@ def _room(buffer, px): # tiles, or None -> tiles
         f"{_MOST//2**30} GiB are the most, buffer={_MOST//each:,}")
     return buffer
 
-# %% ../../nbs/50g_slide_streams.ipynb #bb6dd426
+# %% ../../nbs/50g_slide_streams.ipynb #027
 class SlideTiles(Moments):
     "Tiles of many slides as one training set; each is read when it is asked for"
     n_in,labels,classes = 3,None,None
@@ -150,7 +150,7 @@ class SlideTiles(Moments):
                 f"{self.size} px of {self.mpp:.4g} um")
     def __getstate__(self): return {k: v for k,v in vars(self).items() if k != '_few'}
 
-# %% ../../nbs/50g_slide_streams.ipynb #521e04be
+# %% ../../nbs/50g_slide_streams.ipynb #031
 @patch
 def read(self:SlideTiles, i): # number of a tile -> uint8 [3,px,px]; None: left out
     "One tile; OSError that names slide and tile where it cannot be read"
@@ -172,7 +172,7 @@ def new_empty(self:SlideTiles): # fastai's name
     vars(empty).update(vars(self) | dict(xy=self.xy[:0], windows=self.windows[:0]))
     return empty
 
-# %% ../../nbs/50g_slide_streams.ipynb #b58d38b2
+# %% ../../nbs/50g_slide_streams.ipynb #032
 @patch
 def say_bad(self:SlideTiles):
     "Warn of the tiles that were left out so far, by slide"
@@ -183,7 +183,7 @@ def say_bad(self:SlideTiles):
     warnings.warn(f"skipped {len(at)} of {len(self):,} tiles that cannot be read, "
                   f"of {len(n)} slide{'s'*(len(n) != 1)}: {told}")
 
-# %% ../../nbs/50g_slide_streams.ipynb #2e0548d6
+# %% ../../nbs/50g_slide_streams.ipynb #034
 @patch
 def sample(self:SlideTiles, n=256): # at most -> `PatchData`, groups = slides
     "Tiles evenly spread over all slides"
@@ -206,7 +206,7 @@ def few(self:SlideTiles, n): # -> images of `sample`, kept until another n is as
 def find_moments(self:SlideTiles):
     return PatchData(self.few(min(256, len(self)))).find_moments()
 
-# %% ../../nbs/50g_slide_streams.ipynb #8f336ebc
+# %% ../../nbs/50g_slide_streams.ipynb #037
 @patch
 def plan(self:SlideTiles, dice): # `random.Random` -> int [N]
     "All tiles, window after window, the windows in random order"
@@ -214,14 +214,14 @@ def plan(self:SlideTiles, dice): # `random.Random` -> int [N]
     first,end = self.windows,np.append(self.windows, len(self))[1:]
     return np.concatenate([np.arange(first[w], end[w]) for w in dice.sample(range(n), n)])
 
-# %% ../../nbs/50g_slide_streams.ipynb #56adf710
+# %% ../../nbs/50g_slide_streams.ipynb #041
 def share_of(order, bs, offs, workers, shuffled): # plan, batch size, which of how many
     "The tiles of the plan that one worker reads"
     n = -(-len(order)//bs) # batches
     if not shuffled: return order[np.arange(len(order))//bs % workers == offs]
     return order[bs*(n*offs//workers):bs*(n*(offs+1)//workers)]
 
-# %% ../../nbs/50g_slide_streams.ipynb #3c983416
+# %% ../../nbs/50g_slide_streams.ipynb #044
 class TileLoader(DataLoader):
     "A fastai `DataLoader` over `SlideTiles`: random windows, then random tiles"
     n_inp = 1
@@ -252,7 +252,7 @@ class TileLoader(DataLoader):
         x = (self.one_batch() if b is None else b)[0].cpu()
         PatchData(x[np.linspace(0, len(x)-1, max_n).astype(int)]).show(max_n, **kwargs)
 
-# %% ../../nbs/50g_slide_streams.ipynb #95fe6ecd
+# %% ../../nbs/50g_slide_streams.ipynb #045
 @patch
 def dls(self:SlideTiles,
     bs=256, device=None, # as in `PatchData.dls`
@@ -267,7 +267,7 @@ def dls(self:SlideTiles,
                        **kw)
     return data_loaders(train, TileLoader(self.new_empty(), bs=bs), device)
 
-# %% ../../nbs/50g_slide_streams.ipynb #acda0f36
+# %% ../../nbs/50g_slide_streams.ipynb #047
 def _why_not(state): # of `read_states` -> why a slide of a job cannot serve, or None
     entry,file = state['stages'].get('tiles', {}),Path(state['slide'])
     if entry.get('state') != 'done': return entry.get('error') or (
@@ -276,7 +276,7 @@ def _why_not(state): # of `read_states` -> why a slide of a job cannot serve, or
     if file.stat().st_size != (state.get('bytes') or file.stat().st_size): return (
         f"{state['name']}: {file} is another file than the one that was tiled, tile it anew")
 
-# %% ../../nbs/50g_slide_streams.ipynb #add81a48
+# %% ../../nbs/50g_slide_streams.ipynb #048
 def job_tiles(out): # job folder -> list of (`Closed`, `Tiles`), dict: bad slide -> why
     "The slides of a job with their tiles, none of them open"
     ready,bad = [],{}
@@ -290,7 +290,7 @@ def job_tiles(out): # job folder -> list of (`Closed`, `Tiles`), dict: bad slide
     why = next(iter(bad.values()), 'it is no job folder, pathlearn_tile makes one')
     raise ValueError(f"{out} holds no slide that can be read: {why}")
 
-# %% ../../nbs/50g_slide_streams.ipynb #f0ba526c
+# %% ../../nbs/50g_slide_streams.ipynb #049
 def slide_dls(
     tiles,          # list of pairs (`Slide` or its file, `Tiles`), or a job folder
     bs=256,         # tiles in a batch
