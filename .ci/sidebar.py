@@ -13,7 +13,7 @@ PATH = {
     'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
     'Methods to compare with': ['13_decorrelated', '14_moco', '14a_swav', '14b_clustered', '15_supervised'],
-    'Whole slides': [('50_slides', ['50a_reading', '50b_find_tissue', '50c_slide_tiles', '50d_embedding', '50e_slide_jobs', '50e1_records', '50e2_work', '50f_hotspots']),
+    'Whole slides': [('50_slides', ['50a_reading', '50b_find_tissue', '50c_slide_tiles', '50d_embedding', '50e_slide_jobs', '50e1_records', '50e2_work', '50f_hotspots', '50g_slide_streams']),
                      ('51_mil', ['51a_bags', '51a1_cohort', '51a2_splits', '51b_pooling', '51c_training', '51d_slide_scores'])],
     'Results': ['70_results'],
     'The ground': [
@@ -29,7 +29,7 @@ PATH = {
     'Commands': [
         '62_your_files', ('65_cli', ['65a_cli_slides']),
         ('60_commands', ['60a_shell', '60a1_terminal', '60a2_faults', '60b_known', '60c_inputs', '60j_archives', '60d_runs', '60k_fingerprint',
-                         '60l_folders', '60e1_scores', '60e_report', '60f_train', '60m_nuclei_inputs', '60g_train_nuclei', '60h1_groups', '60h_embed', '60i_demo', '60n_prepare', '60o_tile', '60o1_job_page', '60o2_slide_options', '60p_slide_inputs', '60p1_verdict_files', '60p2_verdicts']),
+                         '60l_folders', '60e1_scores', '60e_report', '60f_train', '60f1_slide_training', '60m_nuclei_inputs', '60g_train_nuclei', '60h1_groups', '60h_embed', '60i_demo', '60n_prepare', '60o_tile', '60o1_job_page', '60o2_slide_options', '60p_slide_inputs', '60p1_verdict_files', '60p2_verdicts']),
         ('61_reproduce', ['61a_rows', '61b_reproduce_clusiam', '61c_reproduce_autoencoder', '61d_reproduce_ca2cl', '61e_reproduce_cdcl', '61f_reproduce_slides', '61f1_cohort_tiles'])],
     'Contribute': ['91_docs']}
 CONTRIBUTING = {'text': 'Working on pathlearn', 'href': 'https://github.com/pathlearn/pathlearn/blob/main/CONTRIBUTING.md'}

@@ -10,13 +10,15 @@ from importlib.resources import files
 from .commands.known import known_methods, methods_for, own_arguments
 from .commands.shell import (_device, _later, filled, make_parser, number,
                                       run, seed)
-from .commands.slide_options import encoder_arguments, slide_arguments, which_encoder
+from .commands.slide_options import (encoder_arguments, grid_arguments, slide_arguments,
+                                              which_encoder)
 
 # %% ../nbs/65_cli.ipynb #006
 _DATA = ("a MedMNIST name, an .npz file of arrays, a folder of images "
          "(flat, with a folder per class, with train, val and test in it, "
          "or as NCT-CRC, PCam, GlaS, CRAG and LC25000 were published), "
          "'pcam', 'synthetic', the embedded tissue, or 'digits', scikit-learn's; "
+         "whole slides, or a job folder of pathlearn_tile; "
          "for cdcl a folder of nuclei and masks, as in the Data Science Bowl, in MoNuSeg, "
          "or as images/ and masks/")
 
@@ -31,7 +33,8 @@ def _data_arguments(parser, required=True):
         help="pixels per side that patches are brought to "
         "(default: as they are, or as the weights expect)")
     add('--skip-bad', action='store_true',
-        help="leave out images of a folder that cannot be read, and count them")
+        help="leave out images of a folder, and tiles of slides, that cannot be read, and count "
+        "them")
     add('--channels', type=number(int, 1, 3), choices=(1,3),
         help="3 makes every image colour, 1 grey (default: as they are, all of one kind)")
     return add
@@ -102,6 +105,7 @@ _TRAIN = [
      'pathlearn_train clusiam --data lung.npz --arch tiny --k 20 --out runs/lung',
      'pathlearn_train ca2cl --data patches/ --epochs 100 --bs 512',
      'pathlearn_train autoencoder --data pneumoniamnist --epochs 100',
+     'pathlearn_train simsiam --data slides/ --px 224 --mpp .5',
      'pathlearn_train cdcl --data nuclei/ --share 1/8']]
 
 # %% ../nbs/65_cli.ipynb #019
@@ -110,7 +114,10 @@ def _train_arguments(p, named): # named: name -> row, or None: another package's
     p.add_argument('method', choices=[*named], metavar='METHOD', help=', '.join(named))
     _common(p, methods)('--seed', type=seed, default=0,
                         help="of the weights, the views, the order and the split")
-    own_arguments(p, methods)
+    grid_arguments(p, "the job's, else ", "; of cdcl: microns per pixel that images are brought to"
+        )('--workers', type=number(int, 0, 256), metavar='N',
+          help="processes that read tiles; 0 reads in the one that trains (default: 2)")
+    own_arguments(p, methods, but=('mpp',))
     add = p.add_argument_group('output').add_argument
     add('--out', type=filled, metavar='FOLDER',
         help="where everything goes (default: runs/METHOD_DATA)")
@@ -118,7 +125,8 @@ def _train_arguments(p, named): # named: name -> row, or None: another package's
         help="go on with the run in that folder although its data have changed")
 
 # %% ../nbs/65_cli.ipynb #021
-# data of the method: module, function
+# data: module, function
+_SLIDES = 'slide_training','train_slides'
 _ROOMS = dict(patches=('train','train'), nuclei=('nuclei','train_nuclei'))
 
 # %% ../nbs/65_cli.ipynb #022
@@ -128,7 +136,9 @@ def pathlearn_train(argv=None): # argv: list of str; None: the command line
     def arguments(p, words):
         named.update(methods_for(words))
         _train_arguments(p, named)
-    def work(args): return _later(*_ROOMS[named[args.method].data])(args)
+    def work(args):
+        slides = _later('slide_training', 'trains_on_slides')(args)
+        return _later(*_SLIDES if slides else _ROOMS[named[args.method].data])(args)
     return run(make_parser('pathlearn_train', *_TRAIN), work, argv, arguments)
 
 # %% ../nbs/65_cli.ipynb #027

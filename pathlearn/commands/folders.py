@@ -144,7 +144,8 @@ def _check_settings(out, old, new, usual, settled):
 # %% ../../nbs/60l_folders.ipynb #019
 def _refuse(out, seen, what):
     n = sum(seen['n'].values())
-    raise ValueError(f"the data have changed since the run in {out} began with {n} images: {what}. "
+    raise ValueError(f"the data have changed since the run in {out} began with {n} "
+                     f"{seen.get('of', 'images')}: {what}. "
                      "Take them as they were, or another --out; "
                      "--continue-on-new-data goes on with them as they are now")
 

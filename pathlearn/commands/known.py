@@ -148,10 +148,14 @@ def own_options(methods, to=('learner','fit','data')): # rows; whose options
             if o.to in to: found.setdefault(o.name, []).append((m, o))
     return found
 
-def own_arguments(parser, methods, **kw): # kw: for `own_options`; -> dict: title -> group
+def own_arguments(parser, methods,
+                  but=(), # names that the parser has already
+                  **kw,   # for `own_options`
+):                        # -> dict: title -> group
     "The options of single methods, in a group for those who take them"
     groups = {}
-    for pairs in own_options(methods, **kw).values():
+    for name,pairs in own_options(methods, **kw).items():
+        if name in but: continue
         title = f"{', '.join(m.name for m,_ in pairs)} alone"
         if title not in groups: groups[title] = parser.add_argument_group(title)
         _add_option(groups[title].add_argument, pairs)

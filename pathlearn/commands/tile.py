@@ -61,10 +61,10 @@ def tile(args): # what `pathlearn_tile` has read
 _SURE = {*SLIDES} - {'.tif','.tiff','.dcm'}
 _OPTIONS = 'px','mpp','overlap','min_tissue','slide_mpp','shard','scheduler'
 
-def means_slides(args): # what `pathlearn_embed` has read -> bool
+def means_slides(args): # what `pathlearn_embed` or `pathlearn_train` has read -> bool
     "Are the data whole slides?"
-    asked = args.slides_first or any(getattr(args, n) is not None for n in _OPTIONS)
-    if asked or is_job(args.data): return True
+    asked = any(getattr(args, n, None) is not None for n in _OPTIONS)
+    if asked or getattr(args, 'slides_first', False) or is_job(args.data): return True
     path = Path(args.data).expanduser()
     files = path.rglob('*') if path.is_dir() else [path]
     return any(f.suffix.lower() in _SURE and f.is_file() for f in files)

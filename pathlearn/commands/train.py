@@ -43,14 +43,14 @@ def _state(out): # -> text
 def _weights(method, out): return out/f'{method.name}.safetensors'
 
 # %% ../../nbs/60f_train.ipynb #009
-def _trained(method, splits, out, args): # -> Learner, minutes
+def _trained(method, splits, out, args, **meta): # meta: for the weights; -> Learner, minutes
     "Train or go on, and save the weights"
     weights = _weights(method, out)
     learn,minutes = trained(method.name, splits.train, out/'training.pt', args.epochs, args.seed,
                             watches(method.name, splits, args.epochs), weights,
                             fit=asked_of(method, args, 'fit'), **learner_settings(method, args))
     save_encoder(learn, weights, data=data_name(args.data), size=splits.train.size,
-                 epochs=args.epochs, seed=args.seed)
+                 epochs=args.epochs, seed=args.seed, **meta)
     return learn, minutes
 
 # %% ../../nbs/60f_train.ipynb #011

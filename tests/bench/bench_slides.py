@@ -1,14 +1,16 @@
-"""Slides beside bare OpenSlide: tiles a second, half resolution, tissue and grid of a large pyramid.
+"""Slides beside bare OpenSlide: tiles a second, half resolution, tissue and grid of a large pyramid, orders of reading.
 
 Writes nbs/results/slides_speed.csv: OMP_NUM_THREADS=1 PATHLEARN_DATA=FOLDER python tests/bench/bench_slides.py
+With `orders` as argument the rows of the orders alone are measured, and take the place of the old ones.
 FOLDER holds slides/cmu_small_region.svs and slides/tcga_cr_7395_region.svs. Seconds are the processor's, so that others on the
 machine count little; ours and theirs take turns on the same tiles, medians of ROUNDS. Memory is the peak less what the process held before."""
-import multiprocessing, os, resource, statistics, sys, tempfile, time, zlib
+import multiprocessing, os, random, resource, statistics, sys, tempfile, time, zlib
 from pathlib import Path
 import numpy as np, openslide, pandas as pd, tifffile
 from PIL import Image
 from pathlearn.commands.runs import code_version, hardware
 from pathlearn.slides import find_tissue, open_slide, tile_slide
+from pathlearn.slides.streams import SlideTiles
 
 FILE = Path(__file__).resolve().parents[2]/'nbs/results/slides_speed.csv'
 PX, ROUNDS, LARGE = 224, 7, 100_000
@@ -63,6 +65,32 @@ def large(path): # -> seconds, MiB, tiles
         spent = time.process_time() - before
     return spent, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start)/1024, n
 
+def orders(path, mpp, px): # all tiles in the windows of an epoch, row by row, and shuffled; each with a fresh handle -> tiles, two of `ratio`
+    with open_slide(path, mpp) as s: tiles = tile_slide(s, px, mpp, min_tissue=0, tissue=np.ones((256, round(256*s.size[0]/s.size[1])), bool))
+    data,dice = SlideTiles([(path,tiles)]), random.Random(0)
+    rows = np.lexsort(data.xy.T) # by y, then by x
+    def read(order):
+        for i in order: data.read(i)
+        data.shelf.close()
+    shuffled = np.array(dice.sample(range(len(data)), len(data)))
+    return len(data), ratio(lambda: read(data.plan(dice)), lambda: read(rows)), ratio(lambda: read(rows), lambda: read(shuffled))
+
+def order_rows(folder): # -> list of (what, tiles, seconds, beside, its seconds, ratio, wanted)
+    rows = []
+    for name,path,mpp in (('JPEG',folder/'cmu_small_region.svs',.499),('JPEG 2000',folder/'tcga_cr_7395_region.svs',.25)):
+        n,(a,b,r),(c,d,q) = orders(path, mpp, PX)
+        rows.append((f'windows of an epoch, {name}', n, a, 'row by row', round(b, 2), round(r, 2), '>= 0.8'*(name != 'JPEG')))
+        rows.append((f'row by row, {name}', n, c, 'shuffled', round(d, 2), round(q, 2), '>= 1.7'*(name != 'JPEG')))
+    return rows
+
+def only_orders(folder): # the other rows stay
+    columns = ['what','tiles','seconds','beside','its seconds','ratio','wanted','hardware','commit']
+    new = pd.DataFrame([(w,n,round(a, 2),*rest, f'one of {hardware()}', code_version()) for w,n,a,*rest in order_rows(folder)], columns=columns).astype(str)
+    old = pd.read_csv(FILE, dtype=str, keep_default_na=False)
+    table = pd.concat([old[~old.what.isin(new.what)], new])
+    table.to_csv(FILE, index=False)
+    print(table.to_string())
+
 def main():
     folder = Path(os.environ['PATHLEARN_DATA'])/'slides'
     cmu,tcga = folder/'cmu_small_region.svs', folder/'tcga_cr_7395_region.svs'
@@ -85,10 +113,11 @@ def main():
             pyramid(path := Path(place)/'large.tif', cut, by)
             a,mib,n = pool.apply(large, (path,))
         row(f'tissue and grid, {LARGE:,} px a side, levels by {by}', n, a, f'{mib:.0f} MiB above the start', '', '', '<= 2 s, <= 300 MiB')
+    for what,n,a,*rest in order_rows(folder): row(what, n, a, *rest)
     table = pd.DataFrame(rows).assign(hardware=f'one of {hardware()}', commit=code_version())
     table.to_csv(FILE, index=False)
     print(table.to_string())
 
 if __name__ == '__main__':
     if os.environ.get('OMP_NUM_THREADS') != '1': sys.exit('expected OMP_NUM_THREADS=1: the rows are of one core')
-    main()
+    only_orders(Path(os.environ['PATHLEARN_DATA'])/'slides') if sys.argv[1:] == ['orders'] else main()
