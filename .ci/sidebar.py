@@ -13,7 +13,7 @@ PATH = {
     'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
     'Methods to compare with': ['13_decorrelated', '14_moco', '14a_swav', '14b_clustered', '15_supervised'],
-    'Whole slides': [('50_slides', ['50a_reading', '50b_find_tissue', '50c_slide_tiles', '50d_embedding', '50e_slide_jobs', '50e1_records', '50e2_work', '50f_hotspots']),
+    'Whole slides': [('50_slides', ['50a_reading', '50b_find_tissue', '50c_slide_tiles', '50d_embedding', '50e_slide_jobs', '50e1_records', '50e2_work', '50f_hotspots', '50h_slide_viewer']),
                      ('51_mil', ['51a_bags', '51a1_cohort', '51a2_splits', '51b_pooling', '51c_training', '51d_slide_scores'])],
     'Results': ['70_results'],
     'The ground': [

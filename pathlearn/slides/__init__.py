@@ -6,7 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/50_slides.ipynb #010
-from . import reading, tissue, tiles, embedding, hotspots
+from . import reading, tissue, tiles, embedding, hotspots, viewer
 from .reading import *
 from .tissue import *
 from .tiles import *
@@ -14,8 +14,9 @@ from .embedding import *
 from .work import shard_of_environment, slide_files
 from .jobs import embed_slides, job_report, tile_slides
 from .hotspots import *
+from .viewer import *
 
 # %% ../../nbs/50_slides.ipynb #011
 __all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__, *embedding.__all__,
-           *hotspots.__all__, 'slide_files', 'shard_of_environment', 'tile_slides',
+           *hotspots.__all__, *viewer.__all__, 'slide_files', 'shard_of_environment', 'tile_slides',
            'embed_slides', 'job_report']
