@@ -132,5 +132,6 @@ viewer.canvas.squares = fails'''
     page.evaluate("jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"); page.wait_for_timeout(2000)
     canvas.focus()
     for key in ['0', *['ArrowLeft']*9, *['ArrowUp']*9, *'++++++']: page.keyboard.press(key) # where nobody has been
-    page.get_by_text('No answer from the kernel').wait_for()
+    page.wait_for_timeout(4000); nb.shot('told')
+    page.get_by_text('No answer from the kernel').wait_for(timeout=5000)
     nb.close()

@@ -109,7 +109,10 @@ class SlideView {
       if (this.squares.has(key) || this.asked.has(key)) continue
       this.asked.add(key)
       clearTimeout(this.silence); this.silence = setTimeout(() => this.say('No answer from the kernel yet: it is busy with another cell.'), 3000)
-      try { this.model.send({at}) } catch { this.say('No answer from the kernel: it was restarted, so run this cell again.') }
+      try { this.model.send({at}) } catch {
+        clearTimeout(this.silence); this.asked.clear()
+        return this.say('No answer from the kernel: it was restarted, so run this cell again.')
+      }
     }
   }
   async answered({at, error}, buffers) {
