@@ -118,7 +118,8 @@ def _kept(out, row, afar): # -> dict(pictures, note), from the folder `page` whe
     try: found = _seen(out, row, afar, file)
     except (OSError, ValueError) as e: return dict(pictures=[], note=f'No map and no tiles: {e}')
     kept.parent.mkdir(exist_ok=True)
-    with whole_file(kept) as tmp: tmp.write_text(json.dumps(found | dict(key=key)), encoding='utf-8')
+    with whole_file(kept) as tmp:
+        tmp.write_text(json.dumps(found | dict(key=key)), encoding='utf-8')
     return found
 
 # %% ../../nbs/60o1_job_page.ipynb #022

@@ -28,7 +28,10 @@ from .tissue import plot_tissue
 # %% ../../nbs/50h_slide_viewer.ipynb #015
 SIDE = 256 # pixels of a square, along a side
 
-def square(slide, z, i, j): # level, column, row -> uint8 [3,256,256], white beside the slide
+def square(slide,
+           z,   # level
+           i, j # column, row
+):              # -> uint8 [3,256,256], white beside the slide
     "One square of the slide, whose pixels span 2^z of the scan, eq. 1"
     mpp,d = slide.mpp*2**z, SIDE*2**z
     if slide.plan(SIDE, mpp)[1] <= 8*SIDE: return slide.read((i*d, j*d), SIDE, mpp)
@@ -120,13 +123,13 @@ def _whole(slide, most=512): # -> JPEG of the slide from afar, levels that are f
 
 # %% ../../nbs/50h_slide_viewer.ipynb #029
 class SlideViewer(Still):
-    "A slide to pan and zoom, its tiles coloured; `selected` is the tile that was clicked, or -1"
+    "A slide to pan and zoom, its tiles coloured; `selected` is the tile clicked, or -1"
     selected,row = T.Int(-1), T.Int(0)
     def __init__(self,
         slide,       # `Slide`
         tiles=None,  # `Tiles` of it
-        values=None, # [N]: whole numbers are groups, -1 none, others a scale; [E,N]: a row per epoch
-        names=None,  # list [E], what the rows are called; None: their numbers
+        values=None, # [N]: whole numbers are groups, -1 none, others a scale; or [E,N]
+        names=None,  # list [E], what the rows of [E,N] are called; None: their numbers
         classes=None,# list or dict, what the groups are called
         step='epoch',# what a row is
         opacity=.6,  # how much of the slide the colour hides, 0 to 1
@@ -136,11 +139,12 @@ class SlideViewer(Still):
         self.slide,self.tiles,self.step = slide,tiles,readable(step)
         self.values = None if values is None else _rows(tiles, values)
         self.names = [] if values is None else _names(self.values, names)
-        where = {} if tiles is None else dict(xy=packed(tiles.xy, 'f4'), side=float(tiles.side0))
+        where = {} if tiles is None else dict(xy=packed(tiles.xy, 'f4'),
+                                              side=float(tiles.side0))
         look = {} if values is None else _look(self.values, classes)
         self.canvas = SlideCanvas(Squares(slide), size=[*slide.size], mpp=slide.mpp,
-            alt=self.alt, rows=self.names, step=self.step, opacity=opacity, height=height,
-            **_whole(slide), **where, **look)
+            alt=self.alt, rows=self.names, step=self.step, opacity=opacity,
+            height=height, **_whole(slide), **where, **look)
         super().__init__([self.canvas])
         T.link((self.canvas,'selected'), (self,'selected'))
         T.link((self.canvas,'row'), (self,'row'))
