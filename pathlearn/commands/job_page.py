@@ -77,7 +77,7 @@ def middle_tiles(features, # float [N,F]
         found.append((int(groups[j]), int(sizes[j]), int(mine[near.argmax()])))
     return found
 
-# %% ../../nbs/60o1_job_page.ipynb #019
+# %% ../../nbs/60o1_job_page.ipynb #020
 def _tiles_picture(slide, tiles, found, side=116): # as `middle_tiles` gives it -> PIL image
     "Tiles in frames of their group's colour, four in a row"
     rows = -(-len(found)//4)
@@ -89,7 +89,7 @@ def _tiles_picture(slide, tiles, found, side=116): # as `middle_tiles` gives it 
         sheet.paste(framed, (j%4*(side+12) + 6, j//4*(side+12) + 6))
     return sheet
 
-# %% ../../nbs/60o1_job_page.ipynb #020
+# %% ../../nbs/60o1_job_page.ipynb #021
 def _seen(out, row, afar, file): # features file -> what the page adds for a slide with features
     tiles = load_tiles(Path(out)/'tiles'/f'{row.name}.h5')
     with open_h5(file) as f:
@@ -107,7 +107,7 @@ def _seen(out, row, afar, file): # features file -> what the page adds for a sli
     return dict(pictures=[dict(src=jpeg_url(p), words=w) for p,w in pictures],
                 note=f'{how}The tile in the middle of each, row by row: {named}.')
 
-# %% ../../nbs/60o1_job_page.ipynb #021
+# %% ../../nbs/60o1_job_page.ipynb #022
 def _kept(out, row, afar): # -> dict(pictures, note), from the folder `page` where it is known there
     if row.state != 'done' or (file := _features_file(out, row)) is None: return dict(pictures=[])
     key = [file.parent.name, file.stat().st_size, file.stat().st_mtime_ns]
@@ -122,11 +122,11 @@ def _kept(out, row, afar): # -> dict(pictures, note), from the folder `page` whe
         tmp.write_text(json.dumps(found | dict(key=key)), encoding='utf-8')
     return found
 
-# %% ../../nbs/60o1_job_page.ipynb #022
+# %% ../../nbs/60o1_job_page.ipynb #023
 def _as_option(error): # a sentence of the library -> of the command
     return error.replace('slide_mpp=', '--slide-mpp ').rstrip()
 
-# %% ../../nbs/60o1_job_page.ipynb #024
+# %% ../../nbs/60o1_job_page.ipynb #025
 def _entry(out, row): # row of the report -> dict for the template
     n = f"{row.tiles:,} tiles, {row.tissue_mm2:.1f} mm² of tissue, {row.seconds:.1f} s"
     entry = dict(name=readable(row.name), words=n, error=_as_option(row.error), note='',
@@ -138,7 +138,7 @@ def _entry(out, row): # row of the report -> dict for the template
     found = _kept(out, row, afar)
     return entry | dict(pictures=[edge, *found['pictures']], note=readable(found.get('note', '')))
 
-# %% ../../nbs/60o1_job_page.ipynb #025
+# %% ../../nbs/60o1_job_page.ipynb #026
 def write_job_page(out): # job folder -> path of report.html
     "One entry per slide, bad ones first"
     table = job_report(out)

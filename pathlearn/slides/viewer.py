@@ -25,7 +25,7 @@ from .embedding import plot_slide_map
 from .hotspots import _one_each
 from .tissue import plot_tissue
 
-# %% ../../nbs/50h_slide_viewer.ipynb #015
+# %% ../../nbs/50h_slide_viewer.ipynb #016
 SIDE = 256 # pixels of a square, along a side
 
 def square(slide,
@@ -42,13 +42,13 @@ def square(slide,
         found[:,b*SIDE:(b+1)*SIDE,a*SIDE:(a+1)*SIDE] = square(slide, z-1, x, y)
     return F.avg_pool2d(found.float(), 2).round().byte()
 
-# %% ../../nbs/50h_slide_viewer.ipynb #018
+# %% ../../nbs/50h_slide_viewer.ipynb #019
 def _jpeg(rgb): # uint8 [3,h,w] -> bytes
     file = io.BytesIO()
     Image.fromarray(rgb.permute(1,2,0).contiguous().numpy()).save(file, 'jpeg', quality=82)
     return file.getvalue()
 
-# %% ../../nbs/50h_slide_viewer.ipynb #019
+# %% ../../nbs/50h_slide_viewer.ipynb #020
 class Squares:
     "The squares of a slide as JPEG; the last few megabytes stay in memory"
     def __init__(self, slide, most=4_000_000): # bytes
@@ -60,7 +60,7 @@ class Squares:
             self.held.popitem(last=False)
         return self.held[at]
 
-# %% ../../nbs/50h_slide_viewer.ipynb #023
+# %% ../../nbs/50h_slide_viewer.ipynb #024
 class SlideCanvas(anywidget.AnyWidget):
     "A slide that answers to mouse and keyboard; asks for squares and gets them as JPEG"
     _esm = Path(str(files('pathlearn.slides')/'viewer.js'))
@@ -82,7 +82,7 @@ class SlideCanvas(anywidget.AnyWidget):
         except (OSError,ValueError) as e: found,error = [], str(e)
         self.send(dict(at=message['at'], error=error), buffers=found)
 
-# %% ../../nbs/50h_slide_viewer.ipynb #026
+# %% ../../nbs/50h_slide_viewer.ipynb #027
 def _check(slide, tiles):
     "Says what is wrong with the tiles"
     if not len(tiles): raise ValueError(
@@ -92,7 +92,7 @@ def _check(slide, tiles):
         f"the tiles of {tiles.name} belong to a scan of {tiles.size[0]} x {tiles.size[1]} px, "
         f"{slide.name} has {slide.size[0]} x {slide.size[1]}: take tile_slide(slide)")
 
-# %% ../../nbs/50h_slide_viewer.ipynb #027
+# %% ../../nbs/50h_slide_viewer.ipynb #028
 def _rows(tiles, values): # [N] or [E,N] -> [E,N]
     if tiles is None: raise ValueError(
         "values without tiles: SlideViewer(slide, tiles, values) says where each lies")
@@ -108,7 +108,7 @@ def _names(rows, names): # -> list of str, one per row
     if len(names) == len(rows): return [readable(str(n)) for n in names]
     raise ValueError(f"{len(names)} names for {len(rows)} rows of values: expected one each")
 
-# %% ../../nbs/50h_slide_viewer.ipynb #028
+# %% ../../nbs/50h_slide_viewer.ipynb #029
 def _look(rows, classes): # [E,N] -> dict: what the canvas paints by
     if rows.dtype.kind == 'f':
         colours = colormaps['magma_r'](np.linspace(0, 1, 64))
@@ -121,7 +121,7 @@ def _whole(slide, most=512): # -> JPEG of the slide from afar, levels that are f
     return dict(whole=_jpeg(slide.thumbnail(slide.mpp*factor)),
                 levels=math.ceil(math.log2(factor)))
 
-# %% ../../nbs/50h_slide_viewer.ipynb #029
+# %% ../../nbs/50h_slide_viewer.ipynb #030
 class SlideViewer(Still):
     "A slide to pan and zoom, its tiles coloured; `selected` is the tile clicked, or -1"
     selected,row = T.Int(-1), T.Int(0)
@@ -159,7 +159,7 @@ class SlideViewer(Still):
     def _turn(self):
         if self.names: self.canvas.values = packed(self.values[self.row], 'f4')
 
-# %% ../../nbs/50h_slide_viewer.ipynb #031
+# %% ../../nbs/50h_slide_viewer.ipynb #032
 @patch
 def still(self:SlideViewer): # -> bytes of a JPEG
     "The map that is shown, as a picture"
