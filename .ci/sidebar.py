@@ -7,15 +7,15 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PATH = {
-    'Start': ['index', 'tutorials/first_look', 'tutorials/own_patches', 'tutorials/side_by_side', 'all_methods', 'glossary'],
+    'Start': ['index', 'tutorials/first_look', 'tutorials/own_patches', 'tutorials/own_slides', 'tutorials/side_by_side', 'all_methods', 'glossary'],
     'CluSiam': ['10_siamese', '11_gumbel', '12_clusiam', 'tutorials/clusiam_lung'],
     'CA2CL': ['20_mixing', '20a_operations', '21_adversarial', '22_ca2cl', 'tutorials/hard_pairs'],
     'Contrastive autoencoder': ['30_prototypes', '31_decoder', '31a_lars', '31b_phases', '32_autoencoder', 'tutorials/autoencoder_digits'],
     'CDCL': ['40_crosspatch', '41_cdcl', 'tutorials/fifteen_nuclei'],
     'Methods to compare with': ['13_decorrelated', '14_moco', '14a_swav', '14b_clustered', '15_supervised'],
-    'Whole slides': [('50_slides', ['50a_reading', '50b_find_tissue', '50c_slide_tiles', '50d_embedding', '50e_slide_jobs', '50e1_records', '50e2_work', '50f_hotspots', '50g_slide_streams']),
+    'Whole slides': [('50_slides', ['50a_reading', '50b_find_tissue', '50c_slide_tiles', '50d_embedding', '50e_slide_jobs', '50e1_records', '50e2_work', '50f_hotspots', '50g_slide_streams', '50h_slide_viewer']),
                      ('51_mil', ['51a_bags', '51a1_cohort', '51a2_splits', '51b_pooling', '51c_training', '51d_slide_scores'])],
-    'Results': ['70_results'],
+    'Results': ['70_results', '71_slide_results'],
     'The ground': [
         ('00_data', ['00a_patches', '00b_arrays', '00c_files', '00f_pixels', '00g_walk', '00l_reading_labels', '00d_nuclei', '00h_pairs',
                      '00i_meanings', '00j_reading_masks', '00k_outlines', '00e_published', '00m_real_data']),

@@ -166,12 +166,34 @@ def test_tile_then_embed(slides, weights, tmp_path, capsys):
     assert code == 0 and [*outputs(job)][-1] == 'features_small/d.h5' or 'features_small/a.h5' in outputs(job), out
     with h5py.File(job/'features_small'/'a.h5') as f: assert f['assignments'].shape == f['features'].shape[:1]
     page = (job/'report.html').read_text()
-    assert page.count('<img') == 8 and '4 of 4 slides are done' in page
+    assert page.count('<img') == 12 and '4 of 4 slides are done' in page and 'k-means' not in page
     was = outputs(job)
     for args in ((slides, '--encoder', weights, '--out', job, *LINE), (weights, '--data', slides, '--out', job, *LINE)): # two ways to say it
         code,out,_ = call('embed', *args, capsys=capsys)
         assert code == 0 and out.startswith('0 slides to do')
     assert outputs(job) == was
+
+def test_the_page_of_a_job_shows_a_map_and_tiles_of_each_slide(slides, net, tmp_path, monkeypatch):
+    from pathlearn.commands import job_page
+    folder, job = tmp_path/'slides', tmp_path/'job'
+    folder.mkdir()
+    for p in slides.iterdir(): (folder/p.name).write_bytes(p.read_bytes())
+    tile_slides(folder, job, **GRID)
+    assert job_page.write_job_page(job).read_text().count('<img') == 4 and not (job/'page').exists(), 'no features yet: the edge of the tissue alone'
+    embed_slides(net, folder, job, **GRID)
+    text = job_page.write_job_page(job).read_text()
+    assert text.count('<img') == 12 and text.count('The encoder makes no clusters: the groups are those of k-means') == 4
+    assert len(text) < 4*150_000 and len({*re.findall(r'row by row: (.*?)\.</p>', text)}) == 4
+    counts = [int(n) for n in re.findall(r'group \d+ \((\d+) tile', re.search(r'row by row: (.*?)\.</p>', text)[1])]
+    assert sum(counts) == job_report(job).set_index('name').tiles['a'] and counts == sorted(counts, reverse=True) and len(counts) <= 6
+    def never(*args): raise AssertionError('a slide is opened again')
+    with monkeypatch.context() as m:
+        m.setattr(job_page, 'open_slide', never)
+        assert job_page.write_job_page(job).read_text() == text, 'what was found is kept'
+    (job/'page'/'a.json').write_text('{"key": ')                       # half of a file
+    (job/'page'/'b.json').unlink(); (folder/'b.png').unlink()          # the slide has gone
+    again = job_page.write_job_page(job).read_text()
+    assert again.count('<img') == 10 and f"No map and no tiles: there is no slide at {folder/'b.png'}" in again
 
 def test_exit_codes(slides, weights, tmp_path, capsys):
     folder = tmp_path/'s'; folder.mkdir()

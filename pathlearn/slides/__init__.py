@@ -6,7 +6,8 @@
 __all__ = []
 
 # %% ../../nbs/50_slides.ipynb #010
-from . import reading, tissue, tiles, embedding, hotspots, streams
+from . import (reading, tissue, tiles, embedding, hotspots, streams,
+                              viewer)
 from .reading import *
 from .tissue import *
 from .tiles import *
@@ -15,8 +16,9 @@ from .work import shard_of_environment, slide_files
 from .jobs import embed_slides, job_report, tile_slides
 from .hotspots import *
 from .streams import SlideTiles, job_tiles, slide_dls
+from .viewer import *
 
 # %% ../../nbs/50_slides.ipynb #011
 __all__ = [*reading.__all__, *tissue.__all__, *tiles.__all__, *embedding.__all__,
-           *hotspots.__all__, 'slide_files', 'shard_of_environment', 'tile_slides',
-           'embed_slides', 'job_report', 'SlideTiles', 'job_tiles', 'slide_dls']
+           *hotspots.__all__, *viewer.__all__, 'slide_files', 'shard_of_environment',
+           'tile_slides', 'embed_slides', 'job_report', 'SlideTiles', 'job_tiles', 'slide_dls']
