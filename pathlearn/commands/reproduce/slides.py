@@ -24,7 +24,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 def _bits(right): # bool [n] -> text
     return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
 
-def _ranks(scores): # float [n] -> text; twice the rank, so that equals have a whole number too
+def _ranks(scores): # float [n] -> text; twice the rank, whole for equals too
     return ' '.join(map(str, pd.Series(scores).rank().mul(2).astype(int)))
 
 # %% ../../../nbs/61f_reproduce_slides.ipynb #006
@@ -90,8 +90,8 @@ def _tile_rows(emb, tiles, most): # -> DataFrame, the first row of the features,
 
 # %% ../../../nbs/61f_reproduce_slides.ipynb #014
 def _features(name, seed, tiles, files, args): # files: of slides, of tiles
-    about = dict(n=args.slides, classes=args.classes, size=args.slide_size, px=args.px, tumour='{:g} to {:g}'.format(*args.tumour),
-                 arch=args.arch, epochs=args.epochs)
+    about = dict(n=args.slides, classes=args.classes, size=args.slide_size, px=args.px,
+                 tumour='{:g} to {:g}'.format(*args.tumour), arch=args.arch, epochs=args.epochs)
     if name in FLOORS or name == 'untrained': about['epochs'] = 0
     if name in FLOORS: about['arch'] = 'lite0, 64 px' if name == 'imagenet' else ''
     key = dict(method=name) | about | dict(seed=seed)
