@@ -108,7 +108,9 @@ class SlideView {
       if (this.asked.size >= AT_ONCE) return
       if (this.squares.has(key) || this.asked.has(key)) continue
       this.asked.add(key)
-      clearTimeout(this.silence); this.silence = setTimeout(() => this.say('No answer from the kernel yet: it is busy with another cell.'), 3000)
+      clearTimeout(this.silence); this.silence = setTimeout(() => { // what was lost is asked for again at the next move
+        this.asked.clear(); this.say('No answer from the kernel yet: it is busy with another cell.')
+      }, 3000)
       try { this.model.send({at}) } catch {
         clearTimeout(this.silence); this.asked.clear()
         return this.say('No answer from the kernel: it was restarted, so run this cell again.')
