@@ -225,7 +225,7 @@ _REPRODUCE = [
     "on pneumoniamnist.npz and mnist.npz in the folder --data, with pictures. "
     "cdcl: nuclei with few masks,\n"
     "from dsb2018*.tar.xz in the folder --data, or images and masks in it, with overlays.\n"
-    "slides: CluSiam's tables 1 to 3 on drawn slides, without --data: methods, floors, slide models.",
+    "slides: CluSiam's tables 1 to 3 on drawn slides (without --data).",
     ['pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --seed 0 1 2',
      'pathlearn_reproduce clusiam --data lc25000_lung_64.npz --epochs 200 --curves',
      'pathlearn_reproduce ca2cl --data lc25000_lung_64.npz --arch resnet18 --epochs 100',

@@ -1,6 +1,5 @@
 "Training straight from slides: each tile once, orders, workers, damaged places, kills, and the command"
-import json, os, random, subprocess, sys, warnings
-from collections import Counter
+import json, os, random, subprocess, sys
 import pytest, torch
 from PIL import Image
 from safetensors.torch import load_file

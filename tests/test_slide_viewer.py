@@ -1,6 +1,5 @@
 "The slide viewer in JupyterLab: squares come as the view asks for them, tiles say what they are, the map follows its sliders"
 import re
-import pytest
 from browsing import Notebook, drag, measured, named, needs_browser
 
 pytestmark = needs_browser

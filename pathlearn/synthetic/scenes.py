@@ -112,14 +112,15 @@ def synthetic_slide(
     seed=0,    # another seed draws another slide
     tumour=None, # share of the tissue, 0 to .5; None: one of the nine kinds, about a seventh
     lesion='tumour', # or 'neoplasia': what the spots of that share are
-):             # -> image uint8 [3,size,size], regions int64 [size,size] numbered as `TISSUES`, 9 neoplasia
+):             # -> image uint8 [3,size,size], regions int64 [size,size]: `TISSUES`, 9 neoplasia
     "A drawn slide with regions of all nine kinds, or of eight and spots of tumour"
     check_request(1, size, seed)
     _check_lesion(tumour, lesion)
     rng,names,px = np.random.default_rng([seed,4]), list(TISSUES), 1.75
     c = Canvas(rng, size, size*px)
     region = _regions(c)
-    kinds,total = _kinds(region, rng, ('tumour',)*(tumour is not None)), np.zeros((2,size,size), 'f4')
+    kinds = _kinds(region, rng, ('tumour',)*(tumour is not None))
+    total = np.zeros((2,size,size), np.float32)
     for i,box in enumerate(ndimage.find_objects(region+1)):
         if box is None: continue
         y,x = _grown(box, size)

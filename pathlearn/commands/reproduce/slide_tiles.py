@@ -46,8 +46,8 @@ def _check_positive(table, kinds, px): # kinds: of each slide's tiles
     if n.min() < 1: raise ValueError(
         f"{(n == 0).sum()} of {len(n)} positive slides have no tile of {px} px of which half is "
         "lesion: draw larger slides, or cut smaller tiles")
-    print(f"tiles of the lesion on a slide with one: {n.min()} to {n.max()}, median {np.median(n):g}",
-          flush=True)
+    print(f"tiles of the lesion on a slide with one: {n.min()} to {n.max()}, "
+          f"median {np.median(n):g}", flush=True)
 
 # %% ../../../nbs/61f1_cohort_tiles.ipynb #009
 def _draw_all(table, size, px): # -> dict of arrays
@@ -118,7 +118,7 @@ def _encoder(name, tiles, seed, args): # -> encoder, minutes of training
     return encoder, encoder.meta['minutes']
 
 # %% ../../../nbs/61f1_cohort_tiles.ipynb #015
-def tile_features(name,  # 'mean RGB', 'colour histogram', 'oracle', 'imagenet', 'untrained', a method
+def tile_features(name,  # of `FLOORS`, 'untrained', of `VARIANTS`, or a method
                   tiles, # CohortTiles
                   seed, args, # of the training; what `pathlearn_reproduce` has read
 ):                       # -> Embeddings of all tiles, minutes of training

@@ -65,8 +65,8 @@ def _slide_row(file, train, test, key, args): # file of the rows
     row = key | cell | _verdict(learn, val, test)
     row |= dict(cells=len(cells), seconds=round(time.process_time()-start, 1)) | made_by(args)
     append_rows(file, pd.DataFrame([row]).round(5))
-    print(f"  {key['model']}, seed {key['mil seed']}: lr {cell['lr']:g}, AUC of tumour {row['AUC tumour']:.3f}",
-          flush=True)
+    print(f"  {key['model']}, seed {key['mil seed']}: lr {cell['lr']:g}, "
+          f"AUC of tumour {row['AUC tumour']:.3f}", flush=True)
 
 # %% ../../../nbs/61f_reproduce_slides.ipynb #011
 def _some(emb, tiles, part, most): # -> Embeddings of some tiles of a part
@@ -107,8 +107,8 @@ def _features(name, seed, tiles, files, args): # files: of slides, of tiles
     for k in todo: _slide_row(files[0], train, test, k, args)
 
 # %% ../../../nbs/61f_reproduce_slides.ipynb #015
-METHODS = (*FLOORS[:3], 'untrained', 'simsiam', 'clusiam', 'supervised', 'simclr', 'byol', 'clubyol',
-           'imagenet', 'moco', 'barlow', 'vicreg', 'swav', 'pcl', 'ca2cl', *VARIANTS)
+METHODS = (*FLOORS[:3], 'untrained', 'simsiam', 'clusiam', 'supervised', 'simclr', 'byol',
+           'clubyol', 'imagenet', 'moco', 'barlow', 'vicreg', 'swav', 'pcl', 'ca2cl', *VARIANTS)
 
 def reproduce(args): # what `pathlearn_reproduce` has read
     "Slide models on features of each method, into OUT/slides_drawn*.csv"
