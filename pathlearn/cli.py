@@ -278,8 +278,8 @@ def _slides_rows(p):
 # %% ../nbs/65_cli.ipynb #041
 def _slide_models(p):
     add = p.add_argument_group('slides: models of a slide').add_argument
-    add('--models', nargs='+', choices=('max','dsmil','abmil'), default=['max','dsmil','abmil'],
-        help="(default: all three)")
+    add('--models', nargs='+', choices=(three := ('max','dsmil','abmil')), default=[*three],
+        metavar='MODEL', help="max, dsmil, abmil (default: all three)")
     add('--mil-seeds', type=seed, nargs='+', default=[*range(5)], metavar='SEED',
         help="of the slide models (default: 0 1 2 3 4)")
     add('--mil-epochs', type=number(int, 1), default=50, metavar='N',

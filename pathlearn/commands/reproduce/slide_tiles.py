@@ -82,7 +82,7 @@ def cohort_tiles(table, # of `drawn_cohort`
                      groups=of)
     return CohortTiles(data, kinds, np.asarray(kept['xy']), table)
 
-# %% ../../../nbs/61f1_cohort_tiles.ipynb #013
+# %% ../../../nbs/61f1_cohort_tiles.ipynb #014
 FLOORS = 'mean RGB','colour histogram','oracle','imagenet' # the same for every seed
 
 def _oracle(tiles): # -> float [N,10]
@@ -96,7 +96,7 @@ def training_tiles(tiles, most, seed=0): # -> PatchData of the training slides, 
                      classes=tiles.data.classes, name='drawn tiles',
                      groups=tiles.data.groups[picked])
 
-# %% ../../../nbs/61f1_cohort_tiles.ipynb #014
+# %% ../../../nbs/61f1_cohort_tiles.ipynb #015
 VARIANTS = {'cluster loss alone': ('clusiam', dict(alpha=1.)),
             'without Gumbel noise': ('clusiam', dict(noise=False)),
             'CluSiam, no last norm': ('clusiam', dict(last_bn=False)),
@@ -117,7 +117,7 @@ def _encoder(name, tiles, seed, args): # -> encoder, minutes of training
     encoder = load_encoder(weights)
     return encoder, encoder.meta['minutes']
 
-# %% ../../../nbs/61f1_cohort_tiles.ipynb #015
+# %% ../../../nbs/61f1_cohort_tiles.ipynb #016
 def tile_features(name,  # of `FLOORS`, 'untrained', of `VARIANTS`, or a method
                   tiles, # CohortTiles
                   seed, args, # of the training; what `pathlearn_reproduce` has read
@@ -131,7 +131,7 @@ def tile_features(name,  # of `FLOORS`, 'untrained', of `VARIANTS`, or a method
     else: model,minutes = _encoder(name, tiles, seed, args)
     return embed(model, data), minutes
 
-# %% ../../../nbs/61f1_cohort_tiles.ipynb #016
+# %% ../../../nbs/61f1_cohort_tiles.ipynb #017
 def slide_bags(tiles, features): # CohortTiles, [N,F] -> Bags for training, for the test
     "A bag per slide; the pair is its patient"
     f,bags = features.float(), {}
