@@ -108,6 +108,7 @@ def test_no_component_loads_widgets(graph):
     shows = 'slides.viewer', # a widget itself, as those of explore, which the room of slides loads already
     lower = [m for m in graph if room(m) in ORDER[:ORDER.index('knobs')] and room(m) not in ('explore','basics') and m not in shows]
     texts = sources()
+    assert all('(Still)' in texts[m] for m in shows), 'only what is a widget may load one'
     assert not [m for m in lower if re.search(r'^\s*(import|from) .*\b(ipywidgets|anywidget)\b', texts[m], re.M) or 'explore.widgets' in graph[m]]
 
 def windows(text, n=6):

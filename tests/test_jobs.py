@@ -4,6 +4,7 @@ from pathlib import Path
 import h5py, numpy as np, pandas as pd, pytest, torch
 from PIL import Image
 from forking import RUNNER
+from drawn import GRID, LINE, draw
 from pathlearn import cli, cli_slides
 from pathlearn.data import PatchData
 from pathlearn.evaluate import untrained_encoder
@@ -11,15 +12,6 @@ from pathlearn.mil.bags import read_bag
 from pathlearn.slides import *
 from pathlearn.slides import jobs
 from pathlearn.slides.records import MOST, Task, attempt, read_state
-from pathlearn.synthetic import synthetic_slide
-
-GRID = dict(px=32, mpp=1.75, slide_mpp=1.75)
-LINE = '--px 32 --mpp 1.75 --slide-mpp 1.75'.split()
-
-def draw(folder, names, size=256):
-    folder.mkdir(parents=True, exist_ok=True)
-    for i,name in enumerate(names): Image.fromarray(synthetic_slide(size, seed=i+1)[0].permute(1,2,0).numpy()).save(folder/f'{name}.png')
-    return folder
 
 @pytest.fixture(scope='module')
 def slides(tmp_path_factory): return draw(tmp_path_factory.mktemp('drawn')/'slides', 'abcd')

@@ -4,20 +4,14 @@ import pytest, torch
 from PIL import Image
 from safetensors.torch import load_file
 from forking import RUNNER
+from drawn import GRID, LINE, draw
 from pathlearn import cli
 from pathlearn.commands.slide_training import slides_seen
 from pathlearn.slides import *
 from pathlearn.slides.streams import windows_of
 from pathlearn.synthetic import synthetic_slide
 
-GRID = dict(px=32, mpp=1.75, slide_mpp=1.75)
-LINE = '--px 32 --mpp 1.75 --slide-mpp 1.75'.split()
 TINY = '--epochs 1 --arch tiny --bs 32 --device cpu --workers 0'.split()
-
-def draw(folder, names, size=256):
-    folder.mkdir(parents=True, exist_ok=True)
-    for i,name in enumerate(names): Image.fromarray(synthetic_slide(size, seed=i+1)[0].permute(1,2,0).numpy()).save(folder/f'{name}.png')
-    return folder
 
 @pytest.fixture(scope='module')
 def slides(tmp_path_factory): return draw(tmp_path_factory.mktemp('drawn')/'slides', 'abc')

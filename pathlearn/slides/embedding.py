@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..evaluate import embed
 from ..explore import group_style
 from ..mil.bags import Bag
+from .tiles import _check_scan
 from .tissue import _squares, plot_tissue
 
 # %% ../../nbs/50d_embedding.ipynb #013
@@ -42,6 +43,7 @@ def embed_slide(model,     # Learner, model with `.encoder`, or encoder, as in `
     "The tiles of a slide as features, in their order, and clusters if the model assigns"
     if not len(tiles): raise ValueError(
         f"{slide.name} has no tiles: nothing to embed. Look at plot_tissue(slide)")
+    _check_scan(slide, tiles)
     _check_px(model, tiles)
     data = DataLoader(TileDataset(slide, tiles), bs, num_workers=workers)
     emb = embed(model, data)
@@ -64,6 +66,7 @@ def plot_slide_map(slide,  # `Slide`
     "The tiles of a slide, coloured, in millimetres"
     if len(values) != len(tiles): raise ValueError(
         f"{len(values)} values for {len(tiles)} tiles: expected one each")
+    _check_scan(slide, tiles)
     ax = plot_tissue(slide, ax=ax)
     squares = PolyCollection(_squares(tiles, slide.mpp), alpha=alpha, linewidths=0,
                              **_colours(values))

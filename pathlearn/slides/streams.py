@@ -15,7 +15,7 @@ from fastcore.basics import chunked, patch
 from ..data.patches import Moments, PatchData, batch_size, data_loaders
 from .reading import Slide, open_slide
 from .records import read_states
-from .tiles import load_tiles
+from .tiles import _check_scan, load_tiles
 from fastai.data.load import DataLoader
 from fastai.torch_core import to_device
 
@@ -83,9 +83,7 @@ def _check_pair(slide, tiles): # `Slide`, `Closed` or path; `Tiles` -> `Slide` o
     "Is it the slide of these tiles?"
     if not len(tiles): raise ValueError(f"{tiles.name} has no tiles: leave it out")
     if not isinstance(slide, (Slide,Closed)): slide = Closed(str(slide), tiles.mpp0)
-    if isinstance(slide, Slide) and slide.size != tuple(tiles.size): raise ValueError(
-        f"the tiles of {tiles.name} are of a scan of {tiles.size[0]} x {tiles.size[1]} px, "
-        f"{slide.name} has {slide.size[0]} x {slide.size[1]}: pairs of one slide are expected")
+    if isinstance(slide, Slide): _check_scan(slide, tiles)
     if isinstance(slide, Closed) and not Path(slide.path).expanduser().is_file():
         raise FileNotFoundError(f"there is no slide at {slide.path}, whose tiles are to be read")
     return slide

@@ -111,6 +111,12 @@ def _check_aspect(shape, size, what):
         f"{what} has {h} x {w} pixels (height x width), the slide {H} x {W}: other proportions, "
         "so it is not a map of this slide as a whole")
 
+def _check_scan(slide, tiles): # `Slide`, `Tiles`
+    "ValueError unless the tiles were cut from a scan of this size"
+    if tuple(tiles.size) != tuple(slide.size): raise ValueError(
+        f"the tiles of {tiles.name} are of a scan of {tiles.size[0]} x {tiles.size[1]} px, "
+        f"{slide.name} has {slide.size[0]} x {slide.size[1]}: take tile_slide(slide)")
+
 # %% ../../nbs/50c_slide_tiles.ipynb #026
 def tile_slide(slide,            # `Slide`
                px=224,           # side of a tile in pixels

@@ -23,6 +23,7 @@ from ..explore.plots import in_figure, readable
 from ..explore.widgets import Still, picture_bytes
 from .embedding import plot_slide_map
 from .hotspots import _one_each
+from .tiles import _check_scan
 from .tissue import plot_tissue
 
 # %% ../../nbs/50h_slide_viewer.ipynb #016
@@ -88,9 +89,7 @@ def _check(slide, tiles):
     if not len(tiles): raise ValueError(
         f"{slide.name} has no tiles: SlideViewer(slide) shows it without, and plot_tissue(slide) "
         "what was taken for tissue")
-    if tuple(tiles.size) != tuple(slide.size): raise ValueError(
-        f"the tiles of {tiles.name} belong to a scan of {tiles.size[0]} x {tiles.size[1]} px, "
-        f"{slide.name} has {slide.size[0]} x {slide.size[1]}: take tile_slide(slide)")
+    _check_scan(slide, tiles)
 
 # %% ../../nbs/50h_slide_viewer.ipynb #028
 def _rows(tiles, values): # [N] or [E,N] -> [E,N]

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from .rows import append_rows, has_row, made_by, read_rows
 from .slide_tiles import (FLOORS, VARIANTS, cohort_tiles,
-                                                      slide_bags, tile_features)
+    features_key, slide_bags, some_rows, tile_features)
 from ...evaluate import fair_clusters, knn_probabilities
-from ...evaluate.embeddings import Embeddings
 from ...mil import (AttentionWarning, choose_threshold, class_probabilities,
                            name_classes, predict_bags)
 from ...mil.scores import _best_cell
@@ -21,8 +20,8 @@ from ...synthetic import drawn_cohort
 from sklearn.metrics import f1_score, roc_auc_score
 
 # %% ../../../nbs/61f_reproduce_slides.ipynb #005
-def _bits(right): # bool [n] -> text
-    return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
+def _marks(right): # bool [n] -> text, r for right and w for wrong
+    return ''.join(np.where(right, 'r', 'w'))
 
 def _ranks(scores): # float [n] -> text; twice the rank, whole for equals too
     return ' '.join(map(str, pd.Series(scores).rank().mul(2).astype(int)))
@@ -36,7 +35,7 @@ def _verdict(learn, val, test): # Learner, Bags, Bags -> dict
     probs = class_probabilities(logits.double(), k).double()
     half,at = (name_classes(probs, t).numpy() == y for t in (.5,cut))
     row = {'accuracy': half.mean(), 'accuracy, threshold of val': at.mean(), 'threshold': cut,
-           'right': _bits(half), 'right at': _bits(at)}
+           'right': _marks(half), 'right at': _marks(at)}
     for c in range(k == 2, k): # of two classes one says it all
         s = logits[:,0].numpy() if k == 2 else probs[:,c].numpy() # logits have fewer ties
         row |= {f'AUC {test.classes[c]}': roc_auc_score(y == c, s),
@@ -69,16 +68,8 @@ def _slide_row(file, train, test, key, args): # file of the rows
           f"AUC of tumour {row['AUC tumour']:.3f}", flush=True)
 
 # %% ../../../nbs/61f_reproduce_slides.ipynb #011
-def _some(emb, tiles, part, most): # -> Embeddings of some tiles of a part
-    names = tiles.table.slide[tiles.table.part == part]
-    rows = np.flatnonzero(np.isin(tiles.data.groups, names))
-    rows = np.sort(np.random.default_rng(0).permutation(rows)[:most])
-    a = None if emb.assignments is None else emb.assignments[rows]
-    return Embeddings(emb.features[rows], emb.labels[rows], a)
-
-# %% ../../../nbs/61f_reproduce_slides.ipynb #012
 def _tile_rows(emb, tiles, most): # -> DataFrame, the first row of the features, others of clusters
-    train,test = (_some(emb, tiles, part, most) for part in ('train','test'))
+    train,test = (emb[some_rows(tiles, part, most)] for part in ('train','test'))
     near = knn_probabilities(train, test, 1).argmax(1)
     is_tumour = (test.labels == test.labels.max()).float()
     f1 = f1_score(is_tumour, near == test.labels.max(), zero_division=0)
@@ -88,26 +79,23 @@ def _tile_rows(emb, tiles, most): # -> DataFrame, the first row of the features,
     if emb.assignments is None: return rows
     return pd.concat([rows, fair_clusters(train, test, label=int(test.labels.max())).reset_index()])
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #014
+# %% ../../../nbs/61f_reproduce_slides.ipynb #013
 def _features(name, seed, tiles, files, args): # files: of slides, of tiles
-    about = dict(n=args.slides, classes=args.classes, size=args.slide_size, px=args.px,
-                 tumour='{:g} to {:g}'.format(*args.tumour), arch=args.arch, epochs=args.epochs)
-    if name in FLOORS or name == 'untrained': about['epochs'] = 0
-    if name in FLOORS: about['arch'] = 'lite0, 64 px' if name == 'imagenet' else ''
-    key = dict(method=name) | about | dict(seed=seed)
-    todo = [dict(key, model=m) | {'mil seed': s} for s in args.mil_seeds for m in args.models]
+    key = features_key(name, seed, args)
+    todo = [key | {'model': m, 'mil epochs': args.mil_epochs, 'mil seed': s}
+            for s in args.mil_seeds for m in args.models]
     todo = [k for k in todo if not has_row(files[0], **k)]
     if not todo and has_row(files[1], **key): return
     print(f"{name}, seed {seed}", flush=True)
-    emb,minutes = tile_features(name, tiles, seed, args)
+    emb,minutes = tile_features(tiles, key, args)
     if not has_row(files[1], **key):
         found = _tile_rows(emb, tiles, args.tiles).round(5)
         append_rows(files[1], found.assign(**key, minutes=minutes, **made_by(args)))
     train,test = slide_bags(tiles, emb.features)
     for k in todo: _slide_row(files[0], train, test, k, args)
 
-# %% ../../../nbs/61f_reproduce_slides.ipynb #015
-METHODS = (*FLOORS[:3], 'untrained', 'simsiam', 'clusiam', 'supervised', 'simclr', 'byol',
+# %% ../../../nbs/61f_reproduce_slides.ipynb #014
+METHODS = (*FLOORS, 'untrained', 'simsiam', 'clusiam', 'supervised', 'simclr', 'byol',
            'clubyol', 'imagenet', 'moco', 'barlow', 'vicreg', 'swav', 'pcl', 'ca2cl', *VARIANTS)
 
 def reproduce(args): # what `pathlearn_reproduce` has read
@@ -123,5 +111,6 @@ def reproduce(args): # what `pathlearn_reproduce` has read
         Path(args.runs)/f'slides_{args.classes}_{args.slides}_{args.slide_size}_{args.px}.npz')
     for seed in args.seed:
         for name in names:
-            if name not in FLOORS or seed == args.seed[0]: _features(name, seed, tiles, files, args)
+            if name in (*FLOORS,'imagenet') and seed != args.seed[0]: continue
+            _features(name, seed, tiles, files, args)
     print(f"complete: {files[0]} and {files[1]}", flush=True)
