@@ -185,6 +185,11 @@ def test_the_page_of_a_job_shows_a_map_and_tiles_of_each_slide(slides, net, tmp_
     (job/'page'/'a.json').write_text('{"key": ')                       # half of a file
     (job/'page'/'b.json').unlink(); (folder/'b.png').unlink()          # the slide has gone
     again = job_page.write_job_page(job).read_text()
+    assert 'Colours repeat' not in again                             # six groups
+    with monkeypatch.context() as m:
+        m.setattr(job_page, 'slide_groups', lambda features: np.arange(len(features)) % 12)
+        (job/'page'/'a.json').unlink()
+        assert job_page.write_job_page(job).read_text().count('Colours repeat after 10 groups') == 1
     assert again.count('<img') == 10 and f"No map and no tiles: there is no slide at {folder/'b.png'}" in again
 
 def test_exit_codes(slides, weights, tmp_path, capsys):

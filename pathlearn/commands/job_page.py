@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from .report import write_page
 from .runs import code_version
 from ..evaluate import Embeddings, kmeans_clusters
-from ..explore import group_style
+from ..explore import PALETTE, group_style
 from ..explore.page import jpeg_url
 from ..explore.plots import readable
 from ..learning import whole_file
@@ -99,6 +99,7 @@ def _seen(out, row, afar, file): # features file -> what the page adds for a sli
     if found is None: found = slide_groups(features)
     how = ('The encoder makes no clusters: the groups are those of k-means of the features of '
            'this slide alone, and a colour means something else on another. ') * (what == 'group')
+    if found.max() >= len(PALETTE): how += f'Colours repeat after {len(PALETTE)} groups. '
     chosen = middle_tiles(features, found)
     with open_slide(row.slide, tiles.mpp0) as slide: shown = _tiles_picture(slide, tiles, chosen)
     named = ', '.join(f"{what} {g} ({n:,} tile{'s'*(n > 1)})" for g,n,_ in chosen)
