@@ -1,15 +1,17 @@
-"""Slides beside bare OpenSlide: tiles a second, half resolution, tissue and grid of a large pyramid, orders of reading.
+"""Slides beside bare OpenSlide: tiles a second, half resolution, tissue and grid of a large pyramid, orders of reading,
+and embedding beside the slower of its two halves.
 
 Writes nbs/results/slides_speed.csv: OMP_NUM_THREADS=1 PATHLEARN_DATA=FOLDER python tests/bench/bench_slides.py
-With `orders` as argument the rows of the orders alone are measured, and take the place of the old ones.
+With `orders` or `embed` as argument these rows alone are measured, and take the place of the old ones.
 FOLDER holds slides/cmu_small_region.svs and slides/tcga_cr_7395_region.svs. Seconds are the processor's, so that others on the
 machine count little; ours and theirs take turns on the same tiles, medians of ROUNDS. Memory is the peak less what the process held before."""
 import multiprocessing, os, random, resource, statistics, sys, tempfile, time, zlib
 from pathlib import Path
-import numpy as np, openslide, pandas as pd, tifffile
+import numpy as np, openslide, pandas as pd, tifffile, torch
 from PIL import Image
 from pathlearn.commands.runs import code_version, hardware
-from pathlearn.slides import find_tissue, open_slide, tile_slide
+from pathlearn.networks import encoder
+from pathlearn.slides import embed_slide, embed_slides, find_tissue, open_slide, tile_slide
 from pathlearn.slides.streams import SlideTiles
 
 FILE = Path(__file__).resolve().parents[2]/'nbs/results/slides_speed.csv'
@@ -83,9 +85,42 @@ def order_rows(folder): # -> list of (what, tiles, seconds, beside, its seconds,
         rows.append((f'row by row, {name}', n, c, 'shuffled', round(d, 2), round(q, 2), '>= 1.7'*(name != 'JPEG')))
     return rows
 
-def only_orders(folder): # the other rows stay
+def embedding(path, arch): # -> tiles, seconds of embed_slide, of its slower half, ratio: median over ROUNDS of turns
+    with open_slide(path) as slide:
+        tiles, net = tile_slide(slide, PX, .5), encoder(arch, 3, size=PX).eval()
+        shown = torch.stack([slide.read(xy, PX, .5) for xy in tiles.xy])
+        def read():
+            for xy in tiles.xy: slide.read(xy, PX, .5)
+        def encode():
+            with torch.no_grad():
+                for x in shown.split(64): net(x.float()/255)
+        halves = read, encode
+        slower = halves[seconds(encode) > seconds(read)]
+        ours,theirs,r = ratio(lambda: embed_slide(net, slide, tiles, bs=64), slower)
+    return len(tiles), ours, f'{slower.__name__} alone', theirs, 1/r
+
+def kept_memory(path, n=50): # -> MiB of the process after 5 slides, after n
+    seen = []
+    def tell(row, k, of):
+        if row is not None: seen.append(int(Path('/proc/self/statm').read_text().split()[1])*resource.getpagesize()/2**20)
+    with tempfile.TemporaryDirectory() as place:
+        (slides := Path(place)/'slides').mkdir()
+        for i in range(n): (slides/f's{i:02d}.svs').symlink_to(path)
+        embed_slides(encoder('tiny', 3, size=PX), slides, Path(place)/'job', px=PX, mpp=.5, encoder='tiny', tell=tell)
+    return seen[-n:][4], seen[-1]
+
+def embed_rows(folder): # -> list of (what, tiles, seconds, beside, its seconds, ratio, wanted)
+    path,rows = folder/'cmu_small_region.svs', []
+    for arch in ('resnet18','tiny'):
+        n,a,beside,b,r = embedding(path, arch)
+        rows.append((f'embed_slide, {arch}', n, a, beside, round(b, 2), round(r, 2), '<= 1.1'))
+    early,late = kept_memory(path)
+    rows.append(('embed_slides, memory after 50 slides', 50*n, '', f'{late:.0f} MiB; after 5 slides {early:.0f} MiB', '', round(late/early, 2), '0.9 to 1.1'))
+    return rows
+
+def only(found): # of `order_rows` or `embed_rows`; the other rows of the file stay
     columns = ['what','tiles','seconds','beside','its seconds','ratio','wanted','hardware','commit']
-    new = pd.DataFrame([(w,n,round(a, 2),*rest, f'one of {hardware()}', code_version()) for w,n,a,*rest in order_rows(folder)], columns=columns).astype(str)
+    new = pd.DataFrame([(w, n, a if a == '' else round(a, 2), *rest, f'one of {hardware()}', code_version()) for w,n,a,*rest in found], columns=columns).astype(str)
     old = pd.read_csv(FILE, dtype=str, keep_default_na=False)
     table = pd.concat([old[~old.what.isin(new.what)], new])
     table.to_csv(FILE, index=False)
@@ -113,11 +148,13 @@ def main():
             pyramid(path := Path(place)/'large.tif', cut, by)
             a,mib,n = pool.apply(large, (path,))
         row(f'tissue and grid, {LARGE:,} px a side, levels by {by}', n, a, f'{mib:.0f} MiB above the start', '', '', '<= 2 s, <= 300 MiB')
-    for what,n,a,*rest in order_rows(folder): row(what, n, a, *rest)
     table = pd.DataFrame(rows).assign(hardware=f'one of {hardware()}', commit=code_version())
     table.to_csv(FILE, index=False)
-    print(table.to_string())
+    for part in PARTS.values(): only(part(folder))
+
+PARTS = dict(orders=order_rows, embed=embed_rows)
 
 if __name__ == '__main__':
     if os.environ.get('OMP_NUM_THREADS') != '1': sys.exit('expected OMP_NUM_THREADS=1: the rows are of one core')
-    only_orders(Path(os.environ['PATHLEARN_DATA'])/'slides') if sys.argv[1:] == ['orders'] else main()
+    if not sys.argv[1:]: main()
+    for part in sys.argv[1:]: only(PARTS[part](Path(os.environ['PATHLEARN_DATA'])/'slides'))
